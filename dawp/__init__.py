@@ -1,0 +1,108 @@
+"""Deep audio waveform prior (Turetzky et al., Interspeech 2022).
+
+A randomly initialised network, fitted to ONE corrupted clip, gives out a cleaner version of it on its way to
+copying the corruption. There is no training data and there are no weights to download.
+
+    import dawp
+
+    result = dawp.denoise(waveform, sample_rate=16000, preset="fast")    # adds noise, then takes it out
+    result = dawp.denoise(clean, corrupted=noisy, sample_rate=16000)     # a pair brings its own noise
+
+    print(result)                          # the table: corrupted, best, gain, epoch
+    result.best["si_snr"].waveform         # [T], the output at the epoch of the best SI-SNR
+    result.history.column("si_snr")        # one value an epoch
+
+"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip.
+
+The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
+in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,
+``metrics``, ``stopping``, ``solver``, ``experiment``, ``report``, ``cli``; every setting is in ``config``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from dawp.config import MIN_LENGTH, ClipConfig, Config, RunConfig
+from dawp.corruptions import add_noise
+from dawp.errors import BadInput, FitDiverged
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.solver import BestEstimate, OnEpoch, Result, solve
+
+__version__ = "0.1.0"
+
+
+def denoise(
+    waveform: ArrayLike | Tensor,
+    sample_rate: int = 16000,
+    *,
+    corrupted: ArrayLike | Tensor | None = None,
+    preset: str = "paper",
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
+    **settings: Any,
+) -> Result:
+    """Add noise to a clean waveform, or take a noisy twin, and restore it.
+
+    Args:
+        waveform: the clean clip ``[T]`` or ``[1, T]``, samples in [-1, 1], at least 64; fitted whole.
+        sample_rate: in Hz; the clip is worked on at this rate.
+        corrupted: the same clip with noise, sample-aligned; None to add noise by the settings.
+        preset: ``paper`` or ``fast``.
+        progress: show a progress bar on standard error.
+        on_epoch: called after each epoch with the epoch and the history so far.
+        settings: any setting of noise, generator, fit and metrics, by the name of its flag: ``epochs=500``,
+            ``snr=5.0``, ``seed=1``, ``device="cpu"``.
+
+    Returns:
+        The result: oracle stops, history, weights.
+
+    Raises:
+        BadInput: the waveform or a setting cannot be used; a ValueError with one line that says why.
+
+    Example:
+        >>> clean = torch.sin(torch.arange(4000) / 5)
+        >>> result = denoise(clean, epochs=2, channels=4, lstm_layers=0, pesq_every=2)
+        >>> result.best["si_snr"].waveform.shape
+        torch.Size([4000])
+    """
+    _check_names(settings)
+    config = Config.of("denoise", preset, **settings)
+    clean = _as_clip(waveform, "waveform")
+    if corrupted is not None:
+        problem = Problem(_as_clip(corrupted, "corrupted"), clean, sample_rate)
+    else:
+        problem = add_noise(clean, sample_rate, config.corruption, seeded(config.fit.seed, "corruption"))
+    return solve(problem, config, progress="denoise" if progress else None, on_epoch=on_epoch)
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    """Refuse the settings that choose files and stretches of them: a waveform is taken as it is."""
+    for group in (RunConfig, ClipConfig):
+        for field in dataclasses.fields(group):
+            if field.name in settings:
+                raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted as it is given")
+
+
+def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
+    """``waveform`` as a float32 tensor ``[T]`` on the CPU."""
+    clip = torch.as_tensor(waveform if isinstance(waveform, Tensor) else np.asarray(waveform)).detach().cpu()
+    if clip.ndim == 2 and len(clip) == 1:
+        clip = clip[0]
+    if clip.ndim != 1:
+        raise BadInput(f"{name} must be one channel, of shape [T] or [1, T], got {[*clip.shape]}")
+    if not clip.is_floating_point():
+        raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {clip.dtype}")
+    if len(clip) < MIN_LENGTH:
+        raise BadInput(f"{name} of {len(clip)} samples is too short, at least {MIN_LENGTH} are needed")
+    return clip.float()
+
+
+__all__ = ["BadInput", "BestEstimate", "Config", "FitDiverged", "Problem", "Result", "__version__", "denoise", "solve"]

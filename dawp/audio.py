@@ -1,0 +1,148 @@
+"""Sound files and clips: read, write, resample, mix down, level, choice of clip."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+import torchaudio.functional
+from torch import Tensor
+
+from dawp.config import MIN_LENGTH, ClipConfig
+from dawp.errors import BadInput, shown
+from dawp.files import whole
+from dawp.sources import Recording
+
+log = logging.getLogger(__name__)
+
+FRAME_SECONDS = 0.025
+SILENCE_DB = -50.0  # relative to the recording's loudest frame
+LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
+READ_FRAMES = 1 << 20
+
+
+def read(path: Path, sample_rate: int) -> Tensor:
+    """A sound file as a mono float32 waveform ``[T]`` at ``sample_rate`` Hz.
+
+    Channels are averaged and other rates resampled, each with a line in the log.
+
+    Raises:
+        BadInput: not a sound file, no samples, or samples that are NaN or infinite.
+    """
+    import numpy as np
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, channels = file.samplerate, file.channels
+            blocks = [block.mean(axis=1) for block in file.blocks(READ_FRAMES, dtype="float32", always_2d=True)]
+    except (soundfile.SoundFileError, OSError) as error:
+        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
+    waveform = torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
+    if not len(waveform):
+        raise BadInput(f"{shown(path)}: holds no samples")
+    if not torch.isfinite(waveform).all():
+        raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+    if channels > 1:
+        log.info("%s: %d channels mixed down to one", shown(path.name), channels)
+    if rate != sample_rate:
+        log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
+        waveform = torchaudio.functional.resample(waveform, rate, sample_rate)
+    return waveform
+
+
+def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write a waveform ``[T]`` as a float32 WAV file, whole or not at all: nothing is rounded or clipped."""
+    import soundfile
+
+    with whole(path) as temporary:
+        samples = waveform.detach().cpu().numpy()
+        soundfile.write(temporary, samples, sample_rate, subtype="FLOAT", format="WAV")
+
+
+def level_dbfs(waveform: Tensor) -> float:
+    """RMS level in dB relative to full scale (an RMS of 1): minus infinity for silence."""
+    rms = waveform.double().square().mean().sqrt().item()
+    return 20 * math.log10(rms) if rms > 0 else -math.inf
+
+
+def read_clip(recording: Recording, config: ClipConfig, turn: int = 0) -> tuple[Tensor, Tensor | None]:
+    """The clip of a recording that is worked on, and the same stretch of its corrupted twin if it is a pair.
+
+    Args:
+        recording: one file or a pair.
+        config: which stretch, at which rate.
+        turn: how often the recording has come up before: each turn takes the next stretch that is loud enough,
+            and after the last one the first again.
+
+    Returns:
+        Clean clip ``[T]`` and corrupted clip ``[T]`` or None.
+
+    Raises:
+        BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
+    """
+    name = shown(recording.path)
+    clean = read(recording.path, config.samplerate)
+    corrupted = None
+    if recording.corrupted is not None:
+        corrupted = read(recording.corrupted, config.samplerate)
+        apart = abs(len(clean) - len(corrupted)) / config.samplerate
+        if apart > LONGEST_MISMATCH:
+            lengths = f"{len(clean) / config.samplerate:.3f} s and {len(corrupted) / config.samplerate:.3f} s"
+            raise BadInput(
+                f"{name} and {shown(recording.corrupted)}: a pair must have one length (to 10 ms), got {lengths}"
+            )
+        shorter = min(len(clean), len(corrupted))
+        clean, corrupted = clean[:shorter], corrupted[:shorter]
+    start, stop = _choose_stretch(clean, config, turn, name)
+    clean = clean[start:stop]
+    if corrupted is not None:
+        corrupted = corrupted[start:stop]
+    for which, clip in ((recording.path, clean), (recording.corrupted, corrupted)):
+        if clip is not None and not clip.any():
+            raise BadInput(f"{shown(which)}: is silent, all samples are zero")
+    return clean, corrupted
+
+
+def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:
+    """First and last sample of the stretch to take."""
+    total, rate = len(waveform), config.samplerate
+    begin = round(config.trim_start * rate)
+    if begin >= total:
+        raise BadInput(f"{name}: lasts {total / rate:.3f} s, nothing is left after trim_start {config.trim_start:g} s")
+    length = round(config.clip_length * rate) or total - begin
+    if length > total - begin:
+        log.info(
+            "%s: %.3f s is shorter than the clip length of %g s: used whole",
+            name,
+            (total - begin) / rate,
+            config.clip_length,
+        )
+        length = total - begin
+    if length < MIN_LENGTH:
+        raise BadInput(f"{name}: a clip of {length} samples is too short, at least {MIN_LENGTH} are needed")
+    if not waveform[begin:].any():
+        raise BadInput(f"{name}: is silent, all samples are zero")
+    starts = range(begin, total - length + 1, length)
+    quiet = _frame_levels_db(waveform, rate) < SILENCE_DB
+    frame = round(FRAME_SECONDS * rate)
+    shares = {start: quiet[start // frame : -(-(start + length) // frame)].float().mean().item() for start in starts}
+    loud = [start for start in starts if shares[start] <= config.quiet_thresh]
+    if not loud:
+        raise BadInput(
+            f"{name}: every stretch of {length / rate:g} s is silent for more than quiet_thresh "
+            f"{config.quiet_thresh:g} of its time (the best one for {min(shares.values()):.2f})"
+        )
+    start = loud[turn % len(loud)]
+    return start, start + length
+
+
+def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Level of each 25 ms frame in dB relative to the loudest; the last frame may be shorter."""
+    frame = round(FRAME_SECONDS * sample_rate)
+    padded = torch.nn.functional.pad(waveform, (0, -len(waveform) % frame))
+    power = padded.view(-1, frame).square().mean(dim=1)
+    power[-1] *= frame / (len(waveform) - (len(power) - 1) * frame)
+    return 10 * torch.log10(power / power.max())

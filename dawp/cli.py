@@ -1,0 +1,177 @@
+"""The command line: flags made from the settings, one clear line for bad input, an exit code for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
+
+from dawp import experiment, report
+from dawp.config import PRESETS, Config, Settings, groups_of, kind_of
+from dawp.errors import BadInput, shown
+from dawp.files import read_json
+from dawp.fitting import pick_device
+from dawp.solver import describe
+from dawp.sources import find_recordings
+from dawp.summary import table
+
+OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+ABOUT = {
+    "denoise": "Add noise to clean recordings and take it out again with a deep audio waveform prior: a randomly "
+    "initialised network, fitted to the noisy clip alone, gives out a cleaner one on its way.",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+
+
+def main(task: str, argv: Sequence[str] | None = None) -> int:
+    """Run one of the doors.
+
+    Args:
+        task: ``denoise``.
+        argv: the arguments; those of the command line if None.
+
+    Returns:
+        0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
+        others are done; 130: interrupted.
+    """
+    parser = get_parser(task)
+    given = vars(parser.parse_args(argv))
+    quiet_libraries()
+    try:
+        config = Config.of(task, given.pop("preset"), **given)
+        command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        return _run(parser.prog, config, command)
+    except BadInput as refusal:
+        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def denoise() -> int:
+    """The console script ``dawp-denoise``."""
+    return main("denoise")
+
+
+def get_parser(task: str) -> Parser:
+    """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
+    parser = Parser(
+        prog=f"{task}.py",
+        description=ABOUT[task],
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    fast = "; ".join(f"{name} {value}" for name, value in PRESETS["fast"].items())
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="paper",
+        help=f"paper: the paper's settings, the defaults below; fast: {fast} (default: paper)",
+    )
+    for group in groups_of(task).values():
+        title, _, description = (group.__doc__ or "").partition(": ")
+        section = parser.add_argument_group(title, description)
+        for setting in dataclasses.fields(group):
+            _add_flag(section, setting, group)
+    return parser
+
+
+def flag_rows(task: str) -> list[tuple[str, str, str]]:
+    """Flag, default and explanation of every setting of a task, as the README's table has them."""
+    rows = []
+    for group in groups_of(task).values():
+        for setting in dataclasses.fields(group):
+            negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
+            short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
+            choices = setting.metadata["choices"]
+            text = setting.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+            rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), text))
+    return rows
+
+
+def quiet_libraries() -> None:
+    """Send the toolkit's own notices to standard error, above any progress bar."""
+    handler = _Notices()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("dawp")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _Notices(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _run(prog: str, config: Config, command: Sequence[str]) -> int:
+    device = pick_device(config.fit.device)
+    recordings = find_recordings(config.run.source)
+    log = logging.getLogger(__name__)
+    fallback = ", no CUDA here" if config.fit.device == "auto" and device.type == "cpu" else ""
+    log.info("%d recording%s, on %s%s", len(recordings), "s" * (len(recordings) != 1), describe(device), fallback)
+    outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
+    if outcome.folder is None:
+        return BAD_INPUT
+    if not outcome.done and outcome.skipped:
+        log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
+    elif outcome.skipped:
+        log.info("%d repetitions were there already", outcome.skipped)
+    summary = outcome.folder / experiment.SUMMARY
+    if summary.exists():
+        print(f"\n{table(read_json(summary))}\n")
+    print(f"sounds, pictures and numbers: {outcome.folder}")
+    return SOME_FAILED if outcome.failures else OK
+
+
+def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any], group: type[Settings]) -> None:
+    kind, facts = kind_of(setting, group), setting.metadata
+    names = [facts["short"]] if facts["short"] else []
+    text = f"{facts['help']} (default: {_default(setting)})".replace("%", "%%")
+    if kind is bool:
+        section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)
+        section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
+        return
+    optional = NoneType in get_args(get_type_hints(group)[setting.name])
+    metavar = "{" + ",".join(facts["choices"]) + "}" if facts["choices"] else kind.__name__.upper()
+    section.add_argument(
+        *names, f"--{setting.name}", type=lambda text: _parse(text, kind, optional), metavar=metavar, help=text
+    )
+
+
+def _parse(text: str, kind: type, optional: bool) -> Any:
+    """A flag's text as its setting's type; what does not parse goes on as text, for the setting to refuse."""
+    if optional and text.lower() == "none":
+        return None
+    if kind is Path:
+        return Path(text)
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _default(setting: dataclasses.Field[Any]) -> str:
+    if setting.default is None:
+        return f"none: {setting.metadata['none']}"
+    if isinstance(setting.default, bool):
+        return "on" if setting.default else "off"
+    return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)

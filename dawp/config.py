@@ -1,0 +1,291 @@
+"""Every setting of the toolkit: its default, its bounds and the sentence that explains it, each written once.
+
+The defaults are preset "paper"; the command line, the library and the README's table of flags are made from
+these classes or tested against them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from dawp.errors import BadInput, shown
+
+MIN_LENGTH = 64  # samples: the shortest clip
+
+
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    none: str = "",
+    short: str | None = None,
+) -> Any:
+    """A dataclass field with what the command line has to know; ``none`` says what None stands for."""
+    bounds = [
+        (word, bound, test)
+        for word, bound, test in (
+            ("at least", at_least, float.__ge__),
+            ("above", above, float.__gt__),
+            ("at most", at_most, float.__le__),
+            ("below", below, float.__lt__),
+        )
+        if bound is not None
+    ]
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "none": none, "short": short}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of the groups of settings: checks every value when it is made.
+
+    Raises:
+        BadInput: a value of the wrong kind or out of bounds; the message names the setting and the value.
+    """
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            object.__setattr__(self, setting.name, _checked(setting, type(self), getattr(self, setting.name)))
+
+
+def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
+    """The type of a setting's values, None aside."""
+    annotation = get_type_hints(group)[setting.name]
+    kind: type[Any] = next((part for part in get_args(annotation) if part is not NoneType), annotation)
+    return kind
+
+
+def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
+    """``value`` in the setting's own type, or BadInput."""
+    kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
+    if value is None and NoneType in get_args(get_type_hints(group)[setting.name]):
+        return None
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    expected = f"one of {', '.join(choices)}" if choices else words[kind]
+    expected += "".join(f"{' and' if i else ''} {word} {bound:g}" for i, (word, bound, _) in enumerate(bounds))
+    if setting.metadata["none"]:
+        expected += f", or none ({setting.metadata['none']})"
+    refusal = BadInput(f"{setting.name} must be {expected}, got {shown(value)}")
+
+    if kind is Path and isinstance(value, str):
+        value = Path(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise refusal
+    if isinstance(value, float) and not math.isfinite(value):
+        raise refusal
+    if choices and value not in choices:
+        raise refusal
+    if not all(test(float(value), float(bound)) for _, bound, test in bounds):
+        raise refusal
+    return value
+
+
+@dataclass(frozen=True)
+class ClipConfig(Settings):
+    """Clip: the stretch of a recording that is worked on."""
+
+    samplerate: int = _setting(
+        16000, "working sample rate in Hz; recordings of other rates are resampled", at_least=1000, at_most=192000
+    )
+    clip_length: float = _setting(2.0, "seconds taken of each recording; 0 takes it whole", at_least=0)
+    trim_start: float = _setting(0.0, "seconds to leave out at the start of each recording", at_least=0)
+    quiet_thresh: float = _setting(
+        0.2,
+        "pass over stretches of which more than this share is silent "
+        "(25 ms frames over 50 dB below the recording's loudest)",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True)
+class NoiseConfig(Settings):
+    """Noise: how clean clips are corrupted (pairs come with their own noise)."""
+
+    noise_class: str = _setting("GAUSSIAN", "kind of noise", choices=("GAUSSIAN", "UNIFORM"))
+    noise_source: Path | None = _setting(
+        None,
+        "sound file, or folder of sound files, to take real noise from in place of --noise_class: "
+        "a random stretch, looped if short",
+        none="drawn noise",
+    )
+    snr: float | None = _setting(
+        2.5,
+        "signal-to-noise ratio of the corrupted clip in dB",
+        at_least=-100,
+        at_most=100,
+        none="the noise gets --noise_std",
+    )
+    noise_std: float = _setting(
+        0.1, "standard deviation of the noise; without effect unless --snr none, since mixing sets the level", above=0
+    )
+    level_dbfs: float | None = _setting(
+        None, "RMS level of the corrupted clip in dBFS", at_most=0, none="drawn from -35 to -15"
+    )
+
+    def label(self) -> str:
+        """A few readable words for the name of a run."""
+        noise = self.noise_source.stem if self.noise_source else self.noise_class.lower()
+        return f"{noise}-std{self.noise_std:g}" if self.snr is None else f"{noise}-{self.snr:g}dB"
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(Settings):
+    """Generator: the network."""
+
+    depth: int = _setting(2, "convolution blocks in the encoder, and in the decoder", at_least=1, at_most=8)
+    channels: int = _setting(64, "channels of the first block; each further block has twice as many", at_least=1)
+    lstm_layers: int = _setting(4, "layers of the bidirectional LSTM at the bottom; 0 for none", at_least=0)
+    attention_layers: int = _setting(
+        0, "layers of a transformer encoder in the LSTM's place (with --lstm_layers 0)", at_least=0
+    )
+    attention_heads: int = _setting(2, "attention heads of each transformer layer", at_least=1)
+    glu: bool = _setting(False, "gated linear units in place of the ReLU after the 1x1 and context convolutions")
+    skip: bool = _setting(False, "skip connections between encoder and decoder")
+    resample: bool = _setting(True, "run the network at twice the sample rate")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lstm_layers and self.attention_layers:
+            raise BadInput(
+                f"lstm_layers ({self.lstm_layers}) and attention_layers ({self.attention_layers}) "
+                "cannot both be used: set one of them to 0"
+            )
+        width = self.channels * 2 ** (self.depth - 1)
+        if self.attention_layers and width % self.attention_heads:
+            raise BadInput(
+                f"attention_heads must divide the {width} channels at the bottom, got {self.attention_heads}"
+            )
+
+
+@dataclass(frozen=True)
+class FitConfig(Settings):
+    """Fit: the loop over epochs."""
+
+    epochs: int = _setting(3000, "epochs: Adam steps on the whole clip", at_least=1, short="-e")
+    lr: float = _setting(1e-4, "learning rate of Adam", above=0)
+    crit: str = _setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
+    input_noise: str = _setting("uniform", "distribution of the network's input noise", choices=("gaussian", "uniform"))
+    input_std: float | None = _setting(
+        None, "standard deviation of the input noise", above=0, none="gaussian 0.1, uniform from -1 to 1"
+    )
+    resample_input: bool = _setting(False, "draw the input noise anew each epoch, as the paper's text says")
+    seed: int = _setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
+    device: str = _setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps")
+
+
+@dataclass(frozen=True)
+class MetricConfig(Settings):
+    """Metrics: how estimates are judged, by the clean clip."""
+
+    pesq_every: int = _setting(1, "compute PESQ every so many epochs", at_least=1)
+    ema: float = _setting(
+        0.98, "decay of the running mean of outputs, the second estimate; 0 for none", at_least=0, below=1
+    )
+    zero_mean: bool = _setting(False, "subtract the means before SI-SNR")
+    data_range: float | None = _setting(
+        2.0, "peak of PSNR: the range of amplitudes", above=0, none="the clean clip's maximum minus its minimum"
+    )
+    show_estimates_vs_noise: bool = _setting(
+        False, "also track each metric between the estimates and the corrupted clip, and plot it"
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """Run: where from, where to, how often."""
+
+    source: Path | None = _setting(
+        None,
+        "sound file, folder (searched in depth), text list of files, or text list of clean,corrupted pairs",
+        none="the bundled clips",
+    )
+    experiment_repetition: int | None = _setting(
+        None, "number of repetitions, cycling through the recordings", at_least=1, none="each recording once"
+    )
+    output_dir: Path = _setting(Path("evals"), "folder for the results of all runs")
+    name: str | None = _setting(None, "name of this run's folder", none="made from the settings")
+    overwrite: bool = _setting(False, "delete this run's earlier results and begin anew")
+    show_every: int = _setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1)
+    save_outputs: bool = _setting(
+        False, "every --show_every epochs also save the output: sound, waveform and spectrogram"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not None and (self.name in {"", ".", ".."} or not set(self.name).isdisjoint("/\\\0")):
+            raise BadInput(f"name must be a plain folder name, got {shown(self.name)}")
+
+
+CORRUPTIONS: dict[str, type[NoiseConfig]] = {"denoise": NoiseConfig}
+"""The settings of each task's corruption."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "fast": {"epochs": 400, "lr": 2e-3, "lstm_layers": 1, "resample": False, "pesq_every": 10},
+}
+"""What each preset sets differently from the defaults."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one command, in groups."""
+
+    task: str
+    preset: str
+    run: RunConfig
+    clip: ClipConfig
+    corruption: NoiseConfig
+    generator: GeneratorConfig
+    fit: FitConfig
+    metrics: MetricConfig
+
+    @classmethod
+    def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
+        """The preset, with single settings changed by name.
+
+        Raises:
+            BadInput: an unknown preset or setting, or a value out of bounds.
+
+        Example:
+            >>> Config.of("denoise", "fast", epochs=10).fit.epochs
+            10
+        """
+        if preset not in PRESETS:
+            raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {shown(preset)}")
+        groups = groups_of(task)
+        names = {setting.name for group in groups.values() for setting in dataclasses.fields(group)}
+        for name in settings.keys() - names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise BadInput(f"there is no setting {shown(name)}" + (f": did you mean {near[0]}?" if near else ""))
+        values = {**PRESETS[preset], **settings}
+        made: dict[str, Any] = {
+            key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
+            for key, group in groups.items()
+        }
+        return cls(task=task, preset=preset, **made)
+
+
+def groups_of(task: str) -> dict[str, type[Settings]]:
+    """The groups of settings of a task, by their names in ``Config``, in the order a reader meets them."""
+    return {
+        "run": RunConfig,
+        "clip": ClipConfig,
+        "corruption": CORRUPTIONS[task],
+        "generator": GeneratorConfig,
+        "fit": FitConfig,
+        "metrics": MetricConfig,
+    }

@@ -1,0 +1,21 @@
+"""The errors a user can meet, and how names and values are shown in them."""
+
+from __future__ import annotations
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used; the message is one line with the value and what was expected."""
+
+
+class FitDiverged(ArithmeticError):
+    """The loss of a fit stopped being a finite number."""
+
+
+def shown(value: object) -> str:
+    """``value`` as one printable line: file names may hold line feeds, escape codes or undecodable bytes.
+
+    Example:
+        >>> print(shown("a\\nb.wav"))
+        a\\nb.wav
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))

@@ -1,0 +1,265 @@
+"""Runs: many recordings or repetitions, each in a folder of its own, resumable, with a summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dawp import audio
+from dawp.config import Config
+from dawp.corruptions import CORRUPT
+from dawp.errors import BadInput, shown
+from dawp.files import read_json, safe_name, whole, write_csv, write_json
+from dawp.fitting import Epoch, pick_device
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.solver import History, Result, describe, solve
+from dawp.sources import Recording
+from dawp.stopping import METRICS
+from dawp.summary import rows, summarise
+
+log = logging.getLogger(__name__)
+
+CONFIG, RESULT, SUMMARY = "config.json", "result.json", "summary.json"
+NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source")
+"""Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
+
+PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "librosa", "pesq", "julius", "soundfile")
+
+Draw = Callable[[Path, dict[str, Any]], None]
+"""Draws the pictures of a repetition's folder, given the content of its result.json."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: the run's folder; None if no recording could be used, so that nothing was written.
+        done: repetitions finished in this command.
+        skipped: repetitions that an earlier command had finished.
+        failures: one line for each repetition that was refused or diverged.
+    """
+
+    folder: Path | None
+    done: int
+    skipped: int
+    failures: list[str]
+
+
+def run(
+    config: Config, recordings: Sequence[Recording], draw: Draw, command: Sequence[str] = (), progress: bool = False
+) -> Outcome:
+    """Corrupt and restore the recordings, each repetition into its own folder; finished ones are left alone.
+
+    Args:
+        config: all settings.
+        recordings: cycled through in an order drawn from the seed.
+        draw: called for a repetition whenever its files changed.
+        command: the command line, for config.json.
+        progress: show a bar on standard error.
+
+    Raises:
+        BadInput: the device is not there, the folder cannot be written, or holds a run with other settings.
+        KeyboardInterrupt: with the unfinished repetition removed and the summary of the finished ones written.
+    """
+    pick_device(config.fit.device)
+    folder = run_folder(config, recordings)
+    repetitions = _plan(config, recordings)
+    if config.run.overwrite:
+        _check_is_run(folder)
+    else:
+        _check_same_settings(folder, config, recordings)
+    done, skipped, failures, started = 0, 0, [], False
+    try:
+        for index, (recording, turn) in enumerate(repetitions):
+            here = folder / f"{index:03d}_{recording.name}"
+            if (here / RESULT).exists() and not config.run.overwrite:
+                skipped += 1
+                continue
+            try:
+                problem = _pose(recording, config, index, turn)
+            except BadInput as refusal:
+                failures.append(str(refusal))
+                log.error("%s", refusal)
+                continue
+            if not started:
+                _begin(folder, config, recordings, command)
+                started = True
+            try:
+                error = _repeat(here, problem, recording, config, index, draw, progress)
+            except (MemoryError, torch.OutOfMemoryError):
+                error = f"out of memory with a clip of {len(problem.observed)} samples; try a shorter clip_length"
+            else:
+                done += 1
+            if error:
+                failures.append(f"{here.name}: {error}")
+                log.error("%s", failures[-1])
+    finally:
+        if folder.exists():
+            _summarise(folder)
+    return Outcome(folder if folder.exists() else None, done, skipped, failures)
+
+
+def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
+    """``<output_dir>/<task>/<name>``; the name tells source, corruption, preset and a hash of all settings."""
+    name = config.run.name
+    if name is None:
+        settings = json.dumps(_identity(config, recordings), sort_keys=True)
+        source = safe_name(config.run.source.stem) if config.run.source else "samples"
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        name = f"{source}-{safe_name(config.corruption.label())}-{config.preset}-{digest}"
+    return config.run.output_dir / config.task / name
+
+
+def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
+    """Each repetition's recording, and how often that one has come up before."""
+    order = torch.randperm(len(recordings), generator=seeded(config.fit.seed, "order")).tolist()
+    count = config.run.experiment_repetition or len(recordings)
+    return [(recordings[order[index % len(order)]], index // len(order)) for index in range(count)]
+
+
+def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
+    """The problem of one repetition: read, and corrupted unless the recording comes as a pair."""
+    clean, corrupted = audio.read_clip(recording, config.clip, turn)
+    if corrupted is not None:
+        try:
+            return Problem(corrupted, clean, config.clip.samplerate)
+        except BadInput as refusal:
+            raise BadInput(f"{shown(recording.path)}: {refusal}") from None
+    rng = seeded(config.fit.seed, "corruption", index)
+    return CORRUPT[config.task](clean, config.clip.samplerate, config.corruption, rng)
+
+
+def _repeat(
+    here: Path, problem: Problem, recording: Recording, config: Config, index: int, draw: Draw, progress: bool
+) -> str | None:
+    """One repetition into its folder, result.json last; returns why it diverged, if it did."""
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir()
+    try:
+        audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
+        audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+
+        def on_epoch(step: Epoch, history: History) -> None:
+            if step.epoch % config.run.show_every == 0:
+                history.write(here / "metrics.csv")
+                if config.run.save_outputs:
+                    (here / "outputs").mkdir(exist_ok=True)
+                    audio.write(here / "outputs" / f"epoch_{step.epoch:05d}.wav", step.output, problem.sample_rate)
+                draw(here, {})
+
+        result = solve(problem, config, index, here.name if progress else None, on_epoch)
+        _write_result(here, result, recording, index, draw)
+    except BaseException:
+        shutil.rmtree(here, ignore_errors=True)
+        raise
+    return result.error
+
+
+def _write_result(here: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
+    for metric in METRICS:
+        waveform = result.best[metric].waveform
+        if waveform is not None:
+            audio.write(here / f"best_{metric}.wav", waveform, result.problem.sample_rate)
+    result.history.write(here / "metrics.csv")
+    with whole(here / "generator.pt") as temporary:
+        torch.save(result.generator, temporary)
+    facts = {
+        "repetition": index,
+        "recording": str(recording.path),
+        "pair": None if recording.corrupted is None else str(recording.corrupted),
+        **result.facts(),
+    }
+    draw(here, facts)
+    write_json(here / RESULT, facts)
+
+
+def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Everything that the numbers of a run depend on, as flat JSON values."""
+    settings: dict[str, Any] = {"task": config.task}
+    for group in ("run", "clip", "corruption", "generator", "fit", "metrics"):
+        settings |= dataclasses.asdict(getattr(config, group))
+    settings = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in settings.items()
+        if name not in NOT_IDENTITY
+    }
+    settings["recordings"] = [
+        [str(path.resolve()) for path in (recording.path, recording.corrupted) if path] for recording in recordings
+    ]
+    return settings
+
+
+def _check_is_run(folder: Path) -> None:
+    """Refuse to take a folder for a run that is none, lest somebody's files be deleted."""
+    if folder.exists() and not (folder / CONFIG).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {CONFIG})")
+
+
+def _check_same_settings(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
+    _check_is_run(folder)
+    if not (folder / CONFIG).exists():
+        return
+    try:
+        there = read_json(folder / CONFIG)["settings"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BadInput(f"{shown(folder / CONFIG)}: cannot be read ({shown(error)}); --overwrite begins anew") from None
+    asked = _identity(config, recordings)
+    differing = [
+        f"{name} is {shown(there.get(name))} there and {shown(asked.get(name))} here"
+        for name in [*asked, *(there.keys() - asked.keys())]
+        if there.get(name) != asked.get(name)
+    ]
+    if differing:
+        raise BadInput(
+            f"{shown(folder)}: holds a run with other settings: {'; '.join(differing)} "
+            "(--overwrite deletes it, another --name keeps both)"
+        )
+
+
+def _begin(folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> None:
+    """Make the run's folder with its config.json, emptied first if it is to be overwritten."""
+    try:
+        if config.run.overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG).exists():
+            about = {
+                "task": config.task,
+                "preset": config.preset,
+                "seed": config.fit.seed,
+                "device": describe(pick_device(config.fit.device)),
+                "command": list(command),
+                "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+                "settings": _identity(config, recordings),
+            }
+            write_json(folder / CONFIG, about)
+    except OSError as error:
+        raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
+
+
+def _summarise(folder: Path) -> None:
+    """summary.json and summary.csv from the repetitions that are finished."""
+    results = [read_json(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
+    if results:
+        write_json(folder / SUMMARY, summarise(results))
+        write_csv(folder / "summary.csv", *rows(results))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,95 @@
+"""The fit: one randomly initialised network against one corrupted clip (paper section 2). The only loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dawp.config import FitConfig
+from dawp.errors import BadInput, FitDiverged
+from dawp.generators import Demucs
+from dawp.problem import Problem
+
+PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)
+CHECK_EVERY = 50  # epochs between looks at the loss where a look makes the host wait for the device
+
+
+class Epoch(NamedTuple):
+    """One step of the fit, before the weights move: ``generator`` still holds what made ``output`` from ``z``."""
+
+    epoch: int  # from 1
+    loss: Tensor  # scalar, on the fit's device
+    output: Tensor  # [T], on the fit's device
+    z: Tensor  # [1, 1, valid_length(T)]
+
+
+def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Generator) -> Iterator[Epoch]:
+    """Minimise the distance between the generator's output and the corrupted clip.
+
+    With G the generator, z its input noise, y the corrupted clip and M the mask:
+
+        min over the weights w of  mean over M of |G_w(z) - y|     (L1; squared for L2), by Adam
+
+    Args:
+        problem: the corrupted clip, on the generator's device; its clean clip is not looked at.
+        generator: the network; its weights are changed in place.
+        config: epochs, learning rate, loss and input noise.
+        rng: source of the input noise, on the CPU so that every device gets the same.
+
+    Yields:
+        Epochs 1 to ``config.epochs``; each before its step.
+
+    Raises:
+        FitDiverged: the loss is NaN or infinite.
+    """
+    device = problem.observed.device
+    length = len(problem.observed)
+    target = problem.observed if problem.mask is None else problem.observed[problem.mask]
+    criterion = F.l1_loss if config.crit == "L1" else F.mse_loss
+    optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr)
+    valid_length = generator.valid_length(length)
+    z = input_noise(valid_length, config, rng).to(device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+
+    for epoch in range(1, config.epochs + 1):
+        if config.resample_input and epoch > 1:
+            z = input_noise(valid_length, config, rng).to(device)
+        output = generator(z, length)[0, 0]  # (T,)
+        loss = criterion(output if problem.mask is None else output[problem.mask], target)
+        finite &= torch.isfinite(loss)
+        if (device.type == "cpu" or epoch % CHECK_EVERY == 0 or epoch == config.epochs) and not finite:
+            raise FitDiverged(f"the loss is not a finite number any more at epoch {epoch}; a lower lr may help")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        yield Epoch(epoch, loss.detach(), output.detach(), z)
+        optimizer.step()
+
+
+def input_noise(length: int, config: FitConfig, rng: torch.Generator) -> Tensor:
+    """Input noise z ``[1, 1, length]`` of the configured distribution and standard deviation."""
+    std = PAPER_INPUT_STD[config.input_noise] if config.input_std is None else config.input_std
+    if config.input_noise == "gaussian":
+        return std * torch.randn(1, 1, length, generator=rng)
+    return std * math.sqrt(3) * (2 * torch.rand(1, 1, length, generator=rng) - 1)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        BadInput: no device has that name, or this machine lacks it: nothing falls back silently.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if name not in ("cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
+        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {name}")
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= present:
+        raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")
+    return torch.device(name)

@@ -1,0 +1,121 @@
+"""The paper's metrics (section 2.2), as pure functions of an estimate and its target."""
+
+from __future__ import annotations
+
+import torch
+import torchaudio.functional
+from torch import Tensor
+
+LONGEST_PESQ = 19.0
+"""Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""
+
+
+class NoPesq(ValueError):
+    """PESQ is not defined for this pair of waveforms; the message says why."""
+
+
+def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
+    """Scale-invariant signal-to-noise ratio in dB (paper eq. 1):
+
+        10 log10( |a t|^2 / |e - a t|^2 ),   a = <e, t> / |t|^2
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        zero_mean: subtract both means first.
+
+    Returns:
+        ``[...]``; NaN for a silent target or estimate, for which the ratio is not defined.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> si_snr(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 1.0]))
+        tensor(3.0103)
+    """
+    _check_shapes(estimate, target)
+    if zero_mean:
+        estimate = estimate - estimate.mean(dim=-1, keepdim=True)
+        target = target - target.mean(dim=-1, keepdim=True)
+    scale = (estimate * target).sum(dim=-1, keepdim=True) / target.square().sum(dim=-1, keepdim=True)
+    projection = scale * target
+    return 10 * torch.log10(projection.square().sum(dim=-1) / (estimate - projection).square().sum(dim=-1))
+
+
+def psnr(estimate: Tensor, target: Tensor, data_range: float | None = 2.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB: ``10 log10( R^2 / mean |e - t|^2 )`` (paper eq. 2).
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        data_range: R; 2, the range of full-scale audio, as in the paper's code; None for the target's maximum
+            minus its minimum, as in the paper's text.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    span = data_range if data_range is not None else target.amax(dim=-1) - target.amin(dim=-1)
+    mse = (estimate - target).square().mean(dim=-1)
+    return 10 * torch.log10(torch.as_tensor(span, device=mse.device) ** 2 / mse)
+
+
+def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = False) -> Tensor:
+    """Perceptual evaluation of speech quality, MOS-LQO, by the ``pesq`` package (ITU-T P.862, P.862.2).
+
+    Wide band at 16 kHz, narrow band at 8 kHz; any other rate is resampled to 16 kHz first.
+
+    Args:
+        estimate: ``[..., T]``.
+        target: of the same shape.
+        sample_rate: in Hz.
+        strict: raise NoPesq, with the reason, where PESQ is not defined (no utterance found, too short or too
+            long, silence), in place of NaN.
+
+    Returns:
+        ``[...]``, float64, on the CPU.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    if sample_rate not in (8000, 16000):
+        estimate = torchaudio.functional.resample(estimate, sample_rate, 16000)
+        target = torchaudio.functional.resample(target, sample_rate, 16000)
+        sample_rate = 16000
+    length = estimate.shape[-1]
+    pairs = zip(estimate.detach().cpu().reshape(-1, length), target.detach().cpu().reshape(-1, length), strict=True)
+    values = []
+    for one_estimate, one_target in pairs:
+        try:
+            values.append(_pesq(one_estimate, one_target, sample_rate))
+        except NoPesq:
+            if strict:
+                raise
+            values.append(float("nan"))
+    return torch.tensor(values, dtype=torch.float64).reshape(estimate.shape[:-1])
+
+
+def _pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> float:
+    """PESQ of one pair ``[T]`` at 8 or 16 kHz."""
+    from pesq import PesqError
+    from pesq import pesq as itu_pesq
+
+    if not (estimate.isfinite().all() and estimate.any() and target.any()):
+        raise NoPesq("a waveform is silent or not finite")
+    if len(target) > LONGEST_PESQ * sample_rate:
+        raise NoPesq(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
+    try:
+        mode = "wb" if sample_rate == 16000 else "nb"
+        return float(itu_pesq(sample_rate, target.numpy(), estimate.numpy(), mode))
+    except (PesqError, ValueError) as error:
+        raise NoPesq(str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)) from None
+
+
+def _check_shapes(estimate: Tensor, target: Tensor) -> None:
+    if estimate.shape != target.shape or estimate.ndim == 0:
+        raise ValueError(f"estimate and target need one shape [..., T], got {[*estimate.shape]} and {[*target.shape]}")

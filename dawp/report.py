@@ -1,0 +1,165 @@
+"""Pictures of a repetition, drawn from the files in its folder."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dawp.files import whole
+from dawp.stopping import METRICS
+from dawp.summary import EMA, LABELS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+N_FFT, HOP = 512, 128
+DYNAMIC_RANGE_DB = 80
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+OUTPUT, MEAN, CORRUPTED, AGAINST = "#0072B2", "#E69F00", "#D55E00", "#009E73"
+
+
+def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
+    """Draw every picture whose data lie in the folder: curves, spectrograms, saved outputs not drawn yet.
+
+    Args:
+        folder: of one repetition.
+        facts: the content of its result.json; empty while the fit is going on.
+    """
+    draw_curves(folder, facts)
+    if (folder / "best_si_snr.wav").exists():
+        names = {"corrupted": "corrupted", "best_si_snr": "best (oracle SI-SNR)", "clean": "clean"}
+        _draw_sounds(folder / "spectrograms.png", {names[n]: folder / f"{n}.wav" for n in names}, _spectrogram)
+    for output in sorted(folder.glob("outputs/*.wav")):
+        epoch = int(output.stem.removeprefix("epoch_"))
+        sounds = {
+            "corrupted": folder / "corrupted.wav",
+            f"output at epoch {epoch}": output,
+            "clean": folder / "clean.wav",
+        }
+        for kind, panel in (("waveforms", _waveform), ("spectrograms", _spectrogram)):
+            picture = output.with_name(f"{output.stem}_{kind}.png")
+            if not picture.exists():
+                _draw_sounds(picture, sounds, panel)
+
+
+def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
+    """curves.png: each metric and the loss against the epoch, with the corrupted clip's level and the best epoch."""
+    columns = _read_columns(folder / "metrics.csv")
+    figure, axes = _figure(len(METRICS) + 1)
+    for axis, metric in zip(axes, METRICS, strict=False):
+        for name, label, colour in (
+            (metric, "output", OUTPUT),
+            (EMA + metric, "running mean", MEAN),
+            (f"{metric}_vs_corrupted", "output, against the corrupted clip", AGAINST),
+        ):
+            if name in columns:
+                axis.plot(*_measured(columns, name), color=colour, label=label, linewidth=1)
+        if facts:
+            _mark(axis, facts, metric)
+        axis.set_ylabel(LABELS[metric])
+        _crop(axis, metric, columns, facts)
+        if axis.lines:
+            axis.legend(fontsize="x-small")
+    axes[-1].plot(*_measured(columns, "loss"), color=OUTPUT, linewidth=1)
+    axes[-1].set_ylabel("loss")
+    axes[-1].set_xlabel("epoch")
+    _save(figure, folder / "curves.png")
+
+
+def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
+    """The corrupted clip's level and the oracle's choice."""
+    level, best = facts["input"][metric], facts["best"][metric]
+    if level is not None and math.isfinite(level):
+        axis.axhline(level, color=CORRUPTED, linestyle="--", linewidth=1, label="corrupted clip")
+    if best["epoch"] is not None:
+        label = f"oracle best {best['value']:.2f} at epoch {best['epoch']}"
+        axis.plot(best["epoch"], best["value"], "o", color=OUTPUT, label=label, markersize=5)
+
+
+def _crop(axis: Axes, metric: str, columns: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+    """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
+    _, values = _measured(columns, metric)
+    if metric != "pesq" and len(values):
+        top = float(values.max())
+        level = facts["input"][metric] if facts else None
+        axis.set_ylim(bottom=max(min(float(values.min()), top - 1), min(top, level if level is not None else top) - 12))
+
+
+def _draw_sounds(path: Path, sounds: dict[str, Path], panel: Any) -> None:
+    """One panel a sound, all on one scale."""
+    import soundfile
+
+    loaded = {title: soundfile.read(sound, dtype="float32") for title, sound in sounds.items()}
+    figure, axes = _figure(len(loaded), sharey=True)
+    panel(figure, axes, loaded)
+    for axis, title in zip(axes, loaded, strict=True):
+        axis.set_title(title, fontsize="small", loc="left")
+    axes[-1].set_xlabel("time (s)")
+    _save(figure, path)
+
+
+def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[np.ndarray, int]]) -> None:
+    import numpy as np
+
+    for axis, (samples, rate) in zip(axes, sounds.values(), strict=True):
+        axis.plot(np.arange(len(samples)) / rate, samples, color=OUTPUT, linewidth=0.5)
+        axis.set_ylabel("amplitude")
+
+
+def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[np.ndarray, int]]) -> None:
+    import librosa
+    import numpy as np
+
+    n_fft = min(N_FFT, *(len(samples) for samples, _ in sounds.values()))
+    hop = max(1, n_fft * HOP // N_FFT)
+    magnitudes = [np.abs(librosa.stft(samples, n_fft=n_fft, hop_length=hop)) for samples, _ in sounds.values()]
+    loudest = max(magnitude.max() for magnitude in magnitudes)
+    for axis, magnitude, (samples, rate) in zip(axes, magnitudes, sounds.values(), strict=True):
+        image = axis.imshow(
+            librosa.amplitude_to_db(magnitude, ref=loudest, top_db=None),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-DYNAMIC_RANGE_DB,
+            vmax=0,
+            extent=(0, len(samples) / rate, 0, rate / 2000),
+        )
+        axis.set_ylabel("frequency (kHz)")
+    figure.colorbar(image, ax=axes, label="dB, relative to the loudest of all")
+
+
+def _figure(panels: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    # Figures of their own, not pyplot's: no display is looked for and none piles up in memory.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2 * panels + 0.6), layout="constrained", dpi=120)
+    return figure, list(figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of metrics.csv, NaN where a field is empty."""
+    import numpy as np
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    table = np.array([[float(field or "nan") for field in row] for row in rows]).reshape(len(rows), len(header))
+    return {name: table[:, i] for i, name in enumerate(header)}
+
+
+def _measured(columns: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and values of a column, where it has a finite value."""
+    import numpy as np
+
+    values = columns.get(name, np.full_like(columns["epoch"], np.nan))
+    finite = np.isfinite(values)
+    return columns["epoch"][finite], values[finite]

@@ -1,0 +1,231 @@
+"""One problem from beginning to end: build the generator, fit it, watch the fit."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dawp.config import Config
+from dawp.errors import FitDiverged
+from dawp.files import write_csv
+from dawp.fitting import Epoch, fit, pick_device
+from dawp.generators import build
+from dawp.metrics import NoPesq, pesq
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.stopping import OracleStop
+from dawp.summary import EMA, summarise, table
+
+log = logging.getLogger(__name__)
+
+FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
+
+
+class History:
+    """What every epoch measured: one row an epoch, one column a quantity, fetched from the device in batches."""
+
+    def __init__(self, fetch_every: int = 1) -> None:
+        self._fetch_every = fetch_every
+        self._waiting: list[dict[str, Tensor]] = []
+        self._rows: list[dict[str, float]] = []
+
+    def append(self, values: dict[str, Tensor]) -> None:
+        self._waiting.append(values)
+        if len(self._waiting) >= self._fetch_every:
+            self._fetch()
+
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """All rows so far; a quantity that an epoch did not measure is not in its row."""
+        self._fetch()
+        return self._rows
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The newest row that is on the host already."""
+        return self._rows[-1] if self._rows else {}
+
+    def column(self, name: str) -> list[float]:
+        """A quantity over all epochs, NaN where it was not measured."""
+        return [row.get(name, float("nan")) for row in self.rows]
+
+    def write(self, path: Path) -> None:
+        """Write as CSV, first column ``epoch``; what an epoch did not measure is empty."""
+        rows = self.rows
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        write_csv(
+            path,
+            ["epoch", *names],
+            (
+                [epoch, *(format(row[name], ".7g") if name in row else "" for name in names)]
+                for epoch, row in enumerate(rows, start=1)
+            ),
+        )
+
+    def _fetch(self) -> None:
+        rows: list[dict[str, float]] = [dict.fromkeys(values, 0.0) for values in self._waiting]
+        entries = [
+            (row, name, value)
+            for row, values in zip(rows, self._waiting, strict=True)
+            for name, value in values.items()
+        ]
+        for device in {value.device for _, _, value in entries}:
+            here = [entry for entry in entries if entry[2].device == device]
+            # One transfer for all the values of a device.
+            numbers = torch.stack([value for _, _, value in here]).tolist()
+            for (row, name, _), number in zip(here, numbers, strict=True):
+                row[name] = number
+        self._rows += rows
+        self._waiting.clear()
+
+
+@dataclass(frozen=True)
+class BestEstimate:
+    """The best estimate by one metric: an oracle stop.
+
+    Attributes:
+        value: of the metric; NaN if no epoch had one.
+        epoch: from 1; None if no epoch had a value.
+        waveform: ``[T]``, on the CPU; None likewise.
+    """
+
+    value: float
+    epoch: int | None
+    waveform: Tensor | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished fit.
+
+    Attributes:
+        problem: what was fitted, on the CPU.
+        input: each metric of the corrupted clip.
+        best: per metric (``si_snr``, ``psnr``, ``pesq``; of the running mean of outputs ``ema_si_snr``, ...) the
+            oracle stop.
+        history: every epoch's loss and metrics.
+        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch.
+        seconds: wall-clock time of the fit with its metrics.
+        device: where it ran.
+        error: why the fit ended early; None if it did not.
+    """
+
+    problem: Problem
+    input: dict[str, float]
+    best: dict[str, BestEstimate]
+    history: History
+    generator: dict[str, Any]
+    seconds: float
+    device: str
+    error: str | None
+
+    def __str__(self) -> str:
+        return table(summarise([self.facts()]))
+
+    def facts(self) -> dict[str, Any]:
+        """What result.json holds: numbers and names."""
+        best = {
+            name: {"value": b.value, "epoch": b.epoch, "gain": b.value - self.input[name.removeprefix(EMA)]}
+            for name, b in self.best.items()
+        }
+        return {
+            "sample_rate": self.problem.sample_rate,
+            "samples": len(self.problem.observed),
+            "corruption": self.problem.facts,
+            "input": self.input,
+            "best": best,
+            "epochs_run": len(self.history.rows),
+            "seconds": self.seconds,
+            "device": self.device,
+            "error": self.error,
+        }
+
+
+OnEpoch = Callable[[Epoch, History], None]
+
+
+def solve(
+    problem: Problem,
+    config: Config,
+    repetition: int = 0,
+    progress: str | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Result:
+    """Fit a generator to the problem and keep the best estimates.
+
+    Args:
+        problem: the corrupted clip and, for the metrics, its clean one.
+        config: of generator, fit and metrics.
+        repetition: which of the seed's streams of random draws to use.
+        progress: title of a progress bar on standard error; None for no bar.
+        on_epoch: called after each epoch with the epoch and the history so far.
+
+    Returns:
+        The result; with ``error`` set and the best so far if the fit diverged.
+
+    Raises:
+        BadInput: the clip is too short for the generator, or the device is not there.
+    """
+    device = pick_device(config.fit.device)
+    seed = config.fit.seed
+    generator = build(config.generator, seeded(seed, "weights", repetition)).to(device)
+    there = problem.to(device)
+    oracle = OracleStop(there, config.metrics, generator)
+    history = History(1 if device.type == "cpu" else FETCH_EVERY)
+    corrupted = {name: float(value) for name, value in oracle.measure(there.observed, there.clean)}
+    _warn_without_pesq(problem)
+
+    error = None
+    began = time.perf_counter()
+    bar = tqdm(
+        total=config.fit.epochs,
+        desc=progress,
+        unit="epoch",
+        disable=progress is None,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+    )
+    with bar:
+        try:
+            for step in fit(there, generator, config.fit, seeded(seed, "input", repetition)):
+                history.append({"loss": step.loss, **oracle.update(step)})
+                if on_epoch:
+                    on_epoch(step, history)
+                bar.set_postfix(_postfix(history.latest), refresh=False)
+                bar.update()
+        except FitDiverged as diverged:
+            error = str(diverged)
+    best = {
+        name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None) for name, b in oracle.best.items()
+    }
+    history.rows  # noqa: B018 - fetches what is left, so that the time below includes the device's work
+    seconds = time.perf_counter() - began
+    return Result(problem, corrupted, best, history, oracle.generator_state(), seconds, describe(device), error)
+
+
+def describe(device: torch.device) -> str:
+    """A device in words: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _postfix(row: dict[str, float]) -> dict[str, str]:
+    shown = {"loss": row.get("loss"), "SI-SNR": row.get("si_snr")}
+    return {
+        name: f"{value:.4f}" if name == "loss" else f"{value:.2f}" for name, value in shown.items() if value is not None
+    }
+
+
+def _warn_without_pesq(problem: Problem) -> None:
+    try:
+        pesq(problem.observed, problem.clean, problem.sample_rate, strict=True)
+    except NoPesq as reason:
+        log.warning("PESQ cannot be computed for this clip and counts as NaN: %s", reason)

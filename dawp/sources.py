@@ -1,0 +1,125 @@
+"""``--source``: a sound file, a folder, a list of files or a list of pairs -> recordings."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from dawp.errors import BadInput, shown
+from dawp.files import safe_name
+
+SOUND_SUFFIXES = frozenset(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist".split()
+)
+"""What the sound library (libsndfile) reads, by file suffix."""
+
+SAMPLES = Path(__file__).parent / "samples"
+LONGEST_LIST = 16 * 1024 * 1024  # bytes: far beyond any list of recordings, far below a machine's memory
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One input file, or a pair of files with the clean one first."""
+
+    path: Path
+    corrupted: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without suffix, fit for a folder."""
+        return safe_name(self.path.stem)
+
+
+def find_recordings(source: Path | None) -> list[Recording]:
+    """All recordings of a source, in order.
+
+    Args:
+        source: a sound file; a folder, searched in depth for sound files; a text file with one sound file or one
+            ``clean,corrupted`` pair a line (blank lines and lines beginning with # are passed over, relative
+            paths start at the list's folder or else at the working folder); None for the bundled clips.
+
+    Raises:
+        BadInput: nothing there, a folder without sound files, a list that is empty, no text, or names a file that
+            is missing.
+    """
+    if source is None:
+        return find_recordings(SAMPLES)
+    if source.is_dir():
+        return [Recording(path) for path in sounds_in(source)]
+    if not source.exists():
+        raise BadInput(f"{shown(source)}: no such file or folder")
+    if not source.is_file():
+        raise BadInput(f"{shown(source)}: neither a file nor a folder")
+    return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
+
+
+def sounds_in(folder: Path) -> list[Path]:
+    """The sound files in a folder and below, by suffix, sorted; hidden ones are passed over.
+
+    Raises:
+        BadInput: there are none.
+    """
+    found = [
+        Path(parent, name)
+        for parent, folders, names in os.walk(folder)
+        if not folders.sort() and not any(part.startswith(".") for part in Path(parent).relative_to(folder).parts)
+        for name in sorted(names)
+        if Path(name).suffix.lower() in SOUND_SUFFIXES and not name.startswith(".")
+    ]
+    sounds = [path for path in found if path.is_file()]
+    if not sounds:
+        raise BadInput(
+            f"{shown(folder)}: no sound files in this folder (looked for {' '.join(sorted(SOUND_SUFFIXES))})"
+        )
+    return sounds
+
+
+def _read_list(path: Path) -> list[Recording]:
+    if path.stat().st_size > LONGEST_LIST:
+        raise BadInput(f"{shown(path)}: too large for a list of recordings, and its suffix is of no sound format")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise BadInput(f"{shown(path)}: neither a sound file (by its suffix) nor a text list of recordings")
+    recordings = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            recordings.append(_read_line(line, path.parent, f"{shown(path)} line {number}"))
+    if not recordings:
+        raise BadInput(f"{shown(path)}: the list names no recordings")
+    return recordings
+
+
+def _read_line(line: str, folder: Path, where: str) -> Recording:
+    """One line of a list: a path, or two with a comma between; quotes protect commas, as in any CSV file."""
+    whole = _find(line, folder)
+    if whole:
+        return Recording(whole)
+    fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
+    if len(fields) == 2 and not fields[1]:
+        fields.pop()
+    if len(fields) > 2 or not fields[0]:
+        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {shown(line)}")
+    paths = []
+    for field in fields:
+        found = _find(field, folder)
+        if found is None:
+            raise BadInput(f"{where}: no such file: {shown(field)}")
+        paths.append(found)
+    return Recording(*paths)
+
+
+def _find(name: str, folder: Path) -> Path | None:
+    """``name`` as a file beside the list, or else from the working folder."""
+    for candidate in (folder / name, Path(name)):
+        try:
+            if candidate.is_file():
+                return candidate
+        except (OSError, ValueError):  # a name no file can have: too long, say
+            continue
+    return None

@@ -1,0 +1,37 @@
+"""Packaging of dawp; tool settings are in pyproject.toml, tested versions in requirements.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "dawp" / "__init__.py").read_text(encoding="utf-8"))
+
+setup(
+    name="dawp",
+    version=VERSION.group(1) if VERSION else "0",
+    description="Deep audio waveform prior: restore one corrupted clip with an untrained network",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["dawp", "dawp.*"]),
+    package_data={"dawp": ["py.typed", "samples/*.wav", "samples/README.md"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchaudio>=2.4",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "librosa>=0.10.2",
+        "matplotlib>=3.8",
+        "pesq>=0.0.4",
+        "julius>=0.2.7",
+        "tqdm>=4.64",
+        "soundfile>=0.12",
+    ],
+    extras_require={
+        "dev": ["ruff==0.17.5", "mypy==2.4.1", "pytest>=8", "torchmetrics>=1.4"],
+    },
+    entry_points={"console_scripts": ["dawp-denoise = dawp.cli:denoise"]},
+)
