@@ -22,7 +22,12 @@ in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``probl
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
+
+# Before torch is loaded: threads that wait for each other shall give the core back soon. Left to itself GNU's OpenMP
+# lets them spin, and on a machine with other work an epoch then takes many times as long as it needs.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import torch

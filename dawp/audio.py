@@ -112,15 +112,8 @@ def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) 
     begin = round(config.trim_start * rate)
     if begin >= total:
         raise BadInput(f"{name}: lasts {total / rate:.3f} s, nothing is left after trim_start {config.trim_start:g} s")
-    length = round(config.clip_length * rate) or total - begin
-    if length > total - begin:
-        log.info(
-            "%s: %.3f s is shorter than the clip length of %g s: used whole",
-            name,
-            (total - begin) / rate,
-            config.clip_length,
-        )
-        length = total - begin
+    whole_length = total - begin
+    length = min(round(config.clip_length * rate) or whole_length, whole_length)
     if length < MIN_LENGTH:
         raise BadInput(f"{name}: a clip of {length} samples is too short, at least {MIN_LENGTH} are needed")
     if not waveform[begin:].any():
@@ -135,6 +128,9 @@ def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) 
             f"{name}: every stretch of {length / rate:g} s is silent for more than quiet_thresh "
             f"{config.quiet_thresh:g} of its time (the best one for {min(shares.values()):.2f})"
         )
+    if length < round(config.clip_length * rate):
+        seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"
+        log.info("%s: %s: used whole", name, seconds)
     start = loud[turn % len(loud)]
     return start, start + length
 

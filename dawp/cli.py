@@ -15,8 +15,6 @@ from dawp import experiment, report
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of
 from dawp.errors import BadInput, shown
 from dawp.files import read_json
-from dawp.fitting import pick_device
-from dawp.solver import describe
 from dawp.sources import find_recordings
 from dawp.summary import table
 
@@ -48,13 +46,13 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     """
     parser = get_parser(task)
     given = vars(parser.parse_args(argv))
-    quiet_libraries()
+    _show_notices(parser.prog)
     try:
         config = Config.of(task, given.pop("preset"), **given)
         command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
-        return _run(parser.prog, config, command)
+        return _run(config, command)
     except BadInput as refusal:
-        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
         print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
@@ -105,32 +103,39 @@ def flag_rows(task: str) -> list[tuple[str, str, str]]:
     return rows
 
 
-def quiet_libraries() -> None:
-    """Send the toolkit's own notices to standard error, above any progress bar."""
-    handler = _Notices()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+class _Notices(logging.Handler):
+    """Shows the toolkit's notices on standard error, above any progress bar."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__()
+        self._prog = prog
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        serious = record.levelno >= logging.WARNING
+        prefix = f"{self._prog}: {record.levelname.lower()}: " if serious else ""
+        tqdm.write(prefix + record.getMessage(), file=sys.stderr)
+
+
+def _show_notices(prog: str) -> None:
     logger = logging.getLogger("dawp")
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_Notices(prog)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
 
-class _Notices(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
+def _with_dashes(message: str, given: dict[str, Any]) -> str:
+    """A message that begins with the name of a flag that was given, with the flag's dashes."""
+    return f"--{message}" if message.split(" ", 1)[0] in given else message
 
 
-def _run(prog: str, config: Config, command: Sequence[str]) -> int:
-    device = pick_device(config.fit.device)
+def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source)
-    log = logging.getLogger(__name__)
-    fallback = ", no CUDA here" if config.fit.device == "auto" and device.type == "cpu" else ""
-    log.info("%d recording%s, on %s%s", len(recordings), "s" * (len(recordings) != 1), describe(device), fallback)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
     if outcome.folder is None:
         return BAD_INPUT
+    log = logging.getLogger(__name__)
     if not outcome.done and outcome.skipped:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:

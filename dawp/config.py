@@ -136,6 +136,11 @@ class NoiseConfig(Settings):
         None, "RMS level of the corrupted clip in dBFS", at_most=0, none="drawn from -35 to -15"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise_source is not None and not self.noise_source.exists():
+            raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
+
     def label(self) -> str:
         """A few readable words for the name of a run."""
         noise = self.noise_source.stem if self.noise_source else self.noise_class.lower()
@@ -235,7 +240,15 @@ CORRUPTIONS: dict[str, type[NoiseConfig]] = {"denoise": NoiseConfig}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "fast": {"epochs": 400, "lr": 2e-3, "lstm_layers": 1, "resample": False, "pesq_every": 10},
+    "fast": {
+        "epochs": 1000,
+        "lr": 5e-3,
+        "crit": "L2",
+        "channels": 32,
+        "lstm_layers": 0,
+        "resample": False,
+        "pesq_every": 20,
+    },
 }
 """What each preset sets differently from the defaults."""
 

@@ -96,6 +96,8 @@ def run(
                 continue
             if not started:
                 _begin(folder, config, recordings, command)
+                counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
+                log.info("%s, device: %s", counts, _where(config))
                 started = True
             try:
                 error = _repeat(here, problem, recording, config, index, draw, progress)
@@ -256,6 +258,11 @@ def _summarise(folder: Path) -> None:
     if results:
         write_json(folder / SUMMARY, summarise(results))
         write_csv(folder / "summary.csv", *rows(results))
+
+
+def _where(config: Config) -> str:
+    device = pick_device(config.fit.device)
+    return describe(device) + (" (no CUDA here)" if config.fit.device == "auto" and device.type == "cpu" else "")
 
 
 def _version(package: str) -> str | None:

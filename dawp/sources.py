@@ -61,14 +61,11 @@ def sounds_in(folder: Path) -> list[Path]:
     Raises:
         BadInput: there are none.
     """
-    found = [
-        Path(parent, name)
-        for parent, folders, names in os.walk(folder)
-        if not folders.sort() and not any(part.startswith(".") for part in Path(parent).relative_to(folder).parts)
-        for name in sorted(names)
-        if Path(name).suffix.lower() in SOUND_SUFFIXES and not name.startswith(".")
-    ]
-    sounds = [path for path in found if path.is_file()]
+    sounds = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))  # os.walk goes on with these
+        visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        sounds += [path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file()]
     if not sounds:
         raise BadInput(
             f"{shown(folder)}: no sound files in this folder (looked for {' '.join(sorted(SOUND_SUFFIXES))})"

@@ -61,9 +61,10 @@ def table(summary: dict[str, Any]) -> str:
     for name, s in summary["metrics"].items():
         if name == f"{EMA}si_snr":
             lines.append("running mean of the outputs")
-        gain = f"{s['gain']['mean']:+.2f}" + (f" ± {s['gain']['std']:.2f}" if several else "")
-        line = f"  {LABELS[name.removeprefix(EMA)]:<16}{s['input']['mean']:>10.2f}{s['best']['mean']:>10.2f}"
-        line += f"{gain:>{18 if several else 10}}{s['epoch']['mean']:>8.0f}"
+        given, best, gain, epoch = (_number(s[what]["mean"]) for what in ("input", "best", "gain", "epoch"))
+        gains = f"{gain:+.2f}" + (f" ± {_number(s['gain']['std']):.2f}" if several else "")
+        line = f"  {LABELS[name.removeprefix(EMA)]:<16}{given:>10.2f}{best:>10.2f}"
+        line += f"{gains:>{18 if several else 10}}{epoch:>8.0f}"
         nan = s["best"]["nan"]
         lines.append(line + (f"  ({nan} of {summary['repetitions']} NaN, not in the means)" if nan else ""))
     lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
@@ -76,7 +77,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def _statistics(values: Iterable[float | None]) -> dict[str, float]:
     """Mean, standard deviation and counts; None and NaN are one thing, a value that could not be computed."""
-    every = [math.nan if value is None else float(value) for value in values]
+    every = [_number(value) for value in values]
     finite = [value for value in every if not math.isnan(value)]
     return {
         "mean": statistics.fmean(finite) if finite else math.nan,
@@ -84,3 +85,8 @@ def _statistics(values: Iterable[float | None]) -> dict[str, float]:
         "count": len(finite),
         "nan": len(every) - len(finite),
     }
+
+
+def _number(value: float | None) -> float:
+    """A value as it was before JSON, which has no NaN, made it None."""
+    return math.nan if value is None else float(value)

@@ -70,8 +70,6 @@ def _draw(length: int, sample_rate: int, config: NoiseConfig, rng: torch.Generat
 
 def _real_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, str]:
     """A random stretch of a sound file, or of one file of a folder; shorter noise is looped."""
-    if not source.exists():
-        raise BadInput(f"noise_source {shown(source)}: no such file or folder")
     files = sounds_in(source) if source.is_dir() else [source]
     path = files[int(torch.randint(len(files), (), generator=rng))]
     noise = read(path, sample_rate).double()

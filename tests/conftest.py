@@ -1,0 +1,75 @@
+"""What several test files need: clips, tiny settings, the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "dawp" / "samples"
+RATE = 16000
+
+TINY = {
+    "depth": 1,
+    "channels": 4,
+    "lstm_layers": 0,
+    "resample": False,
+    "epochs": 3,
+    "pesq_every": 3,
+    "device": "cpu",
+}
+"""A network and a fit that take milliseconds an epoch."""
+
+TINY_FLAGS = [
+    *("--depth", "1", "--channels", "4", "--lstm_layers", "0", "--no_resample"),
+    *("--epochs", "3", "--pesq_every", "3", "--device", "cpu"),
+]
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def speech() -> Tensor:
+    """One second of the bundled speech clip, ``[16000]``."""
+    samples, rate = soundfile.read(SAMPLES / "speech.wav", dtype="float32")
+    assert rate == RATE
+    return torch.from_numpy(samples[:RATE])
+
+
+@pytest.fixture
+def denoise(tmp_path: Path) -> Command:
+    """Run the real ``python denoise.py`` with the tiny flags in an empty folder, results in ``tmp_path/evals``."""
+
+    def run(*flags: object, cwd: Path = tmp_path, tiny: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "denoise.py"), *(TINY_FLAGS if tiny else []), *map(str, flags)]
+        return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    """The surroundings of a command: one thread, since tests may share the machine."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def write_sound(path: Path, samples: Tensor | None = None, rate: int = RATE, **how: str) -> Path:
+    """A sound file: one second of seeded noise bursts if no samples are given."""
+    if samples is None:
+        samples = torch.randn(RATE, generator=torch.Generator().manual_seed(1)) * 0.1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples.numpy(), rate, **how)
+    return path
+
+
+def repetitions(evals: Path) -> list[Path]:
+    """The repetition folders of the only run under an output folder."""
+    (run,) = (evals / "denoise").iterdir()
+    return sorted(path for path in run.iterdir() if path.is_dir())

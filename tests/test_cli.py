@@ -1,0 +1,258 @@
+"""The real commands, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soundfile
+import torch
+from conftest import ROOT, TINY_FLAGS, environment, repetitions, write_sound
+
+from dawp.cli import get_parser
+
+SEED_COMMAND = (
+    "--experiment_repetition 20 --show_every 250 --noise_class GAUSSIAN --noise_std 0.2 --snr 2.5 "
+    "--depth 2 --lstm_layers 4 --source {source} --samplerate 16000 --clip_length 2"
+).split()
+"""The command line of the paper's repository."""
+
+
+def refused(result, *words):
+    """One clear line on standard error, exit code 2."""
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("denoise.py: error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0]
+    assert result.stdout == ""
+
+
+def test_one_file(denoise, tmp_path):
+    write_sound(tmp_path / "my take.wav")
+    result = denoise("--source", "my take.wav")
+    assert result.returncode == 0, result.stderr
+    (folder,) = repetitions(tmp_path / "evals")
+    assert folder.name == "000_my_take"
+    assert {path.name for path in folder.iterdir()} == {
+        *("clean.wav", "corrupted.wav", "best_si_snr.wav", "best_psnr.wav", "best_pesq.wav"),
+        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+    }
+    assert "SI-SNR (dB)" in result.stdout
+    assert str(folder.parent.relative_to(tmp_path)) in result.stdout
+    assert "device: cpu" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_seed_command_twice(denoise, tmp_path):
+    write_sound(tmp_path / "in" / "a.wav", 0.1 * torch.randn(40000))
+    flags = [flag.format(source=tmp_path / "in") for flag in SEED_COMMAND]
+    flags += ["--experiment_repetition", "2", "--epochs", "3"]
+    first = denoise(*flags, tiny=False)
+    assert first.returncode == 0, first.stderr
+    folders = repetitions(tmp_path / "evals")
+    assert [folder.name for folder in folders] == ["000_a", "001_a"]
+    stamps = {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
+    second = denoise(*flags, tiny=False)
+    assert second.returncode == 0
+    assert "all 2 repetitions are there already, nothing to do" in second.stderr
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert second.stdout == first.stdout
+
+
+def test_the_seed_command_means_what_it_says():
+    given = vars(get_parser("denoise").parse_args([flag.format(source="x") for flag in SEED_COMMAND]))
+    assert given["noise_std"] == 0.2
+    assert given["experiment_repetition"] == 20
+    assert (given["depth"], given["lstm_layers"], given["clip_length"]) == (2, 4, 2.0)
+
+
+def test_flags_do_what_their_names_say():
+    """In the public code --resample turns resampling off and --glu is described as its opposite."""
+    parse = get_parser("denoise").parse_args
+    assert vars(parse([])) == {"preset": "paper"}
+    assert parse(["--resample"]).resample is True
+    assert parse(["--no_resample"]).resample is False
+    assert parse(["--glu"]).glu is True
+    assert parse(["-e", "7"]).epochs == 7
+    assert parse(["--snr", "none"]).snr is None
+
+
+def test_help_is_quick_and_names_every_flag(denoise):
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch, torchaudio.functional"], check=True, env=environment())
+    torch_alone = time.perf_counter() - began
+    began = time.perf_counter()
+    result = denoise("--help", tiny=False)
+    assert time.perf_counter() - began < torch_alone + 2
+    assert result.returncode == 0
+    for flag in ("--source", "--noise_class", "--epochs", "--pesq_every", "--preset"):
+        assert flag in result.stdout
+
+
+def test_heavy_libraries_are_imported_where_they_are_used():
+    heavy = "matplotlib librosa pesq scipy pandas sklearn numba".split()
+    code = f"import sys, dawp.cli; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_a_folder_a_list_and_a_list_of_pairs(denoise, tmp_path):
+    write_sound(tmp_path / "in" / "deep" / "a b.wav")
+    write_sound(tmp_path / "in" / "b.flac", rate=22050)
+    (tmp_path / "in" / "notes.txt").write_text("no sound")
+    noisy = 0.1 * torch.randn(16000) + torch.randn(16000, generator=torch.Generator().manual_seed(1)) * 0.1
+    write_sound(tmp_path / "noisy" / "b.wav", noisy)
+    (tmp_path / "list.txt").write_text("# comment\r\n\r\nin/deep/a b.wav,\r\nin/b.flac\r\n")
+    (tmp_path / "pairs.txt").write_text("in/deep/a b.wav , noisy/b.wav\n")
+    for source, names in (("in", {"a_b", "b"}), ("list.txt", {"a_b", "b"}), ("pairs.txt", {"a_b"})):
+        result = denoise("--source", source, "--output_dir", f"out_{source}")
+        assert result.returncode == 0, result.stderr
+        folders = repetitions(tmp_path / f"out_{source}")
+        assert {folder.name[4:] for folder in folders} == names
+    assert json.loads((folders[0] / "result.json").read_text())["pair"] == "noisy/b.wav"
+
+
+def test_without_a_source_the_bundled_clips_are_used(denoise, tmp_path):
+    result = denoise("--clip_length", "0.5")
+    assert result.returncode == 0, result.stderr
+    assert {folder.name[4:] for folder in repetitions(tmp_path / "evals")} == {"speech", "singing", "guitar"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--source missing.wav", ["missing.wav", "no such file or folder"]),
+        ("--source empty", ["empty", "no sound files"]),
+        ("--source bad_list.txt", ["bad_list.txt line 2", "gone.wav"]),
+        ("--source text.wav", ["text.wav", "cannot be read as sound"]),
+        ("--source none.wav", ["none.wav", "holds no samples"]),
+        ("--source one.wav", ["one.wav", "clip of 1 samples is too short"]),
+        ("--source zeros.wav", ["zeros.wav", "silent"]),
+        ("--source nan.wav", ["nan.wav", "NaN"]),
+        ("--source pairs.txt", ["1.000 s", "1.020 s"]),
+        ("--source good.wav --snr abc", ["--snr must be a number", "got abc"]),
+        ("--source good.wav --depth 0", ["--depth must be", "got 0"]),
+        ("--source good.wav --epochs 0", ["--epochs must be", "got 0"]),
+        ("--source good.wav --lr -1", ["--lr must be", "got -1"]),
+        ("--source good.wav --clip_length -2", ["--clip_length must be", "got -2"]),
+        ("--source good.wav --noise_class PINK", ["--noise_class must be one of GAUSSIAN, UNIFORM", "got PINK"]),
+        ("--source good.wav --frobnicate 3", ["--frobnicate"]),
+        ("--source good.wav --preset slow", ["slow", "paper", "fast"]),
+        ("--source good.wav --device cuda:99", ["cuda:99", "not on this machine"]),
+        ("--source good.wav --lstm_layers 1 --attention_layers 1", ["cannot both be used"]),
+        ("--source good.wav --output_dir good.wav", ["good.wav", "cannot be written"]),
+        ("--source good.wav --trim_start 1", ["good.wav", "lasts 1.000 s", "trim_start 1 s"]),
+        ("--source good.wav --noise_source gone", ["--noise_source must be a sound file or a folder", "got gone"]),
+        ("--source good.wav --name a/b", ["--name must be a plain folder name", "a/b"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
+    write_sound(tmp_path / "good.wav")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad_list.txt").write_text("good.wav\ngone.wav\n")
+    (tmp_path / "text.wav").write_text("Dear diary\n")
+    for name, samples in {
+        "none": torch.zeros(0),
+        "one": torch.tensor([0.5]),
+        "zeros": torch.zeros(16000),
+        "nan": torch.full((16000,), torch.nan),
+        "long": torch.rand(16320),
+    }.items():
+        write_sound(tmp_path / f"{name}.wav", samples, subtype="FLOAT")
+    (tmp_path / "pairs.txt").write_text("good.wav,long.wav\n")
+    before = sorted(tmp_path.rglob("*"))
+    refused(denoise(*flags.split()), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_odd_but_usable_input(denoise, tmp_path):
+    """8 bits, stereo, another rate, shorter than the clip length."""
+    samples = 0.3 * torch.randn(8000, 2).clamp(-3, 3)
+    write_sound(tmp_path / "odd.wav", samples, 22050, subtype="PCM_U8")
+    result = denoise("--source", "odd.wav")
+    assert result.returncode == 0, result.stderr
+    for notice in ("2 channels mixed down", "resampled from 22050", "shorter than the clip length"):
+        assert notice in result.stderr
+    (folder,) = repetitions(tmp_path / "evals")
+    assert soundfile.info(folder / "best_si_snr.wav").frames == round(8000 * 16000 / 22050)
+
+
+def test_one_bad_recording_in_a_batch_is_skipped_with_exit_code_3(denoise, tmp_path):
+    write_sound(tmp_path / "in" / "good.wav")
+    write_sound(tmp_path / "in" / "zeros.wav", torch.zeros(16000))
+    result = denoise("--source", "in")
+    assert result.returncode == 3
+    assert "zeros.wav: is silent" in result.stderr
+    assert "SI-SNR" in result.stdout
+    assert [folder.name[4:] for folder in repetitions(tmp_path / "evals")] == ["good"]
+
+
+def test_other_settings_in_a_named_run_are_refused(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    assert denoise("--source", "a.wav", "--name", "x").returncode == 0
+    refused(denoise("--source", "a.wav", "--name", "x", "--seed", 5), "seed is 0 there and 5 here")
+    assert denoise("--source", "a.wav", "--name", "x", "--seed", 5, "--overwrite").returncode == 0
+
+
+def test_the_same_command_twice_gives_the_same_metrics(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    texts = []
+    for output in ("one", "two"):
+        assert denoise("--source", "a.wav", "--output_dir", output).returncode == 0
+        (folder,) = repetitions(tmp_path / output)
+        texts.append((folder / "metrics.csv").read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_a_diverging_fit_is_reported_with_exit_code_3(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    result = denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40)
+    assert result.returncode == 3
+    assert "the loss is not a finite number any more" in result.stderr
+    assert (repetitions(tmp_path / "evals")[0] / "result.json").exists()
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    for name in ("a", "b"):
+        write_sound(tmp_path / "in" / f"{name}.wav")
+    command = [sys.executable, str(ROOT / "denoise.py"), *TINY_FLAGS, "--source", "in", "--name", "x"]
+    command += ["--epochs", "300", "--pesq_every", "300"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    run = tmp_path / "evals" / "denoise" / "x"
+    deadline = time.monotonic() + 120
+    while not list(run.glob("001_*/clean.wav")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    finished = [path for path in run.iterdir() if path.is_dir()]
+    assert len(finished) == 1
+    assert (finished[0] / "result.json").exists()
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]
+    assert json.loads((run / "summary.json").read_text())["repetitions"] == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_the_shell_script_hands_on_source_and_flags(tmp_path):
+    """scripts/denoise.sh runs the paper's command; the first argument is the source, the others are flags."""
+    write_sound(tmp_path / "my takes" / "a.wav")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / "scripts" / "denoise.sh").write_bytes((ROOT / "scripts" / "denoise.sh").read_bytes())
+    for name, text in ((".venv/bin/python", 'printf "%s\\n" "$@"'), ("scripts/setup.sh", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    run = subprocess.run(
+        ["bash", "scripts/denoise.sh", "my takes", "--epochs", "5"], cwd=tmp_path, capture_output=True, text=True
+    )
+    given = run.stdout.splitlines()
+    assert given[0] == str(tmp_path / "denoise.py")
+    assert given[1:] == [flag.format(source="my takes") for flag in SEED_COMMAND] + ["--epochs", "5"]

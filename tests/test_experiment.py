@@ -1,0 +1,292 @@
+import json
+from dataclasses import replace
+
+import pytest
+import soundfile
+import torch
+from conftest import TINY, write_sound
+
+from dawp import experiment
+from dawp.config import Config
+from dawp.errors import BadInput
+from dawp.generators import Demucs
+from dawp.sources import Recording
+
+
+def no_pictures(folder, facts):
+    pass
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    return [
+        Recording(
+            write_sound(tmp_path / "in" / f"{name}.wav", 0.1 * torch.randn(12000) * (1 + torch.arange(12000) / 4000))
+        )
+        for name in ("a", "b", "c")
+    ]
+
+
+def run(tmp_path, recordings, draw=no_pictures, **settings):
+    config = Config.of("denoise", **{**TINY, "clip_length": 0.25, "output_dir": tmp_path / "evals", **settings})
+    return experiment.run(config, recordings, draw)
+
+
+def folders(outcome):
+    return sorted(path.name for path in outcome.folder.iterdir() if path.is_dir())
+
+
+def results(outcome):
+    return [json.loads(path.read_text()) for path in sorted(outcome.folder.glob("*/result.json"))]
+
+
+def test_the_layout_of_a_run(tmp_path, sounds):
+    outcome = run(tmp_path, sounds[:1])
+    assert outcome.folder.parent == tmp_path / "evals" / "denoise"
+    assert {path.name for path in outcome.folder.iterdir()} == {
+        "config.json",
+        "summary.json",
+        "summary.csv",
+        "000_a",
+    }
+    assert {path.name for path in (outcome.folder / "000_a").iterdir()} == {
+        "clean.wav",
+        "corrupted.wav",
+        "best_si_snr.wav",
+        "best_psnr.wav",
+        "best_pesq.wav",
+        "metrics.csv",
+        "generator.pt",
+        "result.json",
+    }
+
+
+def test_all_sounds_are_float32_and_aligned(tmp_path, sounds):
+    here = run(tmp_path, sounds[:1]).folder / "000_a"
+    for path in here.glob("*.wav"):
+        info = soundfile.info(path)
+        assert (info.frames, info.samplerate, info.subtype) == (4000, 16000, "FLOAT")
+    clean, corrupted = (soundfile.read(here / f"{name}.wav")[0] for name in ("clean", "corrupted"))
+    assert 0.5 < (clean * corrupted).sum() / (clean**2).sum() < 1.5
+
+
+def test_every_recording_once_or_as_many_repetitions_as_asked(tmp_path, sounds):
+    once = run(tmp_path, sounds, name="once")
+    assert sorted(name[4:] for name in folders(once)) == ["a", "b", "c"]
+    seven = [name[4:] for name in folders(run(tmp_path, sounds, name="seven", experiment_repetition=7))]
+    assert len(seven) == 7
+    assert seven[:3] == seven[3:6]  # the order is drawn once and cycled through
+    assert sorted(seven[:3]) == ["a", "b", "c"]
+
+
+def test_the_order_comes_from_the_seed(tmp_path, sounds):
+    orders = {tuple(folders(run(tmp_path, sounds, name=f"{seed}", seed=seed, epochs=1))) for seed in range(6)}
+    assert len(orders) > 1
+
+
+def test_repetitions_of_a_recording_take_the_next_stretch_and_other_noise(tmp_path, sounds):
+    outcome = run(tmp_path, sounds[:1], experiment_repetition=4)
+    cleans = [soundfile.read(outcome.folder / name / "clean.wav")[0] for name in folders(outcome)]
+    shapes = [clip / abs(clip).max() for clip in cleans]
+    assert abs(shapes[0] - shapes[1]).max() > 0.1
+    assert abs(shapes[0] - shapes[3]).max() < 1e-3  # 0.75 s hold three stretches
+    noises = [
+        soundfile.read(outcome.folder / n / "corrupted.wav")[0] / abs(c).max() - s
+        for n, c, s in zip(folders(outcome), cleans, shapes, strict=True)
+    ]
+    assert abs(noises[0] - noises[3]).max() > 0.1
+
+
+def test_a_finished_repetition_is_not_run_again_and_more_can_be_added(tmp_path, sounds):
+    first = run(tmp_path, sounds, experiment_repetition=2)
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.glob("*/*")}
+    again = run(tmp_path, sounds, experiment_repetition=2)
+    assert (again.folder, again.done, again.skipped) == (first.folder, 0, 2)
+    more = run(tmp_path, sounds, experiment_repetition=3)
+    assert (more.folder, more.done, more.skipped) == (first.folder, 1, 2)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    assert json.loads((more.folder / "summary.json").read_text())["repetitions"] == 3
+
+
+def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
+    first = run(tmp_path, sounds[:1])
+    here = first.folder / "000_a"
+    before = (here / "metrics.csv").read_text()
+    (here / "result.json").unlink()
+    (here / "metrics.csv").write_text("rubbish")
+    (here / "left_over").write_text("rubbish")
+    again = run(tmp_path, sounds[:1])
+    assert again.done == 1
+    assert (here / "metrics.csv").read_text() == before
+    assert not (here / "left_over").exists()
+
+
+def test_an_interruption_leaves_nothing_half_written(tmp_path, sounds):
+    calls = []
+
+    def interrupt_the_second(folder, facts):
+        calls.append(folder)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, sounds, interrupt_the_second, name="x")
+    folder = tmp_path / "evals" / "denoise" / "x"
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 1
+    assert json.loads((folder / "summary.json").read_text())["repetitions"] == 1
+    outcome = run(tmp_path, sounds, name="x")
+    assert (outcome.done, outcome.skipped) == (2, 1)
+
+
+def test_other_settings_have_another_folder(tmp_path, sounds):
+    """In the public code runs that differ in learning rate or epochs share a folder."""
+    different = [
+        {},
+        {"lr": 0.01},
+        {"epochs": 2},
+        {"seed": 1},
+        {"snr": 3.0},
+        {"crit": "L2"},
+        {"ema": 0.9},
+        {"trim_start": 0.1},
+    ]
+    assert len({run(tmp_path, sounds[:1], **settings).folder for settings in different}) == len(different)
+    assert run(tmp_path, sounds[1:2]).folder != run(tmp_path, sounds[:1]).folder
+
+
+def test_a_folder_with_other_settings_is_refused_with_both_shown(tmp_path, sounds):
+    run(tmp_path, sounds[:1], name="x", lr=0.01)
+    with pytest.raises(BadInput, match=r"lr is 0\.01 there and 0\.02 here"):
+        run(tmp_path, sounds[:1], name="x", lr=0.02)
+    with pytest.raises(BadInput, match=r"recordings is .*a\.wav.* there and .*b\.wav"):
+        run(tmp_path, sounds[1:2], name="x", lr=0.01)
+
+
+def test_overwrite_begins_anew(tmp_path, sounds):
+    run(tmp_path, sounds, name="x", lr=0.01)
+    outcome = run(tmp_path, sounds[:1], name="x", lr=0.02, overwrite=True)
+    assert (outcome.done, folders(outcome)) == (1, ["000_a"])
+    assert json.loads((outcome.folder / "config.json").read_text())["settings"]["lr"] == 0.02
+
+
+def test_overwrite_never_deletes_what_is_no_run_nor_a_run_for_nothing(tmp_path, sounds):
+    precious = tmp_path / "evals" / "denoise" / "x" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("years of work")
+    for overwrite in (True, False):
+        with pytest.raises(BadInput, match="is not a run's folder"):
+            run(tmp_path, sounds, name="x", overwrite=overwrite)
+    assert precious.exists()
+    run(tmp_path, sounds[:1], name="y")
+    bad = [Recording(write_sound(tmp_path / "silent.wav", torch.zeros(9000)))]
+    run(tmp_path, bad, name="y", overwrite=True)
+    assert (tmp_path / "evals" / "denoise" / "y" / "000_a" / "result.json").exists()
+
+
+def test_a_bad_recording_is_reported_and_the_others_run(tmp_path, sounds, caplog):
+    bad = Recording(write_sound(tmp_path / "in" / "silent.wav", torch.zeros(9000)))
+    outcome = run(tmp_path, [*sounds, bad])
+    assert outcome.done == 3
+    assert len(outcome.failures) == 1
+    assert "silent.wav: is silent" in outcome.failures[0]
+    assert "silent.wav: is silent" in caplog.text
+
+
+def test_nothing_is_written_when_no_recording_can_be_used(tmp_path):
+    outcome = run(tmp_path, [Recording(write_sound(tmp_path / "silent.wav", torch.zeros(9000)))])
+    assert outcome.folder is None
+    assert not (tmp_path / "evals").exists()
+
+
+def test_numbers_are_numbers_and_nan_is_null(tmp_path):
+    tone = torch.sin(torch.arange(2000) / 5)  # too short for PESQ
+    outcome = run(tmp_path, [Recording(write_sound(tmp_path / "tone.wav", tone))], clip_length=0.0)
+    (result,) = results(outcome)
+    assert isinstance(result["best"]["si_snr"]["value"], float)
+    assert isinstance(result["best"]["si_snr"]["epoch"], int)
+    assert result["best"]["pesq"] == {"value": None, "epoch": None, "gain": None}
+    assert not (outcome.folder / "000_tone" / "best_pesq.wav").exists()
+    summary = json.loads((outcome.folder / "summary.json").read_text())["metrics"]["pesq"]["best"]
+    assert (summary["count"], summary["nan"], summary["mean"]) == (0, 1, None)
+
+
+def test_the_snr_and_level_are_in_the_result(tmp_path, sounds):
+    (result,) = results(run(tmp_path, sounds[:1], snr=7.0, level_dbfs=-20.0))
+    assert result["corruption"]["snr_db"] == pytest.approx(7.0, abs=0.01)
+    assert result["corruption"]["level_dbfs"] == pytest.approx(-20.0, abs=0.01)
+
+
+def test_a_pair_brings_its_own_noise(tmp_path):
+    clean = 0.1 * torch.randn(4000)
+    noisy = clean + 0.02 * torch.randn(4000)
+    paths = [write_sound(tmp_path / f"{n}.wav", w, subtype="FLOAT") for n, w in (("clean", clean), ("noisy", noisy))]
+    outcome = run(tmp_path, [Recording(*paths)])
+    written = torch.from_numpy(soundfile.read(outcome.folder / "000_clean" / "corrupted.wav", dtype="float32")[0])
+    assert torch.equal(written, noisy)
+    assert results(outcome)[0]["pair"] == str(paths[1])
+
+
+def test_a_pair_of_equals_is_refused(tmp_path, sounds):
+    outcome = run(tmp_path, [replace(sounds[0], corrupted=sounds[0].path)])
+    assert "nothing to restore" in outcome.failures[0]
+
+
+def test_the_generator_file_is_safe_and_makes_the_best_output_again(tmp_path, sounds):
+    here = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
+    kept = torch.load(here / "generator.pt", weights_only=True)
+    generator = Demucs(Config.of("denoise", **TINY).generator)
+    generator.load_state_dict(kept["state_dict"])
+    best = torch.from_numpy(soundfile.read(here / "best_si_snr.wav", dtype="float32")[0])
+    torch.testing.assert_close(generator(kept["z"], len(best))[0, 0].detach(), best)
+
+
+def test_config_holds_what_is_needed_to_do_it_again(tmp_path, sounds):
+    about = json.loads((run(tmp_path, sounds[:1]).folder / "config.json").read_text())
+    assert about["task"] == "denoise"
+    assert about["seed"] == 0
+    assert about["device"] == "cpu"
+    assert about["versions"]["torch"].startswith("2.")
+    assert about["settings"]["lr"] == 1e-4
+    assert about["settings"]["recordings"] == [[str(sounds[0].path)]]
+
+
+def test_same_seed_same_numbers(tmp_path, sounds):
+    texts = [
+        (run(tmp_path, sounds[:1], name=name, seed=seed).folder / "000_a" / "metrics.csv").read_text()
+        for name, seed in (("one", 0), ("two", 0), ("three", 1))
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
+    outcome = run(tmp_path, sounds[:1], lr=1e30, epochs=30)
+    assert "not a finite number" in outcome.failures[0]
+    assert "not a finite number" in results(outcome)[0]["error"]
+    assert (outcome.folder / "000_a" / "best_psnr.wav").exists()
+    assert run(tmp_path, sounds[:1], lr=1e30, epochs=30).skipped == 1
+
+
+def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch):
+    solve = experiment.solve
+
+    def short_of_memory(problem, config, repetition, *others):
+        if repetition == 1:
+            raise torch.OutOfMemoryError
+        return solve(problem, config, repetition, *others)
+
+    monkeypatch.setattr(experiment, "solve", short_of_memory)
+    outcome = run(tmp_path, sounds)
+    assert (outcome.done, len(folders(outcome))) == (2, 2)
+    assert "out of memory" in outcome.failures[0]
+
+
+def test_outputs_are_saved_every_so_many_epochs(tmp_path, sounds):
+    drawn = []
+    outcome = run(
+        tmp_path, sounds[:1], lambda folder, facts: drawn.append(bool(facts)), epochs=5, show_every=2, save_outputs=True
+    )
+    outputs = sorted((outcome.folder / "000_a" / "outputs").iterdir())
+    assert [path.name for path in outputs] == ["epoch_00002.wav", "epoch_00004.wav"]
+    assert soundfile.info(outputs[0]).frames == 4000
+    assert drawn == [False, False, True]

@@ -1,0 +1,39 @@
+import json
+import math
+
+import pytest
+
+from dawp.files import read_json, safe_name, whole, write_json
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_json_is_strict(tmp_path):
+    write_json(tmp_path / "x.json", {"a": math.nan, "b": [math.inf, 1, 0.5], "c": tmp_path, "d": None})
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    parsed = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    assert parsed == read_json(tmp_path / "x.json") == {"a": None, "b": [None, 1, 0.5], "c": str(tmp_path), "d": None}
+
+
+def test_safe_names_stay_in_their_folder():
+    for name in ("../../etc/passwd", "/abs", "..", ".", "", "a/b\\c", "nul\0", "-rf", "x" * 300):
+        safe = safe_name(name)
+        assert safe
+        assert safe[0] not in ".-"
+        assert not set(safe) & set("/\\\0")
+        assert len(safe) <= 40

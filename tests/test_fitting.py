@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+
+from dawp.config import FitConfig, GeneratorConfig
+from dawp.errors import BadInput, FitDiverged
+from dawp.fitting import fit, input_noise, pick_device
+from dawp.generators import build
+from dawp.problem import Problem
+from dawp.randomness import seeded
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)
+
+
+def problem_of(clean, mask=None, noise_seed=0):
+    noise = torch.randn(len(clean), generator=torch.Generator().manual_seed(noise_seed)) * 0.1
+    return Problem(clean + noise, clean, 16000, mask=mask)
+
+
+def run(problem, epochs=4, seed=0, **settings):
+    generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0, resample=False), seeded(seed, "weights"))
+    generator = generator.to(problem.observed.device)
+    return list(fit(problem, generator, FitConfig(epochs=epochs, **settings), seeded(seed, "input")))
+
+
+def test_epochs_count_from_one_and_outputs_have_the_clips_length(speech, device):
+    steps = run(problem_of(speech[:999]).to(device))
+    assert [step.epoch for step in steps] == [1, 2, 3, 4]
+    assert all(step.output.shape == (999,) and not step.output.requires_grad for step in steps)
+
+
+@pytest.mark.parametrize(("crit", "distance"), [("L1", torch.nn.L1Loss()), ("L2", torch.nn.MSELoss())])
+def test_the_loss_is_the_distance_to_the_corrupted_clip(speech, crit, distance):
+    problem = problem_of(speech[:999])
+    for step in run(problem, crit=crit):
+        torch.testing.assert_close(step.loss, distance(step.output, problem.observed))
+
+
+def test_the_loss_falls(speech, device):
+    steps = run(problem_of(speech).to(device), epochs=60, lr=0.01)
+    assert steps[-1].loss < 0.9 * steps[0].loss
+
+
+def test_weights_at_an_epoch_are_those_of_its_output(speech):
+    problem = problem_of(speech[:999])
+    generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
+    for step in fit(problem, generator, FitConfig(epochs=3, lr=0.01), seeded(0, "input")):
+        assert torch.equal(generator(step.z, 999)[0, 0], step.output)
+
+
+def test_the_clean_clip_cannot_change_the_fit(speech):
+    problem = problem_of(speech[:999])
+    other = Problem(problem.observed, torch.rand(999), 16000)
+    for one, two in zip(run(problem), run(other), strict=True):
+        assert torch.equal(one.output, two.output)
+
+
+def test_samples_outside_the_mask_cannot_change_the_fit(speech):
+    mask = torch.ones(999, dtype=torch.bool)
+    mask[300:350] = False
+    problem = problem_of(speech[:999], mask)
+    changed = problem.observed.clone()
+    changed[300:350] = 5.0
+    for one, two in zip(run(problem), run(Problem(changed, problem.clean, 16000, mask=mask)), strict=True):
+        assert torch.equal(one.output, two.output)
+        assert torch.equal(one.loss, two.loss)
+
+
+def test_same_seed_same_fit_other_seed_other_fit(speech):
+    problem = problem_of(speech[:999])
+    assert torch.equal(run(problem, seed=1)[-1].output, run(problem, seed=1)[-1].output)
+    assert not torch.equal(run(problem, seed=1)[-1].output, run(problem, seed=2)[-1].output)
+
+
+def test_input_noise_is_fixed_unless_resampled(speech):
+    problem = problem_of(speech[:999])
+    fixed, drawn_anew = run(problem), run(problem, resample_input=True)
+    assert torch.equal(fixed[0].z, fixed[3].z)
+    assert torch.equal(fixed[0].z, drawn_anew[0].z)
+    assert not torch.equal(drawn_anew[0].z, drawn_anew[3].z)
+
+
+@pytest.mark.parametrize(
+    ("settings", "std", "kurtosis"),
+    [
+        ({"input_noise": "gaussian"}, 0.1, 3.0),
+        ({"input_noise": "uniform"}, 1 / math.sqrt(3), 1.8),
+        ({"input_noise": "gaussian", "input_std": 0.7}, 0.7, 3.0),
+        ({"input_noise": "uniform", "input_std": 0.7}, 0.7, 1.8),
+    ],
+)
+def test_input_noise_has_its_distribution(settings, std, kurtosis):
+    z = input_noise(200_000, FitConfig(**settings), seeded(0, "input"))
+    assert z.shape == (1, 1, 200_000)
+    assert z.std().item() == pytest.approx(std, rel=0.01)
+    assert (z.pow(4).mean() / z.square().mean() ** 2).item() == pytest.approx(kurtosis, abs=0.05)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit(speech, device):
+    with pytest.raises(FitDiverged, match="epoch"):
+        run(problem_of(speech[:999]).to(device), epochs=200, lr=1e30)
+
+
+def test_devices():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "cuda:x", "cuda:", "CPU", "cpu:0"):
+        with pytest.raises(BadInput, match="must be auto, cpu"):
+            pick_device(name)
+    with pytest.raises(BadInput, match="not on this machine"):
+        pick_device(f"cuda:{torch.cuda.device_count()}")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_starts_from_the_same_weights_and_input_as_the_cpu(speech):
+    problem = problem_of(speech[:999])
+    torch.testing.assert_close(
+        run(problem, epochs=1)[0].output,
+        run(problem.to(torch.device("cuda")), epochs=1)[0].output.cpu(),
+        atol=1e-4,
+        rtol=1e-3,
+    )

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import dawp
+
+
+def test_a_waveform_in_a_result_out(speech):
+    result = dawp.denoise(speech, sample_rate=16000, **TINY)
+    assert result.best["si_snr"].waveform.shape == speech.shape
+    assert result.input["si_snr"] == pytest.approx(2.5, abs=0.1)
+    assert len(result.history.rows) == 3
+    assert "SI-SNR (dB)" in str(result)
+
+
+def test_arrays_and_one_channel_tensors_are_taken_alike(speech):
+    values = [
+        dawp.denoise(form, **TINY).history.rows
+        for form in (speech, speech[None], speech.numpy(), speech.double().numpy())
+    ]
+    assert all(value == values[0] for value in values)
+
+
+def test_a_pair(speech):
+    noisy = speech + 0.05 * torch.randn(len(speech))
+    result = dawp.denoise(speech, corrupted=noisy, **TINY)
+    assert torch.equal(result.problem.observed, noisy)
+
+
+def test_the_seed_makes_the_result(speech):
+    first, again, other = (dawp.denoise(speech, seed=seed, **TINY) for seed in (1, 1, 2))
+    assert first.history.rows == again.history.rows
+    assert first.history.rows != other.history.rows
+
+
+def test_other_sample_rates_are_worked_on_as_they_are(speech):
+    result = dawp.denoise(speech, sample_rate=8000, **TINY)
+    assert result.problem.sample_rate == 8000
+    assert len(result.best["psnr"].waveform) == len(speech)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "settings", "message"),
+    [
+        (torch.zeros(2, 1000), {}, r"waveform must be one channel, of shape \[T\] or \[1, T\], got \[2, 1000\]"),
+        (np.zeros(1000, dtype=np.int16), {}, "floating point samples"),
+        (torch.zeros(63), {}, "63 samples is too short"),
+        (torch.zeros(1000), {}, "silent"),
+        (torch.full((1000,), torch.nan), {"snr": None}, "NaN"),
+        (torch.ones(1000), {"clip_length": 1.0}, "clip_length is a setting of the command line"),
+        (torch.ones(1000), {"output_dir": "x"}, "output_dir is a setting of the command line"),
+        (torch.ones(1000), {"learning_rate": 1.0}, "there is no setting learning_rate"),
+        (torch.ones(1000), {"corrupted": torch.zeros(1001)}, r"one shape \[T\], got observed \[1001\], clean \[1000\]"),
+        (torch.ones(1000), {"corrupted": torch.ones(1000)}, "nothing to restore"),
+    ],
+)
+def test_bad_input_is_a_value_error(waveform, settings, message):
+    with pytest.raises(ValueError, match=message):
+        dawp.denoise(waveform, **{**TINY, **settings})

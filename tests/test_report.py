@@ -1,0 +1,87 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_sound
+from matplotlib.image import imread
+
+from dawp.report import draw_repetition
+
+FACTS = {
+    "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None},
+    "best": {
+        "si_snr": {"value": 5.0, "epoch": 3},
+        "psnr": {"value": 33.0, "epoch": 3},
+        "pesq": {"value": None, "epoch": None},
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    for name in ("clean", "corrupted", "best_si_snr", "outputs/epoch_00002"):
+        write_sound(tmp_path / f"{name}.wav", 0.1 * torch.randn(8000, generator=rng))
+    with (tmp_path / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "loss", "si_snr", "psnr", "pesq", "ema_si_snr", "si_snr_vs_corrupted"])
+        writer.writerows(
+            [[e, 1 / e, e - 40 * (e == 1), 30 + e, "nan" if e == 1 else "", e / 2, e] for e in range(1, 6)]
+        )
+    return tmp_path
+
+
+def test_every_picture_is_drawn_from_the_files(folder):
+    draw_repetition(folder, FACTS)
+    pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    assert pictures == [
+        "curves.png",
+        "outputs/epoch_00002_spectrograms.png",
+        "outputs/epoch_00002_waveforms.png",
+        "spectrograms.png",
+    ]
+    for picture in pictures:
+        image = imread(folder / picture)
+        assert image.shape[0] > 300
+        assert image.std() > 0.05  # not blank
+
+
+def test_while_a_fit_is_going_on_only_its_curves_are_drawn(folder):
+    (folder / "best_si_snr.wav").unlink()
+    (folder / "outputs" / "epoch_00002.wav").unlink()
+    draw_repetition(folder, {})
+    assert [path.name for path in folder.rglob("*.png")] == ["curves.png"]
+
+
+def test_a_curve_shows_the_corrupted_level_and_the_best_epoch(folder):
+    draw_repetition(folder, {})
+    without = imread(folder / "curves.png")
+    draw_repetition(folder, FACTS)
+    assert not np.array_equal(without, imread(folder / "curves.png"))
+
+
+def test_spectrograms_share_one_scale(folder):
+    """A clip 40 dB fainter than the others must look darker, not the same."""
+    write_sound(folder / "clean.wav", 1e-3 * torch.randn(8000))
+    draw_repetition(folder, FACTS)
+    image = imread(folder / "spectrograms.png")[..., :3].mean(axis=2)
+    height, width = image.shape
+    upper, lower = (
+        image[int(height * a) : int(height * b), width // 4 : width // 2] for a, b in ((0.1, 0.28), (0.75, 0.9))
+    )
+    assert np.median(upper) > np.median(lower) + 0.15
+
+
+def test_a_clip_of_the_shortest_length_can_be_drawn(folder):
+    for name in ("clean", "corrupted", "best_si_snr"):
+        write_sound(folder / f"{name}.wav", 0.1 * torch.randn(64))
+    draw_repetition(folder, FACTS)
+    assert (folder / "spectrograms.png").exists()
+
+
+def test_no_window_system_and_no_figures_left_open(folder):
+    import matplotlib.pyplot as plt
+
+    draw_repetition(folder, FACTS)
+    assert plt.get_fignums() == []

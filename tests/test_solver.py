@@ -1,0 +1,120 @@
+import csv
+import math
+
+import pytest
+import torch
+from conftest import TINY
+
+import dawp
+from dawp.config import Config
+from dawp.generators import Demucs
+from dawp.metrics import psnr, si_snr
+from dawp.problem import Problem
+from dawp.solver import History, solve
+
+
+def noisy(speech, seed=0):
+    noise = torch.randn(len(speech), generator=torch.Generator().manual_seed(seed))
+    return Problem(speech + 0.05 * noise, speech, 16000)
+
+
+def solve_tiny(problem, **settings):
+    return solve(problem, Config.of("denoise", **{**TINY, **settings}))
+
+
+def test_a_fit_gives_out_a_cleaner_clip_than_it_was_given(speech):
+    """The effect the paper is about, at a small size."""
+    result = dawp.denoise(speech, preset="fast", epochs=400, pesq_every=1000, device="cpu")
+    assert result.best["si_snr"].value > result.input["si_snr"] + 1.5
+    assert result.best["si_snr"].epoch < 400
+
+
+def test_best_values_belong_to_their_waveforms_and_epochs(speech):
+    result = solve_tiny(noisy(speech), epochs=20, lr=0.01)
+    for metric, function in (("si_snr", si_snr), ("psnr", psnr)):
+        best = result.best[metric]
+        column = result.history.column(metric)
+        assert best.value == max(column)
+        assert best.epoch == 1 + column.index(max(column))
+        assert function(best.waveform, speech).item() == pytest.approx(best.value, abs=1e-4)
+
+
+def test_the_kept_generator_makes_the_best_waveform_again(speech):
+    result = solve_tiny(noisy(speech), epochs=20, lr=0.01)
+    generator = Demucs(Config.of("denoise", **TINY).generator)
+    generator.load_state_dict(result.generator["state_dict"])
+    again = generator(result.generator["z"], len(speech))[0, 0]
+    torch.testing.assert_close(again, result.best["si_snr"].waveform)
+
+
+def test_the_input_is_measured(speech):
+    problem = noisy(speech)
+    result = solve_tiny(problem)
+    assert result.input["si_snr"] == pytest.approx(si_snr(problem.observed, speech).item())
+    assert 1 < result.input["pesq"] < 4.65
+
+
+def test_repetitions_differ_and_each_can_be_made_again(speech):
+    config = Config.of("denoise", **TINY)
+    first, second, again = (solve(noisy(speech), config, repetition) for repetition in (0, 1, 1))
+    assert first.history.rows != second.history.rows
+    assert second.history.rows == again.history.rows
+
+
+def test_a_diverged_fit_keeps_the_best_so_far(speech):
+    result = solve_tiny(noisy(speech), epochs=50, lr=1e30)
+    assert "not a finite number" in result.error
+    assert 1 <= len(result.history.rows) < 50
+    assert result.best["psnr"].waveform.isfinite().all()
+    assert result.facts()["error"] == result.error
+
+
+def test_pesq_on_what_is_no_speech_is_nan_with_one_warning(caplog):
+    short = torch.sin(torch.arange(1000) / 5)
+    with caplog.at_level("WARNING", logger="dawp"):
+        result = solve_tiny(noisy(short), epochs=4, pesq_every=1)
+    assert math.isnan(result.input["pesq"])
+    assert math.isnan(result.best["pesq"].value)
+    assert result.best["pesq"].epoch is None
+    assert len(caplog.records) == 1
+    assert "counts as NaN" in caplog.text
+
+
+def test_on_epoch_sees_every_epoch(speech):
+    seen = []
+    config = Config.of("denoise", **TINY)
+    solve(noisy(speech), config, on_epoch=lambda step, history: seen.append((step.epoch, len(history.rows))))
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_history_in_batches_is_history():
+    rows = [{"loss": torch.tensor(1.5), "pesq": torch.tensor(2.25, dtype=torch.float64)}, {"loss": torch.tensor(0.5)}]
+    one_by_one, together = History(1), History(50)
+    for row in rows:
+        one_by_one.append(row)
+        together.append(row)
+    assert together.latest == {}  # nothing was fetched yet
+    assert one_by_one.rows == together.rows == [{"loss": 1.5, "pesq": 2.25}, {"loss": 0.5}]
+    assert together.latest == {"loss": 0.5}
+
+
+def test_history_as_csv(tmp_path):
+    history = History()
+    history.append({"loss": torch.tensor(1 / 3), "si_snr": torch.tensor(math.nan)})
+    history.append({"loss": torch.tensor(0.25), "si_snr": torch.tensor(1.0), "pesq": torch.tensor(1.5)})
+    history.write(tmp_path / "metrics.csv")
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["epoch", "loss", "si_snr", "pesq"],
+            ["1", "0.3333333", "nan", ""],
+            ["2", "0.25", "1", "1.5"],
+        ]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_finds_what_the_cpu_finds(speech):
+    results = [solve_tiny(noisy(speech), epochs=120, lr=0.01, device=device) for device in ("cpu", "cuda")]
+    values = [result.best["si_snr"].value for result in results]
+    assert values[0] == pytest.approx(values[1], abs=0.5)
+    assert len(results[1].history.rows) == 120

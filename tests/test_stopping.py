@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+
+from dawp.config import GeneratorConfig, MetricConfig
+from dawp.fitting import Epoch
+from dawp.generators import Demucs
+from dawp.metrics import psnr, si_snr
+from dawp.problem import Problem
+from dawp.stopping import Best, OracleStop
+
+
+def clean_clip():
+    return torch.sin(torch.arange(800) / 7)
+
+
+def outputs_of(noise_levels):
+    """Outputs that are better and worse: the clean clip with noise of given amounts."""
+    rng = torch.Generator().manual_seed(0)
+    return [clean_clip() + level * torch.randn(800, generator=rng) for level in noise_levels]
+
+
+def watch(outputs, **settings):
+    generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0, resample=False))
+    problem = Problem(clean_clip() + 0.1, clean_clip(), 16000)
+    oracle = OracleStop(problem, MetricConfig(pesq_every=100, **settings), generator)
+    rows = []
+    for epoch, output in enumerate(outputs, start=1):
+        with torch.no_grad():
+            next(generator.parameters()).fill_(epoch)
+        rows.append(oracle.update(Epoch(epoch, torch.zeros(()), output, torch.full((1, 1, 4), float(epoch)))))
+    return oracle, rows
+
+
+def test_the_best_epoch_is_the_true_one_and_has_its_waveform():
+    outputs = outputs_of([1, 0.5, 0.1, 0.3, 0.6])
+    oracle, rows = watch(outputs)
+    best = oracle.best["si_snr"]
+    assert best.epoch == 3
+    assert torch.equal(best.tensors[0], outputs[2])
+    assert best.value == pytest.approx(si_snr(outputs[2], clean_clip()).item())
+    assert [row["psnr"].item() for row in rows] == [psnr(output, clean_clip()).item() for output in outputs]
+
+
+def test_the_first_of_equals_is_best():
+    oracle, _ = watch(outputs_of([0.1]) * 3)
+    assert oracle.best["si_snr"].epoch == 1
+
+
+def test_the_weights_kept_are_those_of_the_best_si_snr_epoch():
+    oracle, _ = watch(outputs_of([1, 0.1, 0.5]))
+    state = oracle.generator_state()
+    assert (state["z"] == 2).all()
+    assert (next(iter(state["state_dict"].values())) == 2).all()
+
+
+def test_nan_is_never_best():
+    best = Best()
+    for epoch, value in enumerate([math.nan, 1.0, math.nan, 0.5], start=1):
+        best.update(torch.tensor(value), epoch, [torch.tensor([value])])
+    assert (best.epoch, best.value, best.tensors[0].item()) == (2, 1.0, 1.0)
+
+
+def test_nothing_but_nan_is_no_best():
+    best = Best()
+    assert (best.epoch, best.tensors) == (None, [])
+    best.update(torch.tensor(math.nan), 1, [torch.zeros(3)])
+    assert best.epoch is None
+    assert math.isnan(best.value)
+    assert best.tensors == []
+
+
+def test_what_is_kept_is_a_copy():
+    best, tensor = Best(), torch.ones(3)
+    best.update(torch.tensor(1.0), 1, [tensor])
+    tensor.zero_()
+    assert torch.equal(best.tensors[0], torch.ones(3))
+
+
+def test_the_running_mean_is_the_weighted_mean_of_the_outputs():
+    outputs, decay = outputs_of([0.5, 0.4, 0.6]), 0.8
+    _, rows = watch(outputs, ema=decay)
+    weights = [decay**2, decay, 1.0]
+    mean = sum(w * o for w, o in zip(weights, outputs, strict=True)) / sum(weights)
+    assert rows[2]["ema_si_snr"].item() == pytest.approx(si_snr(mean, clean_clip()).item(), abs=1e-4)
+    assert rows[0]["ema_psnr"].item() == pytest.approx(rows[0]["psnr"].item(), abs=1e-4)
+
+
+def test_averaging_noisy_outputs_beats_each_of_them():
+    oracle, _ = watch(outputs_of([0.5] * 30), ema=0.98)
+    assert oracle.best["ema_si_snr"].value > oracle.best["si_snr"].value + 8
+
+
+def test_estimates_without_a_running_mean():
+    oracle, rows = watch(outputs_of([0.5]), ema=0.0)
+    assert set(oracle.best) == {"si_snr", "psnr", "pesq"}
+    assert set(rows[0]) == {"si_snr", "psnr"}
+
+
+def test_estimates_against_the_corrupted_clip():
+    outputs = outputs_of([0.5])
+    _, rows = watch(outputs, show_estimates_vs_noise=True)
+    assert rows[0]["si_snr_vs_corrupted"] == si_snr(outputs[0], clean_clip() + 0.1)
+
+
+def test_pesq_is_computed_when_asked_only(speech):
+    generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0))
+    oracle = OracleStop(Problem(speech * 0.9, speech, 16000), MetricConfig(pesq_every=2, ema=0.0), generator)
+    z = torch.zeros(1, 1, 4)
+    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, z)) for epoch in (1, 2, 3, 4)]
+    assert ["pesq" in row for row in rows] == [False, True, False, True]
+    assert oracle.best["pesq"].epoch == 2

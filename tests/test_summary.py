@@ -1,0 +1,69 @@
+import math
+
+import pytest
+
+from dawp.files import read_json, write_json
+from dawp.summary import rows, summarise, table
+
+
+def result(value, pesq=1.5, error=None, **more):
+    def best(v, given):
+        return {"value": v, "epoch": None if v is None else 10, "gain": None if v is None else v - given}
+
+    return {
+        "repetition": 0,
+        "recording": "x.wav",
+        "epochs_run": 20,
+        "seconds": 1.0,
+        "error": error,
+        "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None if pesq is None else 1.0},
+        "best": {"si_snr": best(value, 2.5), "psnr": best(33.0, 30.0), "pesq": best(pesq, 1.0), **more},
+    }
+
+
+def test_mean_and_standard_deviation():
+    si_snr = summarise([result(4.0), result(5.0), result(6.0)])["metrics"]["si_snr"]
+    assert si_snr["best"] == {"mean": 5.0, "std": 1.0, "count": 3, "nan": 0}
+    assert si_snr["gain"]["mean"] == 2.5
+    assert si_snr["input"]["std"] == 0.0
+    assert math.isnan(summarise([result(4.0)])["metrics"]["si_snr"]["best"]["std"])
+
+
+def test_nan_is_counted_and_not_averaged():
+    pesq = summarise([result(4.0, 2.0), result(5.0, None), result(6.0, math.nan)])["metrics"]["pesq"]["best"]
+    assert (pesq["mean"], pesq["count"], pesq["nan"]) == (2.0, 1, 2)
+
+
+def test_the_number_of_nan_clips_stands_beside_the_mean():
+    text = table(summarise([result(4.0, 2.0), result(5.0, None)]))
+    (line,) = [line for line in text.splitlines() if "PESQ" in line]
+    assert "1 of 2 NaN" in line
+
+
+def test_the_table_of_one_clip():
+    lines = table(summarise([result(4.0)])).splitlines()
+    assert lines[0].split() == ["corrupted", "best", "gain", "epoch"]
+    assert lines[1].split() == ["SI-SNR", "(dB)", "2.50", "4.00", "+1.50", "10"]
+    assert {line.rindex(end) + len(end) for line, end in zip(lines, ["epoch", "10", "10", "10"], strict=False)} == {56}
+    assert "oracle" in lines[-1]
+
+
+def test_the_table_of_several_clips_says_how_many_and_how_many_diverged():
+    text = table(summarise([result(4.0), result(5.0, error="diverged")]))
+    assert "+2.00 ± 0.71" in text
+    assert "means over 2 repetitions" in text
+    assert "1 of 2 fits diverged" in text
+
+
+def test_the_table_is_the_same_from_a_file(tmp_path):
+    """JSON has no NaN: what could not be computed comes back as null."""
+    summary = summarise([result(4.0, None)])
+    write_json(tmp_path / "summary.json", summary)
+    assert table(read_json(tmp_path / "summary.json")) == table(summary)
+    assert "nan" in table(summary)
+
+
+def test_rows_for_the_csv():
+    header, lines = rows([result(4.0)])
+    assert len(lines[0]) == len(header)
+    assert dict(zip(header, lines[0], strict=True))["gain_si_snr"] == pytest.approx(1.5)
