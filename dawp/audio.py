@@ -113,7 +113,8 @@ def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) 
     if begin >= total:
         raise BadInput(f"{name}: lasts {total / rate:.3f} s, nothing is left after trim_start {config.trim_start:g} s")
     whole_length = total - begin
-    length = min(round(config.clip_length * rate) or whole_length, whole_length)
+    asked = round(config.clip_length * rate) if config.clip_length else whole_length
+    length = min(asked, whole_length)
     if length < MIN_LENGTH:
         raise BadInput(f"{name}: a clip of {length} samples is too short, at least {MIN_LENGTH} are needed")
     if not waveform[begin:].any():
@@ -126,9 +127,9 @@ def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) 
     if not loud:
         raise BadInput(
             f"{name}: every stretch of {length / rate:g} s is silent for more than quiet_thresh "
-            f"{config.quiet_thresh:g} of its time (the best one for {min(shares.values()):.2f})"
+            f"{config.quiet_thresh:g} of its time (the best one for {min(shares.values()):.2f}); 1 takes any"
         )
-    if length < round(config.clip_length * rate):
+    if length < asked:
         seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"
         log.info("%s: %s: used whole", name, seconds)
     start = loud[turn % len(loud)]

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -76,6 +77,7 @@ def run(
     """
     pick_device(config.fit.device)
     folder = run_folder(config, recordings)
+    _check_writable(folder)
     repetitions = _plan(config, recordings)
     if config.run.overwrite:
         _check_is_run(folder)
@@ -101,7 +103,9 @@ def run(
                 started = True
             try:
                 error = _repeat(here, problem, recording, config, index, draw, progress)
-            except (MemoryError, torch.OutOfMemoryError):
+            except (MemoryError, RuntimeError) as problem_with_memory:
+                if not _is_out_of_memory(problem_with_memory):
+                    raise
                 error = f"out of memory with a clip of {len(problem.observed)} samples; try a shorter clip_length"
             else:
                 done += 1
@@ -204,6 +208,14 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
     return settings
 
 
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before anything is computed."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "no permission" if there.is_dir() else "not a folder"
+        raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
+
+
 def _check_is_run(folder: Path) -> None:
     """Refuse to take a folder for a run that is none, lest somebody's files be deleted."""
     if folder.exists() and not (folder / CONFIG).exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -258,6 +270,11 @@ def _summarise(folder: Path) -> None:
     if results:
         write_json(folder / SUMMARY, summarise(results))
         write_csv(folder / "summary.csv", *rows(results))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out: torch's CPU allocator does so by a plain RuntimeError."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
 def _where(config: Config) -> str:

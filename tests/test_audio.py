@@ -95,6 +95,8 @@ def test_clip_length_and_trim_start(tmp_path):
     path = write_sound(tmp_path / "x.wav", ramp, subtype="FLOAT")
     torch.testing.assert_close(clip_of(path, clip_length=1.0, trim_start=0.5)[0], ramp[8000:24000])
     torch.testing.assert_close(clip_of(path, clip_length=0.0, trim_start=0.5)[0], ramp[8000:])
+    with pytest.raises(BadInput, match=r"clip of 0 samples is too short"):
+        clip_of(path, clip_length=1e-5)
     with pytest.raises(BadInput, match=r"lasts 3.000 s, nothing is left after trim_start 3 s"):
         clip_of(path, trim_start=3.0)
 

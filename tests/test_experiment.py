@@ -267,12 +267,15 @@ def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
     assert run(tmp_path, sounds[:1], lr=1e30, epochs=30).skipped == 1
 
 
-def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [MemoryError, torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch, error):
     solve = experiment.solve
 
     def short_of_memory(problem, config, repetition, *others):
         if repetition == 1:
-            raise torch.OutOfMemoryError
+            raise error
         return solve(problem, config, repetition, *others)
 
     monkeypatch.setattr(experiment, "solve", short_of_memory)

@@ -1,0 +1,88 @@
+"""The set-up script, with an interpreter of straw in place of a real one: nothing is installed."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+PYTHON = """#!/usr/bin/env bash
+echo "$@" >>calls
+case "$*" in
+*'print('*) echo "${VERSION:-3.11}" ;;
+*'sys.exit('*) [[ ${VERSION:-3.11} != 3.9 ]] ;;
+'-m venv'*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && touch .venv/from_venv ;;
+'-m pip install'*) [[ -z ${PIP_SAYS:-} ]] || { echo "$PIP_SAYS"; exit 1; } ;;
+esac
+"""
+
+
+@pytest.fixture
+def setup(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    for name in ("scripts/setup.sh", "requirements.txt", "setup.py", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "straw").write_text(PYTHON)
+    (tmp_path / "straw").chmod(0o755)
+
+    def run(**variables):
+        (tmp_path / "calls").write_text("")
+        environment = {**os.environ, "PYTHON": str(tmp_path / "straw"), **variables}
+        result = subprocess.run(
+            ["bash", "scripts/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        return result, (tmp_path / "calls").read_text()
+
+    return run
+
+
+def test_it_installs_once_and_does_nothing_afterwards(setup):
+    first, calls = setup()
+    assert first.returncode == 0, first.stderr
+    assert calls.count("-m pip install") == 1
+    assert "-r requirements.txt -e .[dev]" in calls
+    second, calls = setup()
+    assert (second.returncode, second.stderr) == (0, "")
+    assert len(calls.splitlines()) == 2  # the two questions about the version
+
+
+def test_changed_requirements_are_installed_into_the_same_environment(setup, tmp_path):
+    setup()
+    with (tmp_path / "requirements.txt").open("a") as file:
+        file.write("# changed\n")
+    again, calls = setup()
+    assert again.returncode == 0
+    assert "-m pip install" in calls
+    assert "-m venv" not in calls
+
+
+def test_another_python_makes_the_environment_anew(setup):
+    setup()
+    _, calls = setup(VERSION="3.12")
+    assert "-m venv --clear .venv" in calls
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PYTHON": "no-such-python"}, ["no-such-python is not installed", "Python 3.10 or newer"]),
+        ({"VERSION": "3.9"}, ["Python 3.10 or newer is needed", "is 3.9"]),
+        ({"PIP_SAYS": "error: command 'gcc' failed"}, ["the install failed", "C compiler", "build-essential"]),
+        ({"PIP_SAYS": "No matching distribution found"}, ["the install failed", "install.log"]),
+    ],
+)
+def test_it_stops_with_a_clear_line(setup, tmp_path, variables, words):
+    result, _ = setup(**variables)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("setup: ")
+    for word in words:
+        assert word in last
+    assert not (tmp_path / ".venv" / "installed").exists()
+
+
+def test_a_failed_install_is_tried_again(setup):
+    setup(PIP_SAYS="no network")
+    result, calls = setup()
+    assert result.returncode == 0
+    assert "-m pip install" in calls
