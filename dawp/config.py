@@ -183,6 +183,7 @@ class FitConfig(Settings):
     epochs: int = _setting(3000, "epochs: Adam steps on the whole clip", at_least=1, short="-e")
     lr: float = _setting(1e-4, "learning rate of Adam", above=0)
     crit: str = _setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
+    normalize: bool = _setting(True, "fit at unit RMS whatever the clip's level; the output is scaled back")
     input_noise: str = _setting("uniform", "distribution of the network's input noise", choices=("gaussian", "uniform"))
     input_std: float | None = _setting(
         None, "standard deviation of the input noise", above=0, none="gaussian 0.1, uniform from -1 to 1"
@@ -241,13 +242,13 @@ CORRUPTIONS: dict[str, type[NoiseConfig]] = {"denoise": NoiseConfig}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "fast": {
-        "epochs": 1000,
+        "epochs": 500,
         "lr": 5e-3,
         "crit": "L2",
         "channels": 32,
         "lstm_layers": 0,
         "resample": False,
-        "pesq_every": 20,
+        "pesq_every": 10,
     },
 }
 """What each preset sets differently from the defaults."""

@@ -38,7 +38,7 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
     Args:
         problem: the corrupted clip, on the generator's device; its clean clip is not looked at.
         generator: the network; its weights are changed in place.
-        config: epochs, learning rate, loss and input noise.
+        config: epochs, learning rate, loss, input noise, and whether the network works at unit RMS.
         rng: source of the input noise, on the CPU so that every device gets the same.
 
     Yields:
@@ -50,7 +50,12 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
     device = problem.observed.device
     length = len(problem.observed)
     target = problem.observed if problem.mask is None else problem.observed[problem.mask]
-    criterion = F.l1_loss if config.crit == "L1" else F.mse_loss
+    criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
+    if config.normalize:
+        generator.gain.copy_(target.square().mean().sqrt())
+    # The loss is told in the clip's units, and its gradients are those of a target of unit RMS: neither the network's
+    # first outputs nor Adam's steps then have to find the clip's level first.
+    unit = generator.gain**power
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr)
     valid_length = generator.valid_length(length)
     z = input_noise(valid_length, config, rng).to(device)
@@ -65,7 +70,7 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
         if (device.type == "cpu" or epoch % CHECK_EVERY == 0 or epoch == config.epochs) and not finite:
             raise FitDiverged(f"the loss is not a finite number any more at epoch {epoch}; a lower lr may help")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss / unit).backward()  # type: ignore[no-untyped-call]
         yield Epoch(epoch, loss.detach(), output.detach(), z)
         optimizer.step()
 

@@ -23,7 +23,8 @@ class Problem:
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
 
     Raises:
-        BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite.
+        BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
+            the corrupted clip is silent or equals the clean one.
     """
 
     observed: Tensor
@@ -42,6 +43,9 @@ class Problem:
                 raise BadInput(f"the {name} clip holds NaN or infinite samples")
         if self.mask is not None and (self.mask.shape != self.observed.shape or not self.mask.any()):
             raise BadInput("the mask must have the clip's shape and at least one sample that counts")
+        counted = self.observed if self.mask is None else self.observed[self.mask]
+        if not counted.any():
+            raise BadInput("the corrupted clip is silent: there is nothing to fit")
         if torch.equal(self.observed, self.clean):
             raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
 

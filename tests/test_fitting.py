@@ -25,8 +25,9 @@ def problem_of(clean, mask=None, noise_seed=0):
     return Problem(clean + noise, clean, 16000, mask=mask)
 
 
-def run(problem, epochs=4, seed=0, **settings):
-    generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0, resample=False), seeded(seed, "weights"))
+def run(problem, epochs=4, seed=0, channels=4, **settings):
+    network = GeneratorConfig(depth=1, channels=channels, lstm_layers=0, resample=False)
+    generator = build(network, seeded(seed, "weights"))
     generator = generator.to(problem.observed.device)
     return list(fit(problem, generator, FitConfig(epochs=epochs, **settings), seeded(seed, "input")))
 
@@ -45,8 +46,27 @@ def test_the_loss_is_the_distance_to_the_corrupted_clip(speech, crit, distance):
 
 
 def test_the_loss_falls(speech, device):
-    steps = run(problem_of(speech).to(device), epochs=60, lr=0.01)
-    assert steps[-1].loss < 0.9 * steps[0].loss
+    steps = run(problem_of(speech[:4000]).to(device), epochs=200, lr=0.01, channels=32)
+    assert steps[-1].loss < 0.8 * steps[0].loss
+
+
+def test_the_level_of_a_clip_changes_nothing_but_the_level_of_the_outputs(speech):
+    problem = problem_of(speech[:999])
+    faint = Problem(problem.observed / 64, problem.clean / 64, 16000)  # a power of two rounds nothing
+    for crit in ("L1", "L2"):
+        for one, two in zip(run(problem, crit=crit), run(faint, crit=crit), strict=True):
+            torch.testing.assert_close(two.output * 64, one.output, rtol=1e-4, atol=1e-5)
+    plain = [run(p, normalize=False)[-1].output for p in (problem, faint)]
+    assert not torch.allclose(plain[1] * 64, plain[0], rtol=0.1, atol=1e-3)
+
+
+def test_without_normalising_the_network_makes_the_clip_itself(speech):
+    problem = problem_of(speech[:999])
+    first, second = (build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights")) for _ in "ab")
+    next(fit(problem, first, FitConfig(normalize=False), seeded(0, "input")))
+    assert first.gain == 1
+    next(fit(problem, second, FitConfig(), seeded(0, "input")))
+    assert second.gain.item() == pytest.approx(problem.observed.square().mean().sqrt().item())
 
 
 def test_weights_at_an_epoch_are_those_of_its_output(speech):

@@ -53,6 +53,7 @@ def test_other_sample_rates_are_worked_on_as_they_are(speech):
         (torch.ones(1000), {"learning_rate": 1.0}, "there is no setting learning_rate"),
         (torch.ones(1000), {"corrupted": torch.zeros(1001)}, r"one shape \[T\], got observed \[1001\], clean \[1000\]"),
         (torch.ones(1000), {"corrupted": torch.ones(1000)}, "nothing to restore"),
+        (torch.ones(1000), {"corrupted": torch.zeros(1000)}, "corrupted clip is silent"),
     ],
 )
 def test_bad_input_is_a_value_error(waveform, settings, message):

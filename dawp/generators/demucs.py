@@ -30,6 +30,8 @@ RESCALE = 0.1  # reference standard deviation of the convolutions' first weights
 class Demucs(nn.Module):
     """Generator ``z [B, 1, valid_length(T)] -> waveform [B, 1, T]``, for every T of at least 64 samples.
 
+    The buffer ``gain``, 1 at first, scales the output: it lets a fit take the clip's level off the network.
+
     Args:
         config: the architecture; its defaults are the paper's (Conv + LSTM, 1,697,537 parameters).
 
@@ -40,11 +42,14 @@ class Demucs(nn.Module):
         torch.Size([1, 1, 1000])
     """
 
+    gain: Tensor
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.depth = config.depth
         self.skip = config.skip
         self.resample = config.resample
+        self.register_buffer("gain", torch.ones(()))
         widths = [config.channels * GROWTH**block for block in range(config.depth)]
         inputs = [1, *widths[:-1]]
         self.encoder = nn.ModuleList(
@@ -98,7 +103,7 @@ class Demucs(nn.Module):
             x = decode(x)
         if self.resample:
             x = resample_frac(x, 2, 1)
-        return _centre_trim(x, length)
+        return self.gain * _centre_trim(x, length)
 
 
 class _BLSTM(nn.Module):
