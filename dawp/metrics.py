@@ -61,7 +61,7 @@ def psnr(estimate: Tensor, target: Tensor, data_range: float | None = 2.0) -> Te
     _check_shapes(estimate, target)
     span = data_range if data_range is not None else target.amax(dim=-1) - target.amin(dim=-1)
     mse = (estimate - target).square().mean(dim=-1)
-    return 10 * torch.log10(torch.as_tensor(span, device=mse.device) ** 2 / mse)
+    return 10 * torch.log10(span**2 / mse)
 
 
 def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = False) -> Tensor:

@@ -41,12 +41,12 @@ class History:
     def append(self, values: dict[str, Tensor]) -> None:
         self._waiting.append(values)
         if len(self._waiting) >= self._fetch_every:
-            self._fetch()
+            self.fetch()
 
     @property
     def rows(self) -> list[dict[str, float]]:
         """All rows so far; a quantity that an epoch did not measure is not in its row."""
-        self._fetch()
+        self.fetch()
         return self._rows
 
     @property
@@ -71,7 +71,8 @@ class History:
             ),
         )
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
+        """Bring what still waits on the device to the host."""
         rows: list[dict[str, float]] = [dict.fromkeys(values, 0.0) for values in self._waiting]
         entries = [
             (row, name, value)
@@ -207,7 +208,7 @@ def solve(
     best = {
         name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None) for name, b in oracle.best.items()
     }
-    history.rows  # noqa: B018 - fetches what is left, so that the time below includes the device's work
+    history.fetch()  # waits for the device, so that the time below includes all its work
     seconds = time.perf_counter() - began
     return Result(problem, corrupted, best, history, oracle.generator_state(), seconds, describe(device), error)
 
