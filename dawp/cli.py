@@ -133,7 +133,7 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
 def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
-    if outcome.folder is None:
+    if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
     log = logging.getLogger(__name__)
     if not outcome.done and outcome.skipped:

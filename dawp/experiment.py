@@ -50,7 +50,7 @@ class Outcome:
         folder: the run's folder; None if no recording could be used, so that nothing was written.
         done: repetitions finished in this command.
         skipped: repetitions that an earlier command had finished.
-        failures: one line for each repetition that was refused or diverged.
+        failures: one line for each repetition that was refused or diverged, now or in an earlier command.
     """
 
     folder: Path | None
@@ -87,8 +87,11 @@ def run(
     try:
         for index, (recording, turn) in enumerate(repetitions):
             here = folder / f"{index:03d}_{recording.name}"
-            if (here / RESULT).exists() and not config.run.overwrite:
+            finished = None if config.run.overwrite else _finished(here)
+            if finished:
                 skipped += 1
+                if finished["error"]:
+                    failures.append(f"{here.name}: {finished['error']}")
                 continue
             try:
                 problem = _pose(recording, config, index, turn)
@@ -134,6 +137,15 @@ def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recordi
     order = torch.randperm(len(recordings), generator=seeded(config.fit.seed, "order")).tolist()
     count = config.run.experiment_repetition or len(recordings)
     return [(recordings[order[index % len(order)]], index // len(order)) for index in range(count)]
+
+
+def _finished(here: Path) -> dict[str, Any] | None:
+    """What a repetition found, if it is finished: its result.json is there and whole."""
+    try:
+        facts: dict[str, Any] = read_json(here / RESULT)
+    except (OSError, ValueError):
+        return None
+    return facts
 
 
 def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
@@ -198,7 +210,7 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
     for group in ("run", "clip", "corruption", "generator", "fit", "metrics"):
         settings |= dataclasses.asdict(getattr(config, group))
     settings = {
-        name: str(value) if isinstance(value, Path) else value
+        name: str(value.resolve()) if isinstance(value, Path) else value
         for name, value in settings.items()
         if name not in NOT_IDENTITY
     }
@@ -266,7 +278,7 @@ def _begin(folder: Path, config: Config, recordings: Sequence[Recording], comman
 
 def _summarise(folder: Path) -> None:
     """summary.json and summary.csv from the repetitions that are finished."""
-    results = [read_json(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
+    results = [facts for here in sorted(folder.iterdir()) if (facts := _finished(here))]
     if results:
         write_json(folder / SUMMARY, summarise(results))
         write_csv(folder / "summary.csv", *rows(results))

@@ -195,6 +195,14 @@ def test_other_settings_in_a_named_run_are_refused(denoise, tmp_path):
     assert denoise("--source", "a.wav", "--name", "x", "--seed", 5, "--overwrite").returncode == 0
 
 
+def test_a_refused_overwrite_keeps_the_old_run_and_shows_no_table_of_it(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "zeros.wav", torch.zeros(16000))
+    assert denoise("--source", "a.wav", "--name", "x").returncode == 0
+    refused(denoise("--source", "zeros.wav", "--name", "x", "--overwrite"), "zeros.wav: is silent")
+    assert (repetitions(tmp_path / "evals")[0] / "result.json").exists()
+
+
 def test_the_same_command_twice_gives_the_same_metrics(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     texts = []

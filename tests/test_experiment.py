@@ -121,6 +121,14 @@ def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
     assert not (here / "left_over").exists()
 
 
+def test_a_damaged_result_is_begun_anew(tmp_path, sounds):
+    first = run(tmp_path, sounds[:2])
+    (first.folder / folders(first)[1] / "result.json").write_text("{")
+    again = run(tmp_path, sounds[:2])
+    assert (again.done, again.skipped) == (1, 1)
+    assert len(results(again)) == 2
+
+
 def test_an_interruption_leaves_nothing_half_written(tmp_path, sounds):
     calls = []
 
@@ -264,7 +272,8 @@ def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
     assert "not a finite number" in outcome.failures[0]
     assert "not a finite number" in results(outcome)[0]["error"]
     assert (outcome.folder / "000_a" / "best_psnr.wav").exists()
-    assert run(tmp_path, sounds[:1], lr=1e30, epochs=30).skipped == 1
+    again = run(tmp_path, sounds[:1], lr=1e30, epochs=30)
+    assert (again.done, again.skipped, again.failures) == (0, 1, outcome.failures)
 
 
 @pytest.mark.parametrize(
