@@ -31,7 +31,7 @@ setup(
         "soundfile>=0.12",
     ],
     extras_require={
-        "dev": ["ruff==0.17.5", "mypy==2.4.1", "pytest>=8", "torchmetrics>=1.4"],
+        "dev": ["ruff==0.17.5", "mypy==2.4.1", "pytest>=8", "pytest-xdist>=3.6", "torchmetrics>=1.4"],
     },
     entry_points={"console_scripts": ["dawp-denoise = dawp.cli:denoise"]},
 )

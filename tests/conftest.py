@@ -13,6 +13,8 @@ import soundfile
 import torch
 from torch import Tensor
 
+torch.set_num_threads(1)  # tests run side by side, and share the machine
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "dawp" / "samples"
 RATE = 16000
@@ -56,7 +58,7 @@ def denoise(tmp_path: Path) -> Command:
 
 
 def environment() -> dict[str, str]:
-    """The surroundings of a command: one thread, since tests may share the machine."""
+    """The surroundings of a command: one thread, as above."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

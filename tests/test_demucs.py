@@ -33,7 +33,7 @@ def test_number_of_parameters(settings, expected):
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
 def test_exactly_as_many_samples_out_as_asked(depth, skip, resample):
     generator = Demucs(GeneratorConfig(depth=depth, channels=2, lstm_layers=0, skip=skip, resample=resample))
-    for length in [*range(64, 64 + 2 * 4**2 + 3), 127, 1000, 1001, 4096, 15999]:
+    for length in [*range(64, 64 + 4**2 + 3), 127, 1000, 1001, 4095]:
         z = torch.zeros(1, 1, generator.valid_length(length))
         assert generator(z, length).shape == (1, 1, length)
 
