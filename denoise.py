@@ -1,6 +1,10 @@
 """Take noise out of recordings with a deep audio waveform prior; see ``python denoise.py --help``."""
 
-from dawp.cli import main
-
 if __name__ == "__main__":
-    raise SystemExit(main("denoise"))
+    try:
+        from dawp.cli import main
+
+        code = main("denoise")
+    except KeyboardInterrupt:  # while torch was still being loaded
+        code = 130
+    raise SystemExit(code)

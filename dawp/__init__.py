@@ -80,7 +80,7 @@ def denoise(
     """
     _check_names(settings)
     config = Config.of("denoise", preset, **settings)
-    clean = _as_clip(waveform, "waveform")
+    clean, sample_rate = _as_clip(waveform, "waveform"), _check_sample_rate(sample_rate)
     if corrupted is not None:
         problem = Problem(_as_clip(corrupted, "corrupted"), clean, sample_rate)
     else:
@@ -98,7 +98,13 @@ def _check_names(settings: dict[str, Any]) -> None:
 
 def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
     """``waveform`` as a float32 tensor ``[T]`` on the CPU."""
-    clip = torch.as_tensor(waveform if isinstance(waveform, Tensor) else np.asarray(waveform)).detach().cpu()
+    if not isinstance(waveform, Tensor):
+        array = np.asarray(waveform)
+        if array.dtype.kind not in "fiub":
+            raise BadInput(f"{name} must be a tensor or an array of numbers, got {type(waveform).__name__}")
+        # In memory order and the machine's own number format, which torch takes and numpy does not always have.
+        waveform = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+    clip = waveform.detach().cpu()
     if clip.ndim == 2 and len(clip) == 1:
         clip = clip[0]
     if clip.ndim != 1:
@@ -107,7 +113,17 @@ def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
         raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {clip.dtype}")
     if len(clip) < MIN_LENGTH:
         raise BadInput(f"{name} of {len(clip)} samples is too short, at least {MIN_LENGTH} are needed")
+    if not torch.isfinite(clip).all():
+        raise BadInput(f"{name} holds NaN or infinite samples")
     return clip.float()
+
+
+def _check_sample_rate(sample_rate: int) -> int:
+    """``sample_rate`` as a whole number within the bounds of the setting of that kind."""
+    try:
+        return ClipConfig(samplerate=sample_rate).samplerate
+    except BadInput as refusal:
+        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
 
 
 __all__ = ["BadInput", "BestEstimate", "Config", "FitDiverged", "Problem", "Result", "__version__", "denoise", "solve"]

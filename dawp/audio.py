@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from pathlib import Path
@@ -21,6 +22,7 @@ FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
 LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
 READ_FRAMES = 1 << 20
+LARGEST_FILTERS = 50_000_000  # samples in all the filters of a resampling; 44.1 to 16 kHz takes 70,560
 
 
 def read(path: Path, sample_rate: int) -> Tensor:
@@ -35,10 +37,11 @@ def read(path: Path, sample_rate: int) -> Tensor:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
+        # Opened here, since soundfile does not take every name that a file can have.
+        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
             rate, channels = file.samplerate, file.channels
             blocks = [block.mean(axis=1) for block in file.blocks(READ_FRAMES, dtype="float32", always_2d=True)]
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
     waveform = torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
     if not len(waveform):
@@ -48,18 +51,39 @@ def read(path: Path, sample_rate: int) -> Tensor:
     if channels > 1:
         log.info("%s: %d channels mixed down to one", shown(path.name), channels)
     if rate != sample_rate:
+        try:
+            waveform = resample(waveform, rate, sample_rate)
+        except BadInput as refusal:
+            raise BadInput(f"{shown(path)}: {refusal}") from None
         log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
-        waveform = torchaudio.functional.resample(waveform, rate, sample_rate)
     return waveform
 
 
+def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
+    """A waveform ``[..., T]`` at ``rate`` Hz brought to ``new_rate`` Hz.
+
+    Raises:
+        BadInput: the two rates have too little in common: the filters would not fit in memory.
+    """
+    common = math.gcd(rate, new_rate)
+    if (rate // common) * (new_rate // common) > LARGEST_FILTERS:
+        raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, rates with too little in common")
+    resampled: Tensor = torchaudio.functional.resample(waveform, rate, new_rate)
+    return resampled
+
+
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform ``[T]`` as a float32 WAV file, whole or not at all: nothing is rounded or clipped."""
+    """Write a waveform ``[T]`` as a float32 WAV file, whole or not at all: nothing is rounded or clipped.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     import soundfile
 
+    sound = io.BytesIO()
+    soundfile.write(sound, waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
     with whole(path) as temporary:
-        samples = waveform.detach().cpu().numpy()
-        soundfile.write(temporary, samples, sample_rate, subtype="FLOAT", format="WAV")
+        temporary.write_bytes(sound.getbuffer())
 
 
 def level_dbfs(waveform: Tensor) -> float:

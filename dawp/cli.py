@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message}\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {shown(message)}\n")
 
 
 def main(task: str, argv: Sequence[str] | None = None) -> int:
@@ -58,7 +58,10 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
+        print(
+            f"{parser.prog}: interrupted; what is finished is kept, the same command without --overwrite goes on",
+            file=sys.stderr,
+        )
         return INTERRUPTED
 
 
@@ -131,19 +134,19 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
 
 
 def _run(config: Config, command: Sequence[str]) -> int:
-    recordings = find_recordings(config.run.source)
+    recordings = find_recordings(config.run.source, leave_out=config.run.output_dir)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
     log = logging.getLogger(__name__)
-    if not outcome.done and outcome.skipped:
+    if not outcome.done and not outcome.failures:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
     summary = outcome.folder / experiment.SUMMARY
     if summary.exists():
         print(f"\n{table(read_json(summary))}\n")
-    print(f"sounds, pictures and numbers: {outcome.folder}")
+    print(f"sounds, pictures and numbers: {shown(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 
@@ -167,7 +170,7 @@ def _parse(text: str, kind: type, optional: bool) -> Any:
     if optional and text.lower() == "none":
         return None
     if kind is Path:
-        return Path(text)
+        return text
     try:
         return kind(text)
     except ValueError:

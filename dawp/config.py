@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from dawp.errors import BadInput, shown
+from dawp.files import safe_name
 
 MIN_LENGTH = 64  # samples: the shortest clip
 
@@ -78,10 +80,13 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
         expected += f", or none ({setting.metadata['none']})"
     refusal = BadInput(f"{setting.name} must be {expected}, got {shown(value)}")
 
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:
         value = Path(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if isinstance(value, numbers.Number) and not isinstance(value, bool):  # numpy's numbers, too
+        if kind is float and isinstance(value, numbers.Real):
+            value = float(value)
+        if kind is int and isinstance(value, numbers.Integral):
+            value = int(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise refusal
     if isinstance(value, float) and not math.isfinite(value):
@@ -100,8 +105,8 @@ class ClipConfig(Settings):
     samplerate: int = _setting(
         16000, "working sample rate in Hz; recordings of other rates are resampled", at_least=1000, at_most=192000
     )
-    clip_length: float = _setting(2.0, "seconds taken of each recording; 0 takes it whole", at_least=0)
-    trim_start: float = _setting(0.0, "seconds to leave out at the start of each recording", at_least=0)
+    clip_length: float = _setting(2.0, "seconds taken of each recording; 0 takes it whole", at_least=0, at_most=86400)
+    trim_start: float = _setting(0.0, "seconds to leave out at the start of each recording", at_least=0, at_most=86400)
     quiet_thresh: float = _setting(
         0.2,
         "pass over stretches of which more than this share is silent "
@@ -130,10 +135,13 @@ class NoiseConfig(Settings):
         none="the noise gets --noise_std",
     )
     noise_std: float = _setting(
-        0.1, "standard deviation of the noise; without effect unless --snr none, since mixing sets the level", above=0
+        0.1,
+        "standard deviation of the noise; without effect unless --snr none, since mixing sets the level",
+        above=0,
+        at_most=1000,
     )
     level_dbfs: float | None = _setting(
-        None, "RMS level of the corrupted clip in dBFS", at_most=0, none="drawn from -35 to -15"
+        None, "RMS level of the corrupted clip in dBFS", at_least=-100, at_most=0, none="drawn from -35 to -15"
     )
 
     def __post_init__(self) -> None:
@@ -152,7 +160,7 @@ class GeneratorConfig(Settings):
     """Generator: the network."""
 
     depth: int = _setting(2, "convolution blocks in the encoder, and in the decoder", at_least=1, at_most=8)
-    channels: int = _setting(64, "channels of the first block; each further block has twice as many", at_least=1)
+    channels: int = _setting(64, "channels of the first block; each further block has twice as many", at_least=2)
     lstm_layers: int = _setting(4, "layers of the bidirectional LSTM at the bottom; 0 for none", at_least=0)
     attention_layers: int = _setting(
         0, "layers of a transformer encoder in the LSTM's place (with --lstm_layers 0)", at_least=0
@@ -232,8 +240,11 @@ class RunConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name is not None and (self.name in {"", ".", ".."} or not set(self.name).isdisjoint("/\\\0")):
-            raise BadInput(f"name must be a plain folder name, got {shown(self.name)}")
+        if self.name is not None and (self.name != safe_name(self.name, longest=100)):
+            raise BadInput(
+                "name must be a plain folder name of at most 100 letters, digits, dots, dashes and underscores, "
+                f"got {shown(self.name)}"
+            )
 
 
 CORRUPTIONS: dict[str, type[NoiseConfig]] = {"denoise": NoiseConfig}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import os
 import platform
+import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,10 +82,11 @@ def run(
     folder = run_folder(config, recordings)
     _check_writable(folder)
     repetitions = _plan(config, recordings)
-    if config.run.overwrite:
-        _check_is_run(folder)
-    else:
-        _check_same_settings(folder, config, recordings)
+    there = _settings_of(folder)
+    if there is not None and not config.run.overwrite:
+        _check_same_settings(folder, there, _identity(config, recordings))
+    if config.run.save_outputs and config.run.show_every > config.fit.epochs:
+        log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
     done, skipped, failures, started = 0, 0, [], False
     try:
         for index, (recording, turn) in enumerate(repetitions):
@@ -94,7 +98,8 @@ def run(
                     failures.append(f"{here.name}: {finished['error']}")
                 continue
             try:
-                problem = _pose(recording, config, index, turn)
+                with _memory_as_bad_input(shown(recording.path)):
+                    problem = _pose(recording, config, index, turn)
             except BadInput as refusal:
                 failures.append(str(refusal))
                 log.error("%s", refusal)
@@ -105,16 +110,14 @@ def run(
                 log.info("%s, device: %s", counts, _where(config))
                 started = True
             try:
-                error = _repeat(here, problem, recording, config, index, draw, progress)
-            except (MemoryError, RuntimeError) as problem_with_memory:
-                if not _is_out_of_memory(problem_with_memory):
-                    raise
-                error = f"out of memory with a clip of {len(problem.observed)} samples; try a shorter clip_length"
-            else:
+                with _memory_as_bad_input(here.name):
+                    error = _repeat(here, problem, recording, config, index, draw, progress)
                 done += 1
+            except BadInput as refusal:
+                error = str(refusal)
             if error:
-                failures.append(f"{here.name}: {error}")
-                log.error("%s", failures[-1])
+                failures.append(error)
+                log.error("%s", error)
     finally:
         if folder.exists():
             _summarise(folder)
@@ -126,9 +129,11 @@ def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
     name = config.run.name
     if name is None:
         settings = json.dumps(_identity(config, recordings), sort_keys=True)
-        source = safe_name(config.run.source.stem) if config.run.source else "samples"
+        source = safe_name(config.run.source.resolve().stem) if config.run.source else "samples"
+        pairs = all(recording.corrupted for recording in recordings)
+        corruption = "pairs" if pairs else safe_name(config.corruption.label())
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        name = f"{source}-{safe_name(config.corruption.label())}-{config.preset}-{digest}"
+        name = f"{source}-{corruption}-{config.preset}-{digest}"
     return config.run.output_dir / config.task / name
 
 
@@ -145,19 +150,19 @@ def _finished(here: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = read_json(here / RESULT)
     except (OSError, ValueError):
         return None
-    return facts
+    return facts if isinstance(facts, dict) and "best" in facts else None
 
 
 def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
     """The problem of one repetition: read, and corrupted unless the recording comes as a pair."""
     clean, corrupted = audio.read_clip(recording, config.clip, turn)
-    if corrupted is not None:
-        try:
+    try:
+        if corrupted is not None:
             return Problem(corrupted, clean, config.clip.samplerate)
-        except BadInput as refusal:
-            raise BadInput(f"{shown(recording.path)}: {refusal}") from None
-    rng = seeded(config.fit.seed, "corruption", index)
-    return CORRUPT[config.task](clean, config.clip.samplerate, config.corruption, rng)
+        rng = seeded(config.fit.seed, "corruption", index)
+        return CORRUPT[config.task](clean, config.clip.samplerate, config.corruption, rng)
+    except BadInput as refusal:
+        raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
 
 def _repeat(
@@ -183,7 +188,7 @@ def _repeat(
     except BaseException:
         shutil.rmtree(here, ignore_errors=True)
         raise
-    return result.error
+    return None if result.error is None else f"{here.name}: {result.error}"
 
 
 def _write_result(here: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
@@ -192,8 +197,10 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
         if waveform is not None:
             audio.write(here / f"best_{metric}.wav", waveform, result.problem.sample_rate)
     result.history.write(here / "metrics.csv")
+    weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
+    torch.save(result.generator, weights)
     with whole(here / "generator.pt") as temporary:
-        torch.save(result.generator, temporary)
+        temporary.write_bytes(weights.getbuffer())
     facts = {
         "repetition": index,
         "recording": str(recording.path),
@@ -228,21 +235,21 @@ def _check_writable(folder: Path) -> None:
         raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
 
 
-def _check_is_run(folder: Path) -> None:
-    """Refuse to take a folder for a run that is none, lest somebody's files be deleted."""
-    if folder.exists() and not (folder / CONFIG).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {CONFIG})")
-
-
-def _check_same_settings(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
-    _check_is_run(folder)
-    if not (folder / CONFIG).exists():
-        return
+def _settings_of(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run in a folder; None if there is none. A folder with anything else in it is refused."""
+    if folder.is_symlink():
+        raise BadInput(f"{shown(folder)}: is a link, not a run's folder")
+    if not folder.exists() or not any(not path.name.startswith(".") for path in folder.iterdir()):
+        return None
     try:
-        there = read_json(folder / CONFIG)["settings"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise BadInput(f"{shown(folder / CONFIG)}: cannot be read ({shown(error)}); --overwrite begins anew") from None
-    asked = _identity(config, recordings)
+        settings: dict[str, Any] = read_json(folder / CONFIG)["settings"]
+        settings["task"], settings["recordings"]  # what every run has
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {CONFIG} of a run)") from None
+    return settings
+
+
+def _check_same_settings(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
     differing = [
         f"{name} is {shown(there.get(name))} there and {shown(asked.get(name))} here"
         for name in [*asked, *(there.keys() - asked.keys())]
@@ -258,8 +265,11 @@ def _check_same_settings(folder: Path, config: Config, recordings: Sequence[Reco
 def _begin(folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> None:
     """Make the run's folder with its config.json, emptied first if it is to be overwritten."""
     try:
-        if config.run.overwrite:
-            shutil.rmtree(folder, ignore_errors=True)
+        if config.run.overwrite and folder.exists():
+            # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
+            old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+            folder.rename(old)
+            shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
             about = {
@@ -278,15 +288,23 @@ def _begin(folder: Path, config: Config, recordings: Sequence[Recording], comman
 
 def _summarise(folder: Path) -> None:
     """summary.json and summary.csv from the repetitions that are finished."""
-    results = [facts for here in sorted(folder.iterdir()) if (facts := _finished(here))]
+    results = [facts for here in folder.iterdir() if (facts := _finished(here))]
+    results.sort(key=lambda facts: facts["repetition"])
     if results:
         write_json(folder / SUMMARY, summarise(results))
         write_csv(folder / "summary.csv", *rows(results))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out: torch's CPU allocator does so by a plain RuntimeError."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+@contextmanager
+def _memory_as_bad_input(what: str) -> Iterator[None]:
+    """Make running out of memory a refusal of one recording; torch's CPU allocator raises a plain RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            hint = "a shorter clip_length or a smaller network needs less"
+            raise BadInput(f"{what}: out of memory; {hint}") from None
+        raise
 
 
 def _where(config: Config) -> str:

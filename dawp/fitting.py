@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dawp.config import FitConfig
-from dawp.errors import BadInput, FitDiverged
+from dawp.errors import BadInput, FitDiverged, shown
 from dawp.generators import Demucs
 from dawp.problem import Problem
 
@@ -49,10 +49,11 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
     """
     device = problem.observed.device
     length = len(problem.observed)
-    target = problem.observed if problem.mask is None else problem.observed[problem.mask]
+    weight = None if problem.mask is None else problem.mask / problem.mask.sum()
     criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
     if config.normalize:
-        generator.gain.copy_(target.square().mean().sqrt())
+        squares = problem.observed.square()
+        generator.gain.copy_((squares.mean() if weight is None else (weight * squares).sum()).sqrt())
     # The loss is told in the clip's units, and its gradients are those of a target of unit RMS: neither the network's
     # first outputs nor Adam's steps then have to find the clip's level first.
     unit = generator.gain**power
@@ -64,13 +65,16 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
     for epoch in range(1, config.epochs + 1):
         if config.resample_input and epoch > 1:
             z = input_noise(valid_length, config, rng).to(device)
-        output = generator(z, length)[0, 0]  # (T,)
-        loss = criterion(output if problem.mask is None else output[problem.mask], target)
+        with torch.enable_grad():
+            output = generator(z, length)[0, 0]  # (T,)
+            distance = criterion(output, problem.observed, reduction="none")
+            loss = distance.mean() if weight is None else (weight * distance).sum()
+            normalized_loss = loss / unit
         finite &= torch.isfinite(loss)
         if (device.type == "cpu" or epoch % CHECK_EVERY == 0 or epoch == config.epochs) and not finite:
             raise FitDiverged(f"the loss is not a finite number any more at epoch {epoch}; a lower lr may help")
         optimizer.zero_grad()
-        (loss / unit).backward()  # type: ignore[no-untyped-call]
+        normalized_loss.backward()  # type: ignore[no-untyped-call]
         yield Epoch(epoch, loss.detach(), output.detach(), z)
         optimizer.step()
 
@@ -93,7 +97,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if name not in ("cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
-        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {name}")
+        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(name)}")
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= present:
         raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torchaudio.functional
 from torch import Tensor
+
+from dawp.audio import resample
+from dawp.errors import BadInput
 
 LONGEST_PESQ = 19.0
 """Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""
@@ -84,8 +86,12 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
     """
     _check_shapes(estimate, target)
     if sample_rate not in (8000, 16000):
-        estimate = torchaudio.functional.resample(estimate, sample_rate, 16000)
-        target = torchaudio.functional.resample(target, sample_rate, 16000)
+        try:
+            estimate, target = resample(estimate, sample_rate, 16000), resample(target, sample_rate, 16000)
+        except BadInput as refusal:
+            if strict:
+                raise NoPesq(str(refusal)) from None
+            return torch.full(estimate.shape[:-1], torch.nan, dtype=torch.float64)
         sample_rate = 16000
     length = estimate.shape[-1]
     pairs = zip(estimate.detach().cpu().reshape(-1, length), target.detach().cpu().reshape(-1, length), strict=True)

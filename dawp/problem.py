@@ -24,7 +24,7 @@ class Problem:
 
     Raises:
         BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
-            the corrupted clip is silent or equals the clean one.
+            one of them is silent, or they are equal.
     """
 
     observed: Tensor
@@ -46,6 +46,8 @@ class Problem:
         counted = self.observed if self.mask is None else self.observed[self.mask]
         if not counted.any():
             raise BadInput("the corrupted clip is silent: there is nothing to fit")
+        if not self.clean.any():
+            raise BadInput("the clean clip is silent: no estimate can be judged by it")
         if torch.equal(self.observed, self.clean):
             raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
 

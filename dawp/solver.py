@@ -115,7 +115,7 @@ class Result:
             oracle stop.
         history: every epoch's loss and metrics.
         generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch.
-        seconds: wall-clock time of the fit with its metrics.
+        seconds: wall-clock time of the fit with its metrics and whatever ``on_epoch`` did.
         device: where it ran.
         error: why the fit ended early; None if it did not.
     """

@@ -32,13 +32,14 @@ class Recording:
         return safe_name(self.path.stem)
 
 
-def find_recordings(source: Path | None) -> list[Recording]:
+def find_recordings(source: Path | None, leave_out: Path | None = None) -> list[Recording]:
     """All recordings of a source, in order.
 
     Args:
         source: a sound file; a folder, searched in depth for sound files; a text file with one sound file or one
             ``clean,corrupted`` pair a line (blank lines and lines beginning with # are passed over, relative
             paths start at the list's folder or else at the working folder); None for the bundled clips.
+        leave_out: a folder not to search: where the results go.
 
     Raises:
         BadInput: nothing there, a folder without sound files, a list that is empty, no text, or names a file that
@@ -47,7 +48,7 @@ def find_recordings(source: Path | None) -> list[Recording]:
     if source is None:
         return find_recordings(SAMPLES)
     if source.is_dir():
-        return [Recording(path) for path in sounds_in(source)]
+        return [Recording(path) for path in sounds_in(source, leave_out)]
     if not source.exists():
         raise BadInput(f"{shown(source)}: no such file or folder")
     if not source.is_file():
@@ -55,15 +56,18 @@ def find_recordings(source: Path | None) -> list[Recording]:
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
 
-def sounds_in(folder: Path) -> list[Path]:
-    """The sound files in a folder and below, by suffix, sorted; hidden ones are passed over.
+def sounds_in(folder: Path, leave_out: Path | None = None) -> list[Path]:
+    """The sound files in a folder and below, by suffix, sorted; hidden ones are passed over, and ``leave_out``.
 
     Raises:
         BadInput: there are none.
     """
     sounds = []
+    left_out = leave_out.resolve() if leave_out else None
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))  # os.walk goes on with these
+        folders[:] = sorted(  # os.walk goes on with these
+            name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != left_out
+        )
         visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         sounds += [path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file()]
     if not sounds:
@@ -83,7 +87,7 @@ def _read_list(path: Path) -> list[Recording]:
     if "\0" in text:
         raise BadInput(f"{shown(path)}: neither a sound file (by its suffix) nor a text list of recordings")
     recordings = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip()
         if line and not line.startswith("#"):
             recordings.append(_read_line(line, path.parent, f"{shown(path)} line {number}"))
@@ -97,7 +101,10 @@ def _read_line(line: str, folder: Path, where: str) -> Recording:
     whole = _find(line, folder)
     if whole:
         return Recording(whole)
-    fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
+    try:
+        fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
+    except csv.Error:  # a field of over 128 kB, say
+        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {shown(line[:80])}...") from None
     if len(fields) == 2 and not fields[1]:
         fields.pop()
     if len(fields) > 2 or not fields[0]:

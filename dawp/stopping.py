@@ -36,7 +36,7 @@ class Best:
         if better.device.type == "cpu" and not better:
             return
         self._value = torch.where(better, value, self._value)
-        self._epoch = torch.where(better, epoch, self._epoch)
+        self._epoch.masked_fill_(better, epoch)
         for kept, tensor in zip(self._kept, tensors, strict=True):
             kept.copy_(torch.where(better.to(tensor.device), tensor, kept))
 

@@ -22,7 +22,7 @@ wanted="$place $(cat requirements.txt setup.py pyproject.toml | cksum)"
 [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]] && exit 0
 
 echo "setup: installing into .venv with Python $version (some minutes the first time)" >&2
-if [[ -f $stamp && $(<"$stamp") == "$place"* ]] && .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if [[ -f $stamp && $(<"$stamp") == "$place "* ]] && .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -f "$stamp"
 else
     "$python" -m venv --clear .venv ||

@@ -38,6 +38,11 @@ TINY_FLAGS = [
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def speech() -> Tensor:
     """One second of the bundled speech clip, ``[16000]``."""

@@ -1,4 +1,6 @@
 import math
+import os
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -60,6 +62,20 @@ def test_formats(tmp_path, suffix):
     waveform = read(write_sound(tmp_path / f"x.{suffix}", tone(0.5)), 16000)
     assert len(waveform) >= 8000
     assert level_dbfs(waveform[1000:7000]) == pytest.approx(level_dbfs(tone(0.5)), abs=0.5)
+
+
+def test_a_name_with_undecodable_bytes(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav"))
+    write_sound(tmp_path / "x.wav", tone(0.1)).rename(path)
+    assert len(read(path, 16000)) == 1600
+
+
+def test_rates_with_nothing_in_common_are_refused(tmp_path):
+    """The filters from 44099 to 16000 Hz alone would take gigabytes."""
+    for rate in (44099, 2147483629):
+        path = write_sound(tmp_path / "x.wav", tone(0.01), rate)
+        with pytest.raises(BadInput, match=rf"x\.wav: cannot be resampled from {rate} to 16000 Hz"):
+            read(path, 16000)
 
 
 def test_level_of_known_signals():

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from conftest import ROOT, TINY_FLAGS, environment, repetitions, write_sound
 
-from dawp.cli import get_parser
+from dawp.cli import get_parser, main
 
 SEED_COMMAND = (
     "--experiment_repetition 20 --show_every 250 --noise_class GAUSSIAN --noise_std 0.2 --snr 2.5 "
@@ -144,6 +144,7 @@ def test_without_a_source_the_bundled_clips_are_used(denoise, tmp_path):
         ("--source good.wav --output_dir good.wav", ["good.wav", "cannot be written"]),
         ("--source good.wav --trim_start 1", ["good.wav", "lasts 1.000 s", "trim_start 1 s"]),
         ("--source good.wav --noise_source gone", ["--noise_source must be a sound file or a folder", "got gone"]),
+        ("--source good.wav --device a\\nb", ["--device must be", "got a\\nb"]),
         ("--source good.wav --name a/b", ["--name must be a plain folder name", "a/b"]),
     ],
 )
@@ -218,7 +219,34 @@ def test_a_diverging_fit_is_reported_with_exit_code_3(denoise, tmp_path):
     result = denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40)
     assert result.returncode == 3
     assert "the loss is not a finite number any more" in result.stderr
+    assert denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40).returncode == 3  # nor is it later a success
     assert (repetitions(tmp_path / "evals")[0] / "result.json").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    def full(path, *others):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("dawp.audio.write", full)
+    monkeypatch.chdir(tmp_path)
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(40000))
+    assert main("denoise", [*TINY_FLAGS, "--source", "a.wav"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: [Errno 28] No space left on device" in last
+    assert not list(tmp_path.glob("evals/denoise/*/000_a"))
+
+
+def test_ctrl_c_while_torch_is_loaded(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", str(ROOT / "denoise.py")], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "| " in line and "torch" in line:  # a part of torch is loaded: the rest is yet to come
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dawp.config import PRESETS, Config, FitConfig, GeneratorConfig, groups_of
@@ -38,12 +39,18 @@ def test_setting_names_are_unique_over_the_groups():
         ({"lr": float("nan")}, "lr must be a number above 0, got nan"),
         ({"lr": float("inf")}, "lr must be a number above 0, got inf"),
         ({"lr": None}, "lr must be a number above 0, got None"),
-        ({"clip_length": -2}, "clip_length must be a number at least 0, got -2"),
+        ({"clip_length": -2}, "clip_length must be a number at least 0 and .*, got -2"),
         ({"snr": "abc"}, "snr must be a number .* or none .*, got abc"),
         ({"crit": "L3"}, "crit must be one of L1, L2, got L3"),
         ({"ema": 1.0}, "ema must be a number at least 0 and below 1, got 1.0"),
         ({"glu": "yes"}, "glu must be true or false, got yes"),
         ({"name": "../x"}, "name must be a plain folder name"),
+        ({"name": "x\udcff"}, "name must be a plain folder name"),
+        ({"name": "x" * 101}, "name must be a plain folder name of at most 100"),
+        ({"source": ""}, "source must be a path"),
+        ({"channels": 1}, "channels must be a whole number at least 2, got 1"),
+        ({"level_dbfs": -1000}, "level_dbfs must be a number at least -100"),
+        ({"trim_start": 1e305}, "trim_start must be"),
         ({"seed": -1}, "seed must be"),
         ({"samplerate": 0}, "samplerate must be"),
         ({"lstm_layers": 2, "attention_layers": 1}, r"lstm_layers \(2\) and attention_layers \(1\) cannot both"),
@@ -63,7 +70,9 @@ def test_an_unknown_preset():
 
 
 def test_values_take_their_settings_type():
-    config = Config.of("denoise", lr=1, source="x.wav", snr=None)
+    config = Config.of("denoise", lr=1, source="x.wav", snr=None, epochs=np.int64(7), noise_std=np.float32(0.5))
+    assert (config.fit.epochs, config.corruption.noise_std) == (7, 0.5)
+    assert type(config.fit.epochs) is int
     assert isinstance(config.fit.lr, float)
     assert config.run.source == Path("x.wav")
     assert config.corruption.snr is None

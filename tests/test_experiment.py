@@ -177,6 +177,40 @@ def test_overwrite_begins_anew(tmp_path, sounds):
     assert json.loads((outcome.folder / "config.json").read_text())["settings"]["lr"] == 0.02
 
 
+def test_overwrite_does_not_follow_links(tmp_path, sounds):
+    first = run(tmp_path, sounds[:1], name="x")
+    link = first.folder.with_name("link")
+    link.symlink_to(first.folder, target_is_directory=True)
+    with pytest.raises(BadInput, match="is a link"):
+        run(tmp_path, sounds[:1], name="link", seed=1, overwrite=True)
+    assert (first.folder / "000_a" / "result.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model": 1}', '{"settings": []}', "[", '{"settings": {"lr": 1}}'])
+def test_a_config_of_something_else_is_no_run(tmp_path, sounds, text):
+    foreign = tmp_path / "evals" / "denoise" / "x"
+    foreign.mkdir(parents=True)
+    (foreign / "config.json").write_text(text)
+    for overwrite in (True, False):
+        with pytest.raises(BadInput, match="is not a run's folder"):
+            run(tmp_path, sounds, name="x", overwrite=overwrite)
+    assert (foreign / "config.json").read_text() == text
+
+
+def test_a_run_killed_before_its_first_file_can_go_on(tmp_path, sounds):
+    folder = tmp_path / "evals" / "denoise" / "x"
+    folder.mkdir(parents=True)
+    (folder / ".0123abcd.config.json").write_text("{")
+    assert run(tmp_path, sounds[:1], name="x").done == 1
+
+
+def test_pairs_and_folders_are_named_for_what_they_are(tmp_path, sounds, monkeypatch):
+    pair = Recording(sounds[0].path, sounds[1].path)
+    assert "-pairs-paper-" in run(tmp_path, [pair]).folder.name
+    monkeypatch.chdir(tmp_path / "in")
+    assert run(tmp_path, sounds[:1], source=".").folder.name.startswith("in-gaussian-2.5dB-paper-")
+
+
 def test_overwrite_never_deletes_what_is_no_run_nor_a_run_for_nothing(tmp_path, sounds):
     precious = tmp_path / "evals" / "denoise" / "x" / "thesis.txt"
     precious.parent.mkdir(parents=True)

@@ -3,12 +3,13 @@ import math
 import pytest
 import torch
 
-from dawp.config import FitConfig, GeneratorConfig
+from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.errors import BadInput, FitDiverged
 from dawp.fitting import fit, input_noise, pick_device
 from dawp.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
+from dawp.stopping import OracleStop
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -137,6 +138,24 @@ def test_devices():
             pick_device(name)
     with pytest.raises(BadInput, match="not on this machine"):
         pick_device(f"cuda:{torch.cuda.device_count()}")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_epoch_does_not_wait_for_the_device(speech):
+    mask = torch.ones(999, dtype=torch.bool)
+    mask[5] = False
+    problem = problem_of(speech[:999], mask).to(torch.device("cuda"))
+    generator = build(GeneratorConfig(channels=4, lstm_layers=0), seeded(0, "weights")).to("cuda")
+    oracle = OracleStop(problem, MetricConfig(pesq_every=1000), generator)
+    steps = fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"))
+    oracle.update(next(steps))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(10):
+            oracle.update(next(steps))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.cuda

@@ -17,9 +17,17 @@ def test_a_waveform_in_a_result_out(speech):
 def test_arrays_and_one_channel_tensors_are_taken_alike(speech):
     values = [
         dawp.denoise(form, **TINY).history.rows
-        for form in (speech, speech[None], speech.numpy(), speech.double().numpy())
+        for form in (
+            *(speech, speech[None], speech.numpy(), speech.double().numpy(), speech.numpy().astype(">f4")),
+            np.flip(np.flip(speech.numpy()).copy()),  # of negative stride
+        )
     ]
     assert all(value == values[0] for value in values)
+
+
+def test_a_caller_without_gradients(speech):
+    with torch.no_grad():
+        assert len(dawp.denoise(speech, **TINY).history.rows) == 3
 
 
 def test_a_pair(speech):
@@ -47,13 +55,19 @@ def test_other_sample_rates_are_worked_on_as_they_are(speech):
         (np.zeros(1000, dtype=np.int16), {}, "floating point samples"),
         (torch.zeros(63), {}, "63 samples is too short"),
         (torch.zeros(1000), {}, "silent"),
-        (torch.full((1000,), torch.nan), {"snr": None}, "NaN"),
+        (torch.full((1000,), torch.nan), {}, "waveform holds NaN"),
         (torch.ones(1000), {"clip_length": 1.0}, "clip_length is a setting of the command line"),
         (torch.ones(1000), {"output_dir": "x"}, "output_dir is a setting of the command line"),
         (torch.ones(1000), {"learning_rate": 1.0}, "there is no setting learning_rate"),
         (torch.ones(1000), {"corrupted": torch.zeros(1001)}, r"one shape \[T\], got observed \[1001\], clean \[1000\]"),
         (torch.ones(1000), {"corrupted": torch.ones(1000)}, "nothing to restore"),
         (torch.ones(1000), {"corrupted": torch.zeros(1000)}, "corrupted clip is silent"),
+        (torch.zeros(1000), {"corrupted": torch.ones(1000)}, "clean clip is silent"),
+        (torch.full((1000,), torch.inf), {}, "waveform holds NaN or infinite"),
+        (torch.ones(1000), {"sample_rate": 0}, "sample_rate must be a whole number at least 1000"),
+        (torch.ones(1000), {"sample_rate": "x"}, "sample_rate must be"),
+        ("speech.wav", {}, "waveform must be a tensor or an array of numbers, got str"),
+        (None, {}, "waveform must be a tensor or an array of numbers, got NoneType"),
     ],
 )
 def test_bad_input_is_a_value_error(waveform, settings, message):

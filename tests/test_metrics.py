@@ -67,6 +67,12 @@ def test_pesq_resamples_other_rates(speech):
     assert pesq(*up, 44100).item() == pytest.approx(itu.pesq(16000, down[1].numpy(), down[0].numpy(), "wb"), abs=1e-6)
 
 
+def test_pesq_at_a_rate_that_cannot_be_resampled_is_nan(speech):
+    assert pesq(speech, speech, 15999).isnan()
+    with pytest.raises(NoPesq, match="cannot be resampled from 15999"):
+        pesq(speech, speech, 15999, strict=True)
+
+
 def test_pesq_takes_batches(speech):
     noise = torch.randn(2, 1, len(speech), generator=torch.Generator().manual_seed(0))
     estimates = speech + noise * torch.tensor([0.01, 0.1])[:, None, None]

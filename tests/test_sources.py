@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from conftest import SAMPLES, write_sound
@@ -33,6 +34,18 @@ def test_a_folder_is_searched_in_depth_for_sound_files_only(tmp_path):
         (tmp_path / other).parent.mkdir(exist_ok=True)
         (tmp_path / other).write_bytes(b"x")
     assert [r.path for r in find_recordings(tmp_path)] == wanted
+
+
+def test_the_results_of_earlier_runs_are_no_recordings(tmp_path, monkeypatch):
+    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "evals" / "denoise" / "x" / "000_a" / "clean.wav")
+    monkeypatch.chdir(tmp_path)
+    assert [r.name for r in find_recordings(Path(), leave_out=Path("evals"))] == ["a"]
+
+
+def test_a_line_separator_of_unicode_is_part_of_a_name(tmp_path):
+    odd = write_sound(tmp_path / "a\u2028b.wav")
+    assert find_recordings(listing(tmp_path, "a\u2028b.wav\n")) == [Recording(odd)]
 
 
 def test_a_folder_with_a_link_to_itself_ends(tmp_path):
@@ -88,6 +101,7 @@ def test_relative_paths_start_at_the_list_then_at_the_working_folder(tmp_path, m
         ("", r"names no recordings"),
         ("a.wav\0", r"neither a sound file .* nor a text list"),
         ("x" * 5000, r"line 1: no such file"),
+        ("x" * 200_000, r"line 1: expected one path or a clean,corrupted pair"),
     ],
 )
 def test_bad_lists(tmp_path, sounds, text, message):

@@ -12,7 +12,7 @@ def build(config: GeneratorConfig, rng: torch.Generator) -> Demucs:
     """The generator of ``config`` on the CPU, its random weights drawn from ``rng`` alone."""
     with torch.random.fork_rng(devices=[]):
         # torch's layers draw their weights from the global random state, which is put back afterwards.
-        torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         return Demucs(config)
 
 
