@@ -12,9 +12,9 @@ from dawp.stopping import METRICS
 from dawp.summary import EMA, LABELS
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 N_FFT, HOP = 512, 128
 DYNAMIC_RANGE_DB = 80
@@ -81,7 +81,7 @@ def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
         axis.plot(best["epoch"], best["value"], "o", color=OUTPUT, label=label, markersize=5)
 
 
-def _crop(axis: Axes, metric: str, columns: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+def _crop(axis: Axes, metric: str, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
     _, values = _measured(columns, metric)
     if metric != "pesq" and len(values):
@@ -103,7 +103,7 @@ def _draw_sounds(path: Path, sounds: dict[str, Path], panel: Any) -> None:
     _save(figure, path)
 
 
-def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[np.ndarray, int]]) -> None:
+def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
     import numpy as np
 
     for axis, (samples, rate) in zip(axes, sounds.values(), strict=True):
@@ -111,7 +111,7 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[np.ndarr
         axis.set_ylabel("amplitude")
 
 
-def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[np.ndarray, int]]) -> None:
+def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
     import librosa
     import numpy as np
 
@@ -146,7 +146,7 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     """The columns of metrics.csv, NaN where a field is empty."""
     import numpy as np
 
@@ -156,7 +156,7 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: table[:, i] for i, name in enumerate(header)}
 
 
-def _measured(columns: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Epochs and values of a column, where it has a finite value."""
     import numpy as np
 
