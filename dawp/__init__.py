@@ -80,12 +80,13 @@ def denoise(
     """
     _check_names(settings)
     config = Config.of("denoise", preset, **settings)
-    clean, sample_rate = _as_clip(waveform, "waveform"), _check_sample_rate(sample_rate)
-    if corrupted is not None:
-        problem = Problem(_as_clip(corrupted, "corrupted"), clean, sample_rate)
-    else:
-        problem = add_noise(clean, sample_rate, config.corruption, seeded(config.fit.seed, "corruption"))
-    return solve(problem, config, progress="denoise" if progress else None, on_epoch=on_epoch)
+    with torch.inference_mode(False):  # a caller's inference mode would forbid the fit its gradients
+        clean, sample_rate = _as_clip(waveform, "waveform"), _check_sample_rate(sample_rate)
+        if corrupted is not None:
+            problem = Problem(_as_clip(corrupted, "corrupted"), clean, sample_rate)
+        else:
+            problem = add_noise(clean, sample_rate, config.corruption, seeded(config.fit.seed, "corruption"))
+        return solve(problem, config, progress="denoise" if progress else None, on_epoch=on_epoch)
 
 
 def _check_names(settings: dict[str, Any]) -> None:
@@ -99,9 +100,13 @@ def _check_names(settings: dict[str, Any]) -> None:
 def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
     """``waveform`` as a float32 tensor ``[T]`` on the CPU."""
     if not isinstance(waveform, Tensor):
-        array = np.asarray(waveform)
-        if array.dtype.kind not in "fiub":
-            raise BadInput(f"{name} must be a tensor or an array of numbers, got {type(waveform).__name__}")
+        try:
+            array = np.asarray(waveform)
+        except ValueError as error:
+            raise BadInput(f"{name} must be a tensor or an array of numbers, got {error}") from None
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            got = f"{type(waveform).__name__} of {array.dtype}"
+            raise BadInput(f"{name} must be a tensor or an array of numbers, got {got}")
         # In memory order and the machine's own number format, which torch takes and numpy does not always have.
         waveform = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     clip = waveform.detach().cpu()
@@ -115,7 +120,7 @@ def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
         raise BadInput(f"{name} of {len(clip)} samples is too short, at least {MIN_LENGTH} are needed")
     if not torch.isfinite(clip).all():
         raise BadInput(f"{name} holds NaN or infinite samples")
-    return clip.float()
+    return clip.float().clone()
 
 
 def _check_sample_rate(sample_rate: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except OSError as error:
         print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
-        return FAILED
+        return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         print(
             f"{parser.prog}: interrupted; what is finished is kept, the same command without --overwrite goes on",
@@ -134,7 +135,7 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
 
 
 def _run(config: Config, command: Sequence[str]) -> int:
-    recordings = find_recordings(config.run.source, leave_out=config.run.output_dir)
+    recordings = find_recordings(config.run.source)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import numbers
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -37,10 +38,10 @@ def _setting(
     bounds = [
         (word, bound, test)
         for word, bound, test in (
-            ("at least", at_least, float.__ge__),
-            ("above", above, float.__gt__),
-            ("at most", at_most, float.__le__),
-            ("below", below, float.__lt__),
+            ("at least", at_least, operator.ge),
+            ("above", above, operator.gt),
+            ("at most", at_most, operator.le),
+            ("below", below, operator.lt),
         )
         if bound is not None
     ]
@@ -59,6 +60,10 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             object.__setattr__(self, setting.name, _checked(setting, type(self), getattr(self, setting.name)))
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that the numbers of a run depend on."""
+        return dataclasses.asdict(self)
 
 
 def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
@@ -84,7 +89,10 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
         value = Path(value)
     if isinstance(value, numbers.Number) and not isinstance(value, bool):  # numpy's numbers, too
         if kind is float and isinstance(value, numbers.Real):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:  # a whole number beyond all floats
+                raise refusal from None
         if kind is int and isinstance(value, numbers.Integral):
             value = int(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -93,7 +101,7 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
         raise refusal
     if choices and value not in choices:
         raise refusal
-    if not all(test(float(value), float(bound)) for _, bound, test in bounds):
+    if not all(test(value, bound) for _, bound, test in bounds):
         raise refusal
     return value
 
@@ -149,9 +157,12 @@ class NoiseConfig(Settings):
         if self.noise_source is not None and not self.noise_source.exists():
             raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
 
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "noise_std" or self.snr is None}
+
     def label(self) -> str:
         """A few readable words for the name of a run."""
-        noise = self.noise_source.stem if self.noise_source else self.noise_class.lower()
+        noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
         return f"{noise}-std{self.noise_std:g}" if self.snr is None else f"{noise}-{self.snr:g}dB"
 
 
@@ -160,12 +171,14 @@ class GeneratorConfig(Settings):
     """Generator: the network."""
 
     depth: int = _setting(2, "convolution blocks in the encoder, and in the decoder", at_least=1, at_most=8)
-    channels: int = _setting(64, "channels of the first block; each further block has twice as many", at_least=2)
-    lstm_layers: int = _setting(4, "layers of the bidirectional LSTM at the bottom; 0 for none", at_least=0)
-    attention_layers: int = _setting(
-        0, "layers of a transformer encoder in the LSTM's place (with --lstm_layers 0)", at_least=0
+    channels: int = _setting(
+        64, "channels of the first block; each further block has twice as many", at_least=2, at_most=4096
     )
-    attention_heads: int = _setting(2, "attention heads of each transformer layer", at_least=1)
+    lstm_layers: int = _setting(4, "layers of the bidirectional LSTM at the bottom; 0 for none", at_least=0, at_most=64)
+    attention_layers: int = _setting(
+        0, "layers of a transformer encoder in the LSTM's place (with --lstm_layers 0)", at_least=0, at_most=64
+    )
+    attention_heads: int = _setting(2, "attention heads of each transformer layer", at_least=1, at_most=1024)
     glu: bool = _setting(False, "gated linear units in place of the ReLU after the 1x1 and context convolutions")
     skip: bool = _setting(False, "skip connections between encoder and decoder")
     resample: bool = _setting(True, "run the network at twice the sample rate")
@@ -188,13 +201,13 @@ class GeneratorConfig(Settings):
 class FitConfig(Settings):
     """Fit: the loop over epochs."""
 
-    epochs: int = _setting(3000, "epochs: Adam steps on the whole clip", at_least=1, short="-e")
-    lr: float = _setting(1e-4, "learning rate of Adam", above=0)
+    epochs: int = _setting(3000, "epochs: Adam steps on the whole clip", at_least=1, at_most=10**7, short="-e")
+    lr: float = _setting(1e-4, "learning rate of Adam", above=0, at_most=1e30)
     crit: str = _setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
     normalize: bool = _setting(True, "fit at unit RMS whatever the clip's level; the output is scaled back")
     input_noise: str = _setting("uniform", "distribution of the network's input noise", choices=("gaussian", "uniform"))
     input_std: float | None = _setting(
-        None, "standard deviation of the input noise", above=0, none="gaussian 0.1, uniform from -1 to 1"
+        None, "standard deviation of the input noise", above=0, at_most=1e6, none="gaussian 0.1, uniform from -1 to 1"
     )
     resample_input: bool = _setting(False, "draw the input noise anew each epoch, as the paper's text says")
     seed: int = _setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
@@ -205,13 +218,17 @@ class FitConfig(Settings):
 class MetricConfig(Settings):
     """Metrics: how estimates are judged, by the clean clip."""
 
-    pesq_every: int = _setting(1, "compute PESQ every so many epochs", at_least=1)
+    pesq_every: int = _setting(1, "compute PESQ every so many epochs", at_least=1, at_most=10**9)
     ema: float = _setting(
         0.98, "decay of the running mean of outputs, the second estimate; 0 for none", at_least=0, below=1
     )
     zero_mean: bool = _setting(False, "subtract the means before SI-SNR")
     data_range: float | None = _setting(
-        2.0, "peak of PSNR: the range of amplitudes", above=0, none="the clean clip's maximum minus its minimum"
+        2.0,
+        "peak of PSNR: the range of amplitudes",
+        above=0,
+        at_most=1e6,
+        none="the clean clip's maximum minus its minimum",
     )
     show_estimates_vs_noise: bool = _setting(
         False, "also track each metric between the estimates and the corrupted clip, and plot it"
@@ -228,12 +245,16 @@ class RunConfig(Settings):
         none="the bundled clips",
     )
     experiment_repetition: int | None = _setting(
-        None, "number of repetitions, cycling through the recordings", at_least=1, none="each recording once"
+        None,
+        "number of repetitions, cycling through the recordings",
+        at_least=1,
+        at_most=10**6,
+        none="each recording once",
     )
     output_dir: Path = _setting(Path("evals"), "folder for the results of all runs")
     name: str | None = _setting(None, "name of this run's folder", none="made from the settings")
     overwrite: bool = _setting(False, "delete this run's earlier results and begin anew")
-    show_every: int = _setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1)
+    show_every: int = _setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
     save_outputs: bool = _setting(
         False, "every --show_every epochs also save the output: sound, waveform and spectrogram"
     )
@@ -242,8 +263,8 @@ class RunConfig(Settings):
         super().__post_init__()
         if self.name is not None and (self.name != safe_name(self.name, longest=100)):
             raise BadInput(
-                "name must be a plain folder name of at most 100 letters, digits, dots, dashes and underscores, "
-                f"got {shown(self.name)}"
+                "name must be a plain folder name of at most 100 letters, digits, dots, dashes and underscores "
+                f"with a letter or digit at both ends, got {shown(self.name)}"
             )
 
 

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from dawp import audio
-from dawp.config import Config
+from dawp.config import Config, groups_of
 from dawp.corruptions import CORRUPT
 from dawp.errors import BadInput, shown
-from dawp.files import read_json, safe_name, whole, write_csv, write_json
+from dawp.files import RUN_CONFIG, read_json, run_identity, safe_name, whole, write_csv, write_json
 from dawp.fitting import Epoch, pick_device
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -35,7 +35,7 @@ from dawp.summary import rows, summarise
 
 log = logging.getLogger(__name__)
 
-CONFIG, RESULT, SUMMARY = "config.json", "result.json", "summary.json"
+RESULT, SUMMARY = "result.json", "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source")
 """Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
 
@@ -82,9 +82,7 @@ def run(
     folder = run_folder(config, recordings)
     _check_writable(folder)
     repetitions = _plan(config, recordings)
-    there = _settings_of(folder)
-    if there is not None and not config.run.overwrite:
-        _check_same_settings(folder, there, _identity(config, recordings))
+    _check_folder(folder, config, recordings)
     if config.run.save_outputs and config.run.show_every > config.fit.epochs:
         log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
     done, skipped, failures, started = 0, 0, [], False
@@ -121,6 +119,9 @@ def run(
     finally:
         if folder.exists():
             _summarise(folder)
+        if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:
+            (folder / RUN_CONFIG).unlink()
+            folder.rmdir()
     return Outcome(folder if folder.exists() else None, done, skipped, failures)
 
 
@@ -214,8 +215,8 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
 def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]:
     """Everything that the numbers of a run depend on, as flat JSON values."""
     settings: dict[str, Any] = {"task": config.task}
-    for group in ("run", "clip", "corruption", "generator", "fit", "metrics"):
-        settings |= dataclasses.asdict(getattr(config, group))
+    for group in groups_of(config.task):
+        settings |= getattr(config, group).identity()
     settings = {
         name: str(value.resolve()) if isinstance(value, Path) else value
         for name, value in settings.items()
@@ -235,21 +236,21 @@ def _check_writable(folder: Path) -> None:
         raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
 
 
-def _settings_of(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder; None if there is none. A folder with anything else in it is refused."""
+def _check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
+    """Refuse a run's folder that holds something else, or a run with other settings that is not to be overwritten."""
     if folder.is_symlink():
         raise BadInput(f"{shown(folder)}: is a link, not a run's folder")
-    if not folder.exists() or not any(not path.name.startswith(".") for path in folder.iterdir()):
-        return None
-    try:
-        settings: dict[str, Any] = read_json(folder / CONFIG)["settings"]
-        settings["task"], settings["recordings"]  # what every run has
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {CONFIG} of a run)") from None
-    return settings
-
-
-def _check_same_settings(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    there = run_identity(folder)
+    if there is None:
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
+        return
+    if config.run.overwrite:
+        inputs = [path for recording in recordings for path in (recording.path, recording.corrupted) if path]
+        if any(folder.resolve() in path.resolve().parents for path in inputs):
+            raise BadInput(f"{shown(folder)}: holds recordings of this command, --overwrite would delete them")
+        return
+    asked = _identity(config, recordings)
     differing = [
         f"{name} is {shown(there.get(name))} there and {shown(asked.get(name))} here"
         for name in [*asked, *(there.keys() - asked.keys())]
@@ -265,13 +266,13 @@ def _check_same_settings(folder: Path, there: dict[str, Any], asked: dict[str, A
 def _begin(folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> None:
     """Make the run's folder with its config.json, emptied first if it is to be overwritten."""
     try:
-        if config.run.overwrite and folder.exists():
+        if config.run.overwrite and run_identity(folder):
             # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
             old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
             folder.rename(old)
             shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / CONFIG).exists():
+        if not (folder / RUN_CONFIG).exists():
             about = {
                 "task": config.task,
                 "preset": config.preset,
@@ -279,9 +280,10 @@ def _begin(folder: Path, config: Config, recordings: Sequence[Recording], comman
                 "device": describe(pick_device(config.fit.device)),
                 "command": list(command),
                 "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-                "settings": _identity(config, recordings),
+                "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
+                "identity": _identity(config, recordings),
             }
-            write_json(folder / CONFIG, about)
+            write_json(folder / RUN_CONFIG, about)
     except OSError as error:
         raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+RUN_CONFIG = "config.json"
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -34,6 +36,16 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def run_identity(folder: Path) -> dict[str, Any] | None:
+    """What the numbers of the run in a folder depend on, from its config.json; None if the folder holds no run."""
+    try:
+        about = read_json(folder / RUN_CONFIG)
+        identity: dict[str, Any] = about["identity"]
+        return identity if about["task"] == identity["task"] and "recordings" in identity else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
@@ -42,13 +54,16 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def safe_name(name: str, longest: int = 40) -> str:
-    """``name`` fit for one folder or file: letters, digits, dots, dashes and underscores, never hidden or empty.
+    """``name`` fit for one folder or file, of at most ``longest`` bytes.
+
+    Letters, digits, dots, dashes and underscores are left; it is never hidden or empty.
 
     Example:
         >>> safe_name("../my take <1>")
         'my_take_1'
     """
-    return re.sub(r"[^\w.-]+", "_", name)[:longest].strip("._-") or "recording"
+    safe = re.sub(r"[^\w.-]+", "_", name).encode()[:longest].decode(errors="ignore")
+    return safe.strip("._-") or "recording"
 
 
 def _strict(content: Any) -> Any:

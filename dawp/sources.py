@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dawp.errors import BadInput, shown
-from dawp.files import safe_name
+from dawp.files import run_identity, safe_name
 
 SOUND_SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist".split()
@@ -32,14 +32,13 @@ class Recording:
         return safe_name(self.path.stem)
 
 
-def find_recordings(source: Path | None, leave_out: Path | None = None) -> list[Recording]:
+def find_recordings(source: Path | None) -> list[Recording]:
     """All recordings of a source, in order.
 
     Args:
         source: a sound file; a folder, searched in depth for sound files; a text file with one sound file or one
             ``clean,corrupted`` pair a line (blank lines and lines beginning with # are passed over, relative
             paths start at the list's folder or else at the working folder); None for the bundled clips.
-        leave_out: a folder not to search: where the results go.
 
     Raises:
         BadInput: nothing there, a folder without sound files, a list that is empty, no text, or names a file that
@@ -48,7 +47,7 @@ def find_recordings(source: Path | None, leave_out: Path | None = None) -> list[
     if source is None:
         return find_recordings(SAMPLES)
     if source.is_dir():
-        return [Recording(path) for path in sounds_in(source, leave_out)]
+        return [Recording(path) for path in sounds_in(source)]
     if not source.exists():
         raise BadInput(f"{shown(source)}: no such file or folder")
     if not source.is_file():
@@ -56,17 +55,18 @@ def find_recordings(source: Path | None, leave_out: Path | None = None) -> list[
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
 
-def sounds_in(folder: Path, leave_out: Path | None = None) -> list[Path]:
-    """The sound files in a folder and below, by suffix, sorted; hidden ones are passed over, and ``leave_out``.
+def sounds_in(folder: Path) -> list[Path]:
+    """The sound files in a folder and below, by suffix, sorted.
+
+    Passed over are hidden files and folders, links to folders, and the folders of earlier runs.
 
     Raises:
         BadInput: there are none.
     """
     sounds = []
-    left_out = leave_out.resolve() if leave_out else None
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(  # os.walk goes on with these
-            name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != left_out
+            name for name in folders if not name.startswith(".") and not run_identity(Path(parent, name))
         )
         visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
         sounds += [path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file()]
@@ -84,6 +84,8 @@ def _read_list(path: Path) -> list[Recording]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
+    except OSError as error:
+        raise BadInput(f"{shown(path)}: cannot be read ({error.strerror})") from None
     if "\0" in text:
         raise BadInput(f"{shown(path)}: neither a sound file (by its suffix) nor a text list of recordings")
     recordings = []

@@ -145,6 +145,7 @@ def test_without_a_source_the_bundled_clips_are_used(denoise, tmp_path):
         ("--source good.wav --trim_start 1", ["good.wav", "lasts 1.000 s", "trim_start 1 s"]),
         ("--source good.wav --noise_source gone", ["--noise_source must be a sound file or a folder", "got gone"]),
         ("--source good.wav --device a\\nb", ["--device must be", "got a\\nb"]),
+        (f"--source {'a' * 300}.wav", ["File name too long"]),
         ("--source good.wav --name a/b", ["--name must be a plain folder name", "a/b"]),
     ],
 )

@@ -174,7 +174,7 @@ def test_overwrite_begins_anew(tmp_path, sounds):
     run(tmp_path, sounds, name="x", lr=0.01)
     outcome = run(tmp_path, sounds[:1], name="x", lr=0.02, overwrite=True)
     assert (outcome.done, folders(outcome)) == (1, ["000_a"])
-    assert json.loads((outcome.folder / "config.json").read_text())["settings"]["lr"] == 0.02
+    assert json.loads((outcome.folder / "config.json").read_text())["settings"]["fit"]["lr"] == 0.02
 
 
 def test_overwrite_does_not_follow_links(tmp_path, sounds):
@@ -186,7 +186,9 @@ def test_overwrite_does_not_follow_links(tmp_path, sounds):
     assert (first.folder / "000_a" / "result.json").exists()
 
 
-@pytest.mark.parametrize("text", ["{}", '{"model": 1}', '{"settings": []}', "[", '{"settings": {"lr": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["{}", '{"model": 1}', '{"identity": []}', "[", '{"task": "denoise", "identity": {"lr": 1}}']
+)
 def test_a_config_of_something_else_is_no_run(tmp_path, sounds, text):
     foreign = tmp_path / "evals" / "denoise" / "x"
     foreign.mkdir(parents=True)
@@ -195,6 +197,23 @@ def test_a_config_of_something_else_is_no_run(tmp_path, sounds, text):
         with pytest.raises(BadInput, match="is not a run's folder"):
             run(tmp_path, sounds, name="x", overwrite=overwrite)
     assert (foreign / "config.json").read_text() == text
+
+
+def test_overwrite_leaves_hidden_files_of_others_and_its_own_input_alone(tmp_path, sounds):
+    hidden = tmp_path / "evals" / "denoise" / "h" / ".git"
+    hidden.mkdir(parents=True)
+    assert run(tmp_path, sounds[:1], name="h", overwrite=True).done == 1
+    assert hidden.exists()
+    first = run(tmp_path, sounds[:1], name="x")
+    own = Recording(first.folder / "000_a" / "best_si_snr.wav")
+    with pytest.raises(BadInput, match="--overwrite would delete them"):
+        run(tmp_path, [own], name="x", overwrite=True)
+    assert own.path.exists()
+
+
+def test_noise_std_is_part_of_a_run_only_where_it_has_an_effect(tmp_path, sounds):
+    assert len({run(tmp_path, sounds[:1], noise_std=std).folder for std in (0.1, 0.2)}) == 1
+    assert len({run(tmp_path, sounds[:1], noise_std=std, snr=None).folder for std in (0.1, 0.2)}) == 2
 
 
 def test_a_run_killed_before_its_first_file_can_go_on(tmp_path, sounds):
@@ -288,8 +307,9 @@ def test_config_holds_what_is_needed_to_do_it_again(tmp_path, sounds):
     assert about["seed"] == 0
     assert about["device"] == "cpu"
     assert about["versions"]["torch"].startswith("2.")
-    assert about["settings"]["lr"] == 1e-4
-    assert about["settings"]["recordings"] == [[str(sounds[0].path)]]
+    assert about["settings"]["fit"]["lr"] == 1e-4
+    assert about["settings"]["run"]["output_dir"] == str(tmp_path / "evals")
+    assert about["identity"]["recordings"] == [[str(sounds[0].path)]]
 
 
 def test_same_seed_same_numbers(tmp_path, sounds):
@@ -325,6 +345,9 @@ def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, mon
     outcome = run(tmp_path, sounds)
     assert (outcome.done, len(folders(outcome))) == (2, 2)
     assert "out of memory" in outcome.failures[0]
+    monkeypatch.setattr(experiment, "solve", lambda *others: short_of_memory(None, None, 1))
+    assert run(tmp_path, sounds, name="none").folder is None
+    assert not (tmp_path / "evals" / "denoise" / "none").exists()
 
 
 def test_outputs_are_saved_every_so_many_epochs(tmp_path, sounds):

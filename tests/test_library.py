@@ -28,6 +28,8 @@ def test_arrays_and_one_channel_tensors_are_taken_alike(speech):
 def test_a_caller_without_gradients(speech):
     with torch.no_grad():
         assert len(dawp.denoise(speech, **TINY).history.rows) == 3
+    with torch.inference_mode():
+        assert len(dawp.denoise(speech, **TINY).history.rows) == 3
 
 
 def test_a_pair(speech):
@@ -64,10 +66,12 @@ def test_other_sample_rates_are_worked_on_as_they_are(speech):
         (torch.ones(1000), {"corrupted": torch.zeros(1000)}, "corrupted clip is silent"),
         (torch.zeros(1000), {"corrupted": torch.ones(1000)}, "clean clip is silent"),
         (torch.full((1000,), torch.inf), {}, "waveform holds NaN or infinite"),
+        (np.ones(1000, dtype=np.longdouble), {}, "got ndarray of float128"),
+        ([[1.0], [1.0, 2.0]], {}, "must be a tensor or an array of numbers"),
         (torch.ones(1000), {"sample_rate": 0}, "sample_rate must be a whole number at least 1000"),
         (torch.ones(1000), {"sample_rate": "x"}, "sample_rate must be"),
-        ("speech.wav", {}, "waveform must be a tensor or an array of numbers, got str"),
-        (None, {}, "waveform must be a tensor or an array of numbers, got NoneType"),
+        ("speech.wav", {}, "waveform must be a tensor or an array of numbers, got str of"),
+        (None, {}, "waveform must be a tensor or an array of numbers, got NoneType of"),
     ],
 )
 def test_bad_input_is_a_value_error(waveform, settings, message):

@@ -38,9 +38,13 @@ def test_a_folder_is_searched_in_depth_for_sound_files_only(tmp_path):
 
 def test_the_results_of_earlier_runs_are_no_recordings(tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
-    write_sound(tmp_path / "evals" / "denoise" / "x" / "000_a" / "clean.wav")
+    run = tmp_path / "denoise" / "x"
+    write_sound(run / "000_a" / "clean.wav")
+    assert len(find_recordings(tmp_path)) == 2
+    (run / "config.json").write_text('{"task": "denoise", "identity": {"task": "denoise", "recordings": []}}')
     monkeypatch.chdir(tmp_path)
-    assert [r.name for r in find_recordings(Path(), leave_out=Path("evals"))] == ["a"]
+    assert [r.name for r in find_recordings(Path())] == ["a"]
+    assert [r.name for r in find_recordings(run)] == ["clean"]  # asked for by name
 
 
 def test_a_line_separator_of_unicode_is_part_of_a_name(tmp_path):
