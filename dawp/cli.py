@@ -101,9 +101,7 @@ def flag_rows(task: str) -> list[tuple[str, str, str]]:
         for setting in dataclasses.fields(group):
             negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
             short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
-            choices = setting.metadata["choices"]
-            text = setting.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
-            rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), text))
+            rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), _explanation(setting)))
     return rows
 
 
@@ -154,7 +152,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
 def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any], group: type[Settings]) -> None:
     kind, facts = kind_of(setting, group), setting.metadata
     names = [facts["short"]] if facts["short"] else []
-    text = f"{facts['help']} (default: {_default(setting)})".replace("%", "%%")
+    text = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
     if kind is bool:
         section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
@@ -176,6 +174,16 @@ def _parse(text: str, kind: type, optional: bool) -> Any:
         return kind(text)
     except ValueError:
         return text
+
+
+def _explanation(setting: dataclasses.Field[Any]) -> str:
+    """What a setting does, with its choices, and with what none stands for where that is not the default."""
+    text: str = setting.metadata["help"]
+    if setting.metadata["choices"]:
+        text += f" ({', '.join(setting.metadata['choices'])})"
+    if setting.metadata["none"] and setting.default is not None:
+        text += f"; none: {setting.metadata['none']}"
+    return text
 
 
 def _default(setting: dataclasses.Field[Any]) -> str:

@@ -119,9 +119,9 @@ def run(
     finally:
         if folder.exists():
             _summarise(folder)
-        if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:
-            (folder / RUN_CONFIG).unlink()
-            folder.rmdir()
+            if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
+                (folder / RUN_CONFIG).unlink()
+                folder.rmdir()
     return Outcome(folder if folder.exists() else None, done, skipped, failures)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.files import whole
-from dawp.stopping import METRICS
-from dawp.summary import EMA, LABELS
+from dawp.stopping import EMA, METRICS
+from dawp.summary import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

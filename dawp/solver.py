@@ -22,8 +22,8 @@ from dawp.generators import build
 from dawp.metrics import NoPesq, pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.stopping import OracleStop
-from dawp.summary import EMA, summarise, table
+from dawp.stopping import EMA, OracleStop
+from dawp.summary import summarise, table
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from dawp.metrics import pesq, psnr, si_snr
 from dawp.problem import Problem
 
 METRICS = ("si_snr", "psnr", "pesq")
+EMA = "ema_"  # begins the names of the running mean's metrics
 
 
 class Best:
@@ -70,7 +71,7 @@ class OracleStop:
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
         self.problem = problem
         self.config = config
-        self.best = {prefix + metric: Best() for prefix in ("", "ema_")[: 1 + bool(config.ema)] for metric in METRICS}
+        self.best = {prefix + metric: Best() for prefix in ("", EMA)[: 1 + bool(config.ema)] for metric in METRICS}
         self._generator = generator
         self._generator_best = Best()
         self._mean = torch.zeros_like(problem.observed)
@@ -112,4 +113,4 @@ class OracleStop:
         yield "", output
         if self.config.ema:
             self._mean.lerp_(output, 1 - self.config.ema)
-            yield "ema_", self._mean / (1 - self.config.ema**epoch)
+            yield EMA, self._mean / (1 - self.config.ema**epoch)

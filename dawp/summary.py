@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dawp.stopping import EMA
+
 LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}
-EMA = "ema_"
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

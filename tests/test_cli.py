@@ -88,6 +88,7 @@ def test_help_names_every_flag(denoise):
     assert result.returncode == 0
     for flag in ("--source", "--noise_class", "--epochs", "--pesq_every", "--preset"):
         assert flag in result.stdout
+    assert "none: the noise gets --noise_std" in " ".join(result.stdout.split())
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():
