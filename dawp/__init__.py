@@ -34,12 +34,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from dawp.audio import mark_missing
 from dawp.config import MIN_LENGTH, ClipConfig, Config, RunConfig
-from dawp.corruptions import add_noise
+from dawp.corruptions import pose
 from dawp.errors import BadInput, FitDiverged
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import BestEstimate, OnEpoch, Result, solve
+from dawp.solver import BestEstimate, Judged, OnEpoch, Result, solve
 
 __version__ = "0.1.0"
 
@@ -78,15 +79,90 @@ def denoise(
         >>> result.best["si_snr"].waveform.shape
         torch.Size([4000])
     """
+    return _restore("denoise", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+
+
+def dereverb(
+    waveform: ArrayLike | Tensor,
+    sample_rate: int = 16000,
+    *,
+    corrupted: ArrayLike | Tensor | None = None,
+    preset: str = "paper",
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
+    **settings: Any,
+) -> Result:
+    """Put a clean waveform into a room, or take a reverberant twin, and restore it.
+
+    Arguments, result and errors are those of ``denoise``, with the settings of reverberation in place of noise:
+    ``rt60=0.5``, ``room_dim=(5, 4, 3)``, ``rir_source="hall.wav"``.
+
+    Example:
+        >>> clean = torch.sin(torch.arange(4000) / 5)
+        >>> result = dereverb(clean, rt60=0.2, epochs=2, channels=4, lstm_layers=0, pesq_every=2)
+        >>> abs(result.problem.facts["rt60"] - 0.2) < 0.02
+        True
+    """
+    return _restore("dereverb", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+
+
+def inpaint(
+    waveform: ArrayLike | Tensor,
+    sample_rate: int = 16000,
+    *,
+    corrupted: ArrayLike | Tensor | None = None,
+    preset: str = "paper",
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
+    **settings: Any,
+) -> Result:
+    """Cut gaps into a clean waveform, or find them in a damaged one, and fill them.
+
+    Arguments, result and errors are those of ``denoise``, with the settings of gaps in place of noise:
+    ``gap_ms=5``, ``n_gaps=8``, ``gaps="0.5:0.002"``. With ``gaps="auto"`` the waveform is the damaged one: NaN, and
+    runs of zeros, are filled, and there are no metrics, for want of a clean clip. The same is done to ``corrupted``.
+
+    Returns:
+        The result; ``result.restored.waveform`` is what it made of the clip without a look at the clean one.
+
+    Example:
+        >>> damaged = torch.sin(torch.arange(4000) / 5)
+        >>> damaged[2000:2040] = torch.nan
+        >>> result = inpaint(damaged, gaps="auto", epochs=2, channels=4, lstm_layers=0)
+        >>> result.restored.waveform.isfinite().all()
+        tensor(True)
+    """
+    return _restore("inpaint", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+
+
+def _restore(
+    task: str,
+    waveform: ArrayLike | Tensor,
+    corrupted: ArrayLike | Tensor | None,
+    sample_rate: int,
+    preset: str,
+    settings: dict[str, Any],
+    progress: bool,
+    on_epoch: OnEpoch | None,
+) -> Result:
     _check_names(settings)
-    config = Config.of("denoise", preset, **settings)
+    config = Config.of(task, preset, **settings)
     with torch.inference_mode(False):  # a caller's inference mode would forbid the fit its gradients
-        clean, sample_rate = _as_clip(waveform, "waveform"), _check_sample_rate(sample_rate)
-        if corrupted is not None:
-            problem = Problem(_as_clip(corrupted, "corrupted"), clean, sample_rate)
+        sample_rate = _check_sample_rate(sample_rate)
+        missing = config.corruption.missing
+        clean: Tensor | None = None
+        observed: Tensor | None = None
+        if corrupted is None and config.corruption.sources_are_corrupted:
+            observed = _as_clip(waveform, "waveform", damaged=missing is not None)
         else:
-            problem = add_noise(clean, sample_rate, config.corruption, seeded(config.fit.seed, "corruption"))
-        return solve(problem, config, progress="denoise" if progress else None, on_epoch=on_epoch)
+            clean = _as_clip(waveform, "waveform")
+        if corrupted is not None:
+            observed = _as_clip(corrupted, "corrupted", damaged=missing is not None)
+        if observed is not None and missing is not None:
+            observed = mark_missing(observed, sample_rate, missing)
+        rng = seeded(config.fit.seed, "corruption")
+        problem = pose(task, clean, observed, sample_rate, config.corruption, rng)
+        return solve(problem, config, progress=task if progress else None, on_epoch=on_epoch)
 
 
 def _check_names(settings: dict[str, Any]) -> None:
@@ -97,8 +173,8 @@ def _check_names(settings: dict[str, Any]) -> None:
                 raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted as it is given")
 
 
-def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
-    """``waveform`` as a float32 tensor ``[T]`` on the CPU."""
+def _as_clip(waveform: ArrayLike | Tensor, name: str, damaged: bool = False) -> Tensor:
+    """``waveform`` as a float32 tensor ``[T]`` on the CPU; samples may be missing if it is ``damaged``."""
     if not isinstance(waveform, Tensor):
         try:
             array = np.asarray(waveform)
@@ -118,7 +194,7 @@ def _as_clip(waveform: ArrayLike | Tensor, name: str) -> Tensor:
         raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {clip.dtype}")
     if len(clip) < MIN_LENGTH:
         raise BadInput(f"{name} of {len(clip)} samples is too short, at least {MIN_LENGTH} are needed")
-    if not torch.isfinite(clip).all():
+    if not damaged and not torch.isfinite(clip).all():
         raise BadInput(f"{name} holds NaN or infinite samples")
     return clip.float().clone()
 
@@ -131,4 +207,17 @@ def _check_sample_rate(sample_rate: int) -> int:
         raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
 
 
-__all__ = ["BadInput", "BestEstimate", "Config", "FitDiverged", "Problem", "Result", "__version__", "denoise", "solve"]
+__all__ = [
+    "BadInput",
+    "BestEstimate",
+    "Config",
+    "FitDiverged",
+    "Judged",
+    "Problem",
+    "Result",
+    "__version__",
+    "denoise",
+    "dereverb",
+    "inpaint",
+    "solve",
+]

@@ -11,9 +11,10 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from dawp.config import MIN_LENGTH, ClipConfig
+from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.errors import BadInput, shown
 from dawp.files import whole
+from dawp.problem import runs
 from dawp.sources import Recording
 
 log = logging.getLogger(__name__)
@@ -22,13 +23,21 @@ FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
 LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
 READ_FRAMES = 1 << 20
+REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
 LARGEST_FILTERS = 50_000_000  # samples in all the filters of a resampling; 44.1 to 16 kHz takes 70,560
 
 
-def read(path: Path, sample_rate: int) -> Tensor:
+def read(path: Path, sample_rate: int, missing: float | None = None, first_channel: bool = False) -> Tensor:
     """A sound file as a mono float32 waveform ``[T]`` at ``sample_rate`` Hz.
 
     Channels are averaged and other rates resampled, each with a line in the log.
+
+    Args:
+        path: the file.
+        sample_rate: in Hz.
+        missing: make samples that are missing NaN (see ``mark_missing``), in runs of zeros of so many seconds and
+            more; None to refuse a file that lacks samples.
+        first_channel: take the first channel in place of the average.
 
     Raises:
         BadInput: not a sound file, no samples, or samples that are NaN or infinite.
@@ -37,26 +46,57 @@ def read(path: Path, sample_rate: int) -> Tensor:
     import soundfile
 
     try:
-        # Opened here, since soundfile does not take every name that a file can have.
-        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
+        # Opened here, since soundfile does not take every name that a file can have; handed on as a descriptor, since
+        # a Ctrl-C in the midst of a Python file's methods would be lost in the C library that calls them.
+        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
             rate, channels = file.samplerate, file.channels
-            blocks = [block.mean(axis=1) for block in file.blocks(READ_FRAMES, dtype="float32", always_2d=True)]
+            blocks = list(file.blocks(READ_FRAMES, dtype="float32", always_2d=True))
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
-    waveform = torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
-    if not len(waveform):
+    if not blocks:
         raise BadInput(f"{shown(path)}: holds no samples")
+    if missing is not None:
+        blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
+    waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
+    gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
+    waveform = torch.where(gone, 0, waveform)
     if not torch.isfinite(waveform).all():
         raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %d channels mixed down to one", shown(path.name), channels)
+        log.info("%s: %s", shown(path.name), _said_of(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
             raise BadInput(f"{shown(path)}: {refusal}") from None
         log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
+    reach = 0.0 if rate == sample_rate else REACH / min(rate, sample_rate)
+    for start, stop in runs(gone):
+        first, last = math.floor((start / rate - reach) * sample_rate), math.ceil((stop / rate + reach) * sample_rate)
+        waveform[max(0, first) : last] = torch.nan
     return waveform
+
+
+def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
+    """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
+
+    Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
+    100 ms and do not touch either end: zeros for longer, or at an end, are silence.
+    """
+    channels = waveform[:, None] if waveform.ndim == 1 else waveform
+    missing = ~torch.isfinite(channels).all(dim=1)
+    least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
+    for channel in channels.T:
+        for start, stop in runs(channel == 0):
+            if least <= stop - start <= most and start > 0 and stop < len(channel):
+                missing[start:stop] = True
+    marked = channels.clone()
+    marked[missing] = torch.nan
+    return marked.view_as(waveform)
+
+
+def _said_of(channels: int, first_channel: bool) -> str:
+    return f"the first of {channels} channels taken" if first_channel else f"{channels} channels mixed down to one"
 
 
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
@@ -78,10 +118,10 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    import soundfile
+    from scipy.io import wavfile
 
     sound = io.BytesIO()
-    soundfile.write(sound, waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
+    wavfile.write(sound, sample_rate, waveform.detach().cpu().float().numpy())
     with whole(path) as temporary:
         temporary.write_bytes(sound.getbuffer())
 
@@ -92,42 +132,45 @@ def level_dbfs(waveform: Tensor) -> float:
     return 20 * math.log10(rms) if rms > 0 else -math.inf
 
 
-def read_clip(recording: Recording, config: ClipConfig, turn: int = 0) -> tuple[Tensor, Tensor | None]:
-    """The clip of a recording that is worked on, and the same stretch of its corrupted twin if it is a pair.
+def read_clip(
+    recording: Recording, config: ClipConfig, turn: int = 0, missing: float | None = None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
     Args:
         recording: one file or a pair.
         config: which stretch, at which rate.
         turn: how often the recording has come up before: each turn takes the next stretch that is loud enough,
             and after the last one the first again.
+        missing: what the corrupted file lacks becomes NaN (see ``read``); None to refuse such a file.
 
     Returns:
-        Clean clip ``[T]`` and corrupted clip ``[T]`` or None.
+        Clean clip ``[T]`` or None, and corrupted clip ``[T]`` or None.
 
     Raises:
         BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
     """
-    name = shown(recording.path)
-    clean = read(recording.path, config.samplerate)
-    corrupted = None
-    if recording.corrupted is not None:
-        corrupted = read(recording.corrupted, config.samplerate)
-        apart = abs(len(clean) - len(corrupted)) / config.samplerate
-        if apart > LONGEST_MISMATCH:
-            lengths = f"{len(clean) / config.samplerate:.3f} s and {len(corrupted) / config.samplerate:.3f} s"
+    name, rate = shown(recording.path), config.samplerate
+    clean = None if recording.clean is None else read(recording.clean, rate)
+    corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
+    if clean is not None and corrupted is not None:
+        if abs(len(clean) - len(corrupted)) / rate > LONGEST_MISMATCH:
+            lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
             raise BadInput(
                 f"{name} and {shown(recording.corrupted)}: a pair must have one length (to 10 ms), got {lengths}"
             )
         shorter = min(len(clean), len(corrupted))
         clean, corrupted = clean[:shorter], corrupted[:shorter]
-    start, stop = _choose_stretch(clean, config, turn, name)
-    clean = clean[start:stop]
-    if corrupted is not None:
-        corrupted = corrupted[start:stop]
-    for which, clip in ((recording.path, clean), (recording.corrupted, corrupted)):
-        if clip is not None and not clip.any():
-            raise BadInput(f"{shown(which)}: is silent, all samples are zero")
-    return clean, corrupted
+    chosen_by = clean if clean is not None else corrupted
+    assert chosen_by is not None  # noqa: S101 - a recording has one of the two; this tells the type checker
+    start, stop = _choose_stretch(chosen_by.nan_to_num(), config, turn, name)
+    clips = []
+    for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
+        clip = None if waveform is None else waveform[start:stop]
+        if clip is not None and not clip.nan_to_num().any():
+            raise BadInput(f"{shown(path)}: is silent, all samples are zero")
+        clips.append(clip)
+    return clips[0], clips[1]
 
 
 def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:

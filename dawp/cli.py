@@ -24,6 +24,10 @@ OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 ABOUT = {
     "denoise": "Add noise to clean recordings and take it out again with a deep audio waveform prior: a randomly "
     "initialised network, fitted to the noisy clip alone, gives out a cleaner one on its way.",
+    "dereverb": "Put clean recordings into a room and take the reverberation out again with a deep audio waveform "
+    "prior: a randomly initialised network, fitted to the reverberant clip alone, gives out a drier one on its way.",
+    "inpaint": "Cut gaps into clean recordings, or find them in damaged ones, and fill them with a deep audio waveform "
+    "prior: a randomly initialised network, fitted to the clip around the gaps alone, makes up what is missing.",
 }
 
 
@@ -38,7 +42,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     """Run one of the doors.
 
     Args:
-        task: ``denoise``.
+        task: ``denoise``, ``dereverb`` or ``inpaint``.
         argv: the arguments; those of the command line if None.
 
     Returns:
@@ -69,6 +73,16 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
 def denoise() -> int:
     """The console script ``dawp-denoise``."""
     return main("denoise")
+
+
+def dereverb() -> int:
+    """The console script ``dawp-dereverb``."""
+    return main("dereverb")
+
+
+def inpaint() -> int:
+    """The console script ``dawp-inpaint``."""
+    return main("inpaint")
 
 
 def get_parser(task: str) -> Parser:
@@ -133,7 +147,7 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
 
 
 def _run(config: Config, command: Sequence[str]) -> int:
-    recordings = find_recordings(config.run.source)
+    recordings = find_recordings(config.run.source, config.corruption.sources_are_corrupted)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
@@ -158,7 +172,9 @@ def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any],
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
         return
     optional = NoneType in get_args(get_type_hints(group)[setting.name])
-    metavar = "{" + ",".join(facts["choices"]) + "}" if facts["choices"] else kind.__name__.upper()
+    metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
+    if facts["choices"]:
+        metavar = "{" + ",".join(facts["choices"]) + "}"
     section.add_argument(
         *names, f"--{setting.name}", type=lambda text: _parse(text, kind, optional), metavar=metavar, help=text
     )
@@ -168,7 +184,7 @@ def _parse(text: str, kind: type, optional: bool) -> Any:
     """A flag's text as its setting's type; what does not parse goes on as text, for the setting to refuse."""
     if optional and text.lower() == "none":
         return None
-    if kind is Path:
+    if kind in (Path, tuple):
         return text
     try:
         return kind(text)

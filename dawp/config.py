@@ -14,12 +14,15 @@ import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from dawp.errors import BadInput, shown
 from dawp.files import safe_name
 
 MIN_LENGTH = 64  # samples: the shortest clip
+LONGEST_GAP_MS = 100.0
+
+Metres = tuple[float, float, float]
 
 
 def _setting(
@@ -69,7 +72,9 @@ class Settings:
 def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
     """The type of a setting's values, None aside."""
     annotation = get_type_hints(group)[setting.name]
-    kind: type[Any] = next((part for part in get_args(annotation) if part is not NoneType), annotation)
+    if NoneType in get_args(annotation):
+        annotation = next(part for part in get_args(annotation) if part is not NoneType)
+    kind: type[Any] = get_origin(annotation) or annotation
     return kind
 
 
@@ -78,7 +83,10 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
     if value is None and NoneType in get_args(get_type_hints(group)[setting.name]):
         return None
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    words = {
+        **{int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"},
+        tuple: "three numbers X,Y,Z, each",
+    }
     expected = f"one of {', '.join(choices)}" if choices else words[kind]
     expected += "".join(f"{' and' if i else ''} {word} {bound:g}" for i, (word, bound, _) in enumerate(bounds))
     if setting.metadata["none"]:
@@ -87,6 +95,8 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
 
     if kind is Path and isinstance(value, str) and value:
         value = Path(value)
+    if kind is tuple:
+        value = _three(value, refusal)
     if isinstance(value, numbers.Number) and not isinstance(value, bool):  # numpy's numbers, too
         if kind is float and isinstance(value, numbers.Real):
             try:
@@ -97,13 +107,24 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
             value = int(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise refusal
-    if isinstance(value, float) and not math.isfinite(value):
-        raise refusal
     if choices and value not in choices:
         raise refusal
-    if not all(test(value, bound) for _, bound, test in bounds):
-        raise refusal
+    for number in value if kind is tuple else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise refusal
+        if not all(test(number, bound) for _, bound, test in bounds):
+            raise refusal
     return value
+
+
+def _three(value: Any, refusal: BadInput) -> Metres:
+    """Three numbers, from a sequence or from text with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        x, y, z = (float(part) for part in parts)
+    except (TypeError, ValueError, OverflowError):
+        raise refusal from None
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -125,7 +146,26 @@ class ClipConfig(Settings):
 
 
 @dataclass(frozen=True)
-class NoiseConfig(Settings):
+class CorruptionConfig(Settings):
+    """How clean clips are corrupted."""
+
+    def label(self) -> str:
+        """A few readable words for the name of a run."""
+        raise NotImplementedError
+
+    @property
+    def sources_are_corrupted(self) -> bool:
+        """Whether a recording without a twin is the corrupted one, so that there is no clean clip."""
+        return False
+
+    @property
+    def missing(self) -> float | None:
+        """Seconds from which on zeros in a corrupted recording count as missing; None where nothing can be missing."""
+        return None
+
+
+@dataclass(frozen=True)
+class NoiseConfig(CorruptionConfig):
     """Noise: how clean clips are corrupted (pairs come with their own noise)."""
 
     noise_class: str = _setting("GAUSSIAN", "kind of noise", choices=("GAUSSIAN", "UNIFORM"))
@@ -161,15 +201,148 @@ class NoiseConfig(Settings):
         return {name: value for name, value in super().identity().items() if name != "noise_std" or self.snr is None}
 
     def label(self) -> str:
-        """A few readable words for the name of a run."""
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
         return f"{noise}-std{self.noise_std:g}" if self.snr is None else f"{noise}-{self.snr:g}dB"
+
+
+@dataclass(frozen=True)
+class ReverbConfig(CorruptionConfig):
+    """Reverb: the room that clean clips are put into (pairs come with their own reverberation)."""
+
+    rt60: float = _setting(
+        0.2, "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5", above=0, at_most=10
+    )
+    room_dim: Metres | None = _setting(
+        None,
+        "length, width and height of the room in metres, as X,Y,Z",
+        at_least=0.1,
+        at_most=100,
+        none="drawn, from 3,3,2.4 to 6,5,3.2",
+    )
+    source_pos: Metres | None = _setting(
+        None,
+        "place of the source in the room in metres, as X,Y,Z",
+        above=0,
+        at_most=100,
+        none="drawn, 0.5 m and more from the walls, 0.5 to 2 m from the microphone",
+    )
+    mic_pos: Metres | None = _setting(
+        None,
+        "place of the microphone in the room in metres, as X,Y,Z",
+        above=0,
+        at_most=100,
+        none="drawn, 0.5 m and more from the walls, 0.5 to 2 m from the source",
+    )
+    ray_tracing: bool = _setting(
+        False, "ray tracing for all but the first three reflections, in place of the image method alone"
+    )
+    rir_source: Path | None = _setting(
+        None,
+        "sound file, or folder of sound files, to take measured impulse responses from in place of a simulated room",
+        none="a simulated room",
+    )
+    reference: str = _setting(
+        "direct",
+        "what counts as clean: the sound by the direct path alone, or the dry clip at the direct path's delay and gain",
+        choices=("direct", "dry"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rir_source is not None and not self.rir_source.exists():
+            raise BadInput(f"rir_source must be a sound file or a folder of them, got {shown(self.rir_source)}")
+
+    def identity(self) -> dict[str, Any]:
+        room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
+        return {name: value for name, value in super().identity().items() if name not in room}
+
+    def label(self) -> str:
+        return self.rir_source.resolve().stem if self.rir_source else f"rt60-{self.rt60:g}s"
+
+
+@dataclass(frozen=True)
+class GapConfig(CorruptionConfig):
+    """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
+
+    gap_ms: float = _setting(
+        2.0, "length of each gap in milliseconds; the paper has 1, 2 and 5", above=0, at_most=LONGEST_GAP_MS
+    )
+    n_gaps: int = _setting(1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000)
+    gaps: str | None = _setting(
+        None,
+        "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip; or auto: the sources are "
+        "damaged recordings, and their drop-outs the gaps",
+        none="--n_gaps drawn from the seed",
+    )
+    min_gap_ms: float = _setting(
+        1.0,
+        f"shortest run of zeros that counts as a drop-out of a damaged recording, in milliseconds; runs over "
+        f"{LONGEST_GAP_MS:g} ms, and those at either end, are silence",
+        above=0,
+        at_most=LONGEST_GAP_MS,
+    )
+    raw_output: bool = _setting(
+        False,
+        "take the network's output everywhere, also outside the gaps, where the observed samples are kept otherwise",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        latest = 0.0
+        for start, length in sorted(self.given):
+            if start < 0 or length <= 0:
+                raise BadInput(
+                    f"gaps must begin at 0 s or later and last longer than 0 s, got {shown(f'{start:g}:{length:g}')}"
+                )
+            if start < latest:
+                raise BadInput(f"gaps must not overlap, got {shown(f'{start:g}:{length:g}')} after one to {latest:g} s")
+            latest = start + length
+
+    @property
+    def given(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each gap of ``gaps``; empty where it names none.
+
+        Raises:
+            BadInput: it is neither ``auto`` nor such a list.
+        """
+        if self.gaps is None or self.gaps == "auto":
+            return []
+        try:
+            pairs = [tuple(float(number) for number in gap.split(":")) for gap in self.gaps.split(",")]
+            gaps = [(start, length) for start, length in pairs]
+        except ValueError:
+            gaps = []
+        if not gaps or not all(math.isfinite(number) for gap in gaps for number in gap):
+            raise BadInput(f"gaps must be auto or START:LENGTH,START:LENGTH,... in seconds, got {shown(self.gaps)}")
+        return gaps
+
+    @property
+    def sources_are_corrupted(self) -> bool:
+        return self.gaps == "auto"
+
+    @property
+    def missing(self) -> float | None:
+        return self.min_gap_ms / 1000
+
+    def identity(self) -> dict[str, Any]:
+        drawn = ("gap_ms", "n_gaps") if self.gaps else ()
+        return {name: value for name, value in super().identity().items() if name not in drawn}
+
+    def label(self) -> str:
+        if self.gaps:
+            return "gaps-auto" if self.gaps == "auto" else f"gaps-{len(self.given)}-given"
+        return f"gaps-{self.n_gaps}x{self.gap_ms:g}ms"
 
 
 @dataclass(frozen=True)
 class GeneratorConfig(Settings):
     """Generator: the network."""
 
+    generator: str = _setting(
+        "demucs",
+        "the paper's waveform Demucs, or its baseline Wave-U-Net with settings of its own",
+        choices=("demucs", "waveunet"),
+    )
     depth: int = _setting(2, "convolution blocks in the encoder, and in the decoder", at_least=1, at_most=8)
     channels: int = _setting(
         64, "channels of the first block; each further block has twice as many", at_least=2, at_most=4096
@@ -182,6 +355,13 @@ class GeneratorConfig(Settings):
     glu: bool = _setting(False, "gated linear units in place of the ReLU after the 1x1 and context convolutions")
     skip: bool = _setting(False, "skip connections between encoder and decoder")
     resample: bool = _setting(True, "run the network at twice the sample rate")
+    waveunet_levels: int = _setting(
+        12, "levels of the Wave-U-Net, each at half the rate of the one above", at_least=1, at_most=16
+    )
+    waveunet_filters: int = _setting(
+        24, "channels that each level of the Wave-U-Net has more than the one above", at_least=1, at_most=4096
+    )
+    waveunet_output: str = _setting("tanh", "end of the Wave-U-Net", choices=("tanh", "linear"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,6 +375,14 @@ class GeneratorConfig(Settings):
             raise BadInput(
                 f"attention_heads must divide the {width} channels at the bottom, got {self.attention_heads}"
             )
+
+    def identity(self) -> dict[str, Any]:
+        waveunet = self.generator == "waveunet"
+        return {
+            name: value
+            for name, value in super().identity().items()
+            if name == "generator" or name.startswith("waveunet") == waveunet
+        }
 
 
 @dataclass(frozen=True)
@@ -229,6 +417,9 @@ class MetricConfig(Settings):
         above=0,
         at_most=1e6,
         none="the clean clip's maximum minus its minimum",
+    )
+    baselines: bool = _setting(
+        False, "also judge what one would use instead: classical methods, from the packages of the extra baselines"
     )
     show_estimates_vs_noise: bool = _setting(
         False, "also track each metric between the estimates and the corrupted clip, and plot it"
@@ -268,7 +459,11 @@ class RunConfig(Settings):
             )
 
 
-CORRUPTIONS: dict[str, type[NoiseConfig]] = {"denoise": NoiseConfig}
+CORRUPTIONS: dict[str, type[CorruptionConfig]] = {
+    "denoise": NoiseConfig,
+    "dereverb": ReverbConfig,
+    "inpaint": GapConfig,
+}
 """The settings of each task's corruption."""
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -294,7 +489,7 @@ class Config:
     preset: str
     run: RunConfig
     clip: ClipConfig
-    corruption: NoiseConfig
+    corruption: CorruptionConfig
     generator: GeneratorConfig
     fit: FitConfig
     metrics: MetricConfig

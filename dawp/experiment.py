@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from dawp import audio
+from dawp import audio, baselines
 from dawp.config import Config, groups_of
-from dawp.corruptions import CORRUPT
+from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
 from dawp.files import RUN_CONFIG, read_json, run_identity, safe_name, whole, write_csv, write_json
 from dawp.fitting import Epoch, pick_device
@@ -30,7 +30,7 @@ from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.solver import History, Result, describe, solve
 from dawp.sources import Recording
-from dawp.stopping import METRICS
+from dawp.stopping import EMA
 from dawp.summary import rows, summarise
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,10 @@ RESULT, SUMMARY = "result.json", "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source")
 """Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
 
-PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "librosa", "pesq", "julius", "soundfile")
+PACKAGES = (
+    *("torch", "torchaudio", "numpy", "scipy", "librosa", "pesq", "julius", "soundfile", "pyroomacoustics"),
+    *("noisereduce", "nara_wpe"),
+)
 
 Draw = Callable[[Path, dict[str, Any]], None]
 """Draws the pictures of a repetition's folder, given the content of its result.json."""
@@ -79,6 +82,8 @@ def run(
         KeyboardInterrupt: with the unfinished repetition removed and the summary of the finished ones written.
     """
     pick_device(config.fit.device)
+    if config.metrics.baselines:
+        baselines.check_installed(config.task)
     folder = run_folder(config, recordings)
     _check_writable(folder)
     repetitions = _plan(config, recordings)
@@ -131,7 +136,7 @@ def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
     if name is None:
         settings = json.dumps(_identity(config, recordings), sort_keys=True)
         source = safe_name(config.run.source.resolve().stem) if config.run.source else "samples"
-        pairs = all(recording.corrupted for recording in recordings)
+        pairs = all(len(recording.paths) == 2 for recording in recordings)
         corruption = "pairs" if pairs else safe_name(config.corruption.label())
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         name = f"{source}-{corruption}-{config.preset}-{digest}"
@@ -155,13 +160,11 @@ def _finished(here: Path) -> dict[str, Any] | None:
 
 
 def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
-    """The problem of one repetition: read, and corrupted unless the recording comes as a pair."""
-    clean, corrupted = audio.read_clip(recording, config.clip, turn)
+    """The problem of one repetition: read, and corrupted unless it is already."""
+    clean, corrupted = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
-        if corrupted is not None:
-            return Problem(corrupted, clean, config.clip.samplerate)
         rng = seeded(config.fit.seed, "corruption", index)
-        return CORRUPT[config.task](clean, config.clip.samplerate, config.corruption, rng)
+        return pose(config.task, clean, corrupted, config.clip.samplerate, config.corruption, rng)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
@@ -173,7 +176,8 @@ def _repeat(
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     try:
-        audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
+        if problem.clean is not None:
+            audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
         audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
 
         def on_epoch(step: Epoch, history: History) -> None:
@@ -181,7 +185,8 @@ def _repeat(
                 history.write(here / "metrics.csv")
                 if config.run.save_outputs:
                     (here / "outputs").mkdir(exist_ok=True)
-                    audio.write(here / "outputs" / f"epoch_{step.epoch:05d}.wav", step.output, problem.sample_rate)
+                    output = here / "outputs" / f"epoch_{step.epoch:05d}.wav"
+                    audio.write(output, step.output, problem.sample_rate)
                 draw(here, {})
 
         result = solve(problem, config, index, here.name if progress else None, on_epoch)
@@ -193,10 +198,13 @@ def _repeat(
 
 
 def _write_result(here: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
-    for metric in METRICS:
-        waveform = result.best[metric].waveform
+    sounds = {f"best_{name}": best.waveform for name, best in result.best.items() if not name.startswith(EMA)}
+    sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
+    if result.restored:
+        sounds["restored"] = result.restored.waveform
+    for name, waveform in sounds.items():
         if waveform is not None:
-            audio.write(here / f"best_{metric}.wav", waveform, result.problem.sample_rate)
+            audio.write(here / f"{name}.wav", waveform, result.problem.sample_rate)
     result.history.write(here / "metrics.csv")
     weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
     torch.save(result.generator, weights)
@@ -205,7 +213,7 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
     facts = {
         "repetition": index,
         "recording": str(recording.path),
-        "pair": None if recording.corrupted is None else str(recording.corrupted),
+        "pair": str(recording.corrupted) if len(recording.paths) == 2 else None,
         **result.facts(),
     }
     draw(here, facts)
@@ -218,13 +226,11 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
     for group in groups_of(config.task):
         settings |= getattr(config, group).identity()
     settings = {
-        name: str(value.resolve()) if isinstance(value, Path) else value
+        name: str(value.resolve()) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for name, value in settings.items()
         if name not in NOT_IDENTITY
     }
-    settings["recordings"] = [
-        [str(path.resolve()) for path in (recording.path, recording.corrupted) if path] for recording in recordings
-    ]
+    settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
     return settings
 
 
@@ -246,7 +252,7 @@ def _check_folder(folder: Path, config: Config, recordings: Sequence[Recording])
             raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
         return
     if config.run.overwrite:
-        inputs = [path for recording in recordings for path in (recording.path, recording.corrupted) if path]
+        inputs = [path for recording in recordings for path in recording.paths]
         if any(folder.resolve() in path.resolve().parents for path in inputs):
             raise BadInput(f"{shown(folder)}: holds recordings of this command, --overwrite would delete them")
         return

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dawp.config import FitConfig
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.generators import Demucs
+from dawp.generators import Generator
 from dawp.problem import Problem
 
 PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)
@@ -28,7 +28,7 @@ class Epoch(NamedTuple):
     z: Tensor  # [1, 1, valid_length(T)]
 
 
-def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Generator) -> Iterator[Epoch]:
+def fit(problem: Problem, generator: Generator, config: FitConfig, rng: torch.Generator) -> Iterator[Epoch]:
     """Minimise the distance between the generator's output and the corrupted clip.
 
     With G the generator, z its input noise, y the corrupted clip and M the mask:
@@ -52,9 +52,9 @@ def fit(problem: Problem, generator: Demucs, config: FitConfig, rng: torch.Gener
     weight = None if problem.mask is None else problem.mask / problem.mask.sum()
     criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
     if config.normalize:
-        squares = problem.observed.square()
-        generator.gain.copy_((squares.mean() if weight is None else (weight * squares).sum()).sqrt())
-    # The loss is told in the clip's units, and its gradients are those of a target of unit RMS: neither the network's
+        counted = problem.observed if problem.mask is None else problem.observed[problem.mask]
+        generator.gain.copy_(generator.gain_for(counted))
+    # The loss is told in the clip's units, and its gradients are those of a target of unit gain: neither the network's
     # first outputs nor Adam's steps then have to find the clip's level first.
     unit = generator.gain**power
     optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr)

@@ -17,9 +17,12 @@ class Problem:
 
     Attributes:
         observed: the corrupted clip ``[T]``, float32: the only signal the fit sees.
-        clean: the clean clip ``[T]``, sample-aligned with ``observed``; for metrics and the oracle stop.
+        clean: the clean clip ``[T]``, sample-aligned with ``observed``; for metrics and the oracle stop. None when
+            there is none.
         sample_rate: of both, in Hz.
         mask: bool ``[T]``, True where a sample counts in the loss; None when all do.
+        blend: ``[T]``, the share that the network has in the estimate, from 0 (the observed sample is kept) to 1;
+            None when it is 1 everywhere.
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
 
     Raises:
@@ -28,30 +31,58 @@ class Problem:
     """
 
     observed: Tensor
-    clean: Tensor
+    clean: Tensor | None
     sample_rate: int
     mask: Tensor | None = None
+    blend: Tensor | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("observed", "clean"):
             waveform = getattr(self, name)
+            if waveform is None:
+                continue
             if waveform.ndim != 1 or waveform.shape != self.observed.shape:
-                shapes = f"observed {list(self.observed.shape)}, clean {list(self.clean.shape)}"
-                raise BadInput(f"a problem needs two clips of one shape [T], got {shapes}")
+                shapes = f"observed {list(self.observed.shape)}, {name} {list(waveform.shape)}"
+                raise BadInput(f"a problem needs clips of one shape [T], got {shapes}")
             if not torch.isfinite(waveform).all():
                 raise BadInput(f"the {name} clip holds NaN or infinite samples")
         if self.mask is not None and (self.mask.shape != self.observed.shape or not self.mask.any()):
             raise BadInput("the mask must have the clip's shape and at least one sample that counts")
+        if self.blend is not None and self.blend.shape != self.observed.shape:
+            raise BadInput(
+                f"blend must have the clip's shape {list(self.observed.shape)}, got {list(self.blend.shape)}"
+            )
         counted = self.observed if self.mask is None else self.observed[self.mask]
         if not counted.any():
             raise BadInput("the corrupted clip is silent: there is nothing to fit")
-        if not self.clean.any():
+        if self.clean is not None and not self.clean.any():
             raise BadInput("the clean clip is silent: no estimate can be judged by it")
-        if torch.equal(self.observed, self.clean):
+        if self.clean is not None and torch.equal(self.observed, self.clean):
             raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """First sample and the one after the last of each stretch that does not count in the loss."""
+        return [] if self.mask is None else runs(~self.mask)
+
+    def estimate(self, output: Tensor) -> Tensor:
+        """What an output ``[T]`` of the network stands for: itself, or the observed samples where they are kept."""
+        return output if self.blend is None else torch.lerp(self.observed, output, self.blend)
 
     def to(self, device: torch.device) -> Problem:
         """The same problem with its tensors on ``device``."""
-        mask = None if self.mask is None else self.mask.to(device)
-        return replace(self, observed=self.observed.to(device), clean=self.clean.to(device), mask=mask)
+        tensors = {name: getattr(self, name) for name in ("observed", "clean", "mask", "blend")}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
+
+
+def runs(flags: Tensor) -> list[tuple[int, int]]:
+    """First index and the one after the last of each run of True in a bool tensor ``[T]``.
+
+    Example:
+        >>> runs(torch.tensor([True, False, True, True]))
+        [(0, 1), (2, 4)]
+    """
+    edges = torch.diff(torch.nn.functional.pad(flags.to(torch.int8), (1, 1)))
+    starts, stops = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0]
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.files import whole
-from dawp.stopping import EMA, METRICS
+from dawp.stopping import EMA
 from dawp.summary import LABELS
 
 if TYPE_CHECKING:
@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 
 N_FFT, HOP = 512, 128
 DYNAMIC_RANGE_DB = 80
+MOST_GAPS = 6  # in one picture
+GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
+
+SOUNDS = {
+    "corrupted": "corrupted",
+    "best_gap_si_snr": "best (oracle gap SI-SNR)",
+    "best_si_snr": "best (oracle SI-SNR)",
+    "restored": "restored (blind)",
+    "clean": "clean",
+}
+"""The sounds of a repetition that are drawn, by file name, with their titles."""
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 OUTPUT, MEAN, CORRUPTED, AGAINST = "#0072B2", "#E69F00", "#D55E00", "#009E73"
+CLEAN, GAP_SHADE = "#000000", "#DDDDDD"
 
 
 def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
@@ -31,16 +43,16 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
         facts: the content of its result.json; empty while the fit is going on.
     """
     draw_curves(folder, facts)
-    if (folder / "best_si_snr.wav").exists():
-        names = {"corrupted": "corrupted", "best_si_snr": "best (oracle SI-SNR)", "clean": "clean"}
-        _draw_sounds(folder / "spectrograms.png", {names[n]: folder / f"{n}.wav" for n in names}, _spectrogram)
+    present = {title: folder / f"{name}.wav" for name, title in SOUNDS.items() if (folder / f"{name}.wav").exists()}
+    if facts:
+        _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
+        gaps = facts["corruption"].get("gaps")
+        if gaps:
+            _draw_gaps(folder / "gaps.png", present, gaps)
     for output in sorted(folder.glob("outputs/*.wav")):
         epoch = int(output.stem.removeprefix("epoch_"))
-        sounds = {
-            "corrupted": folder / "corrupted.wav",
-            f"output at epoch {epoch}": output,
-            "clean": folder / "clean.wav",
-        }
+        sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
+        sounds |= {title: path for title, path in present.items() if title == "clean"}
         for kind, panel in (("waveforms", _waveform), ("spectrograms", _spectrogram)):
             picture = output.with_name(f"{output.stem}_{kind}.png")
             if not picture.exists():
@@ -50,8 +62,9 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
 def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
     """curves.png: each metric and the loss against the epoch, with the corrupted clip's level and the best epoch."""
     columns = _read_columns(folder / "metrics.csv")
-    figure, axes = _figure(len(METRICS) + 1)
-    for axis, metric in zip(axes, METRICS, strict=False):
+    metrics = [name for name in columns if name in LABELS]
+    figure, axes = _figure(len(metrics) + 1)
+    for axis, metric in zip(axes, metrics, strict=False):
         for name, label, colour in (
             (metric, "output", OUTPUT),
             (EMA + metric, "running mean", MEAN),
@@ -84,7 +97,7 @@ def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
 def _crop(axis: Axes, metric: str, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
     _, values = _measured(columns, metric)
-    if metric != "pesq" and len(values):
+    if not metric.endswith("pesq") and len(values):
         top = float(values.max())
         level = facts["input"][metric] if facts else None
         axis.set_ylim(bottom=max(min(float(values.min()), top - 1), min(top, level if level is not None else top) - 12))
@@ -111,6 +124,30 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[
         axis.set_ylabel("amplitude")
 
 
+def _draw_gaps(path: Path, sounds: dict[str, Path], gaps: list[list[float]]) -> None:
+    """The waveforms around the first gaps, each a start and a length in seconds (paper Figure 5)."""
+    import numpy as np
+    import soundfile
+
+    styles = {"clean": (CLEAN, "-"), "best (oracle gap SI-SNR)": (OUTPUT, "-"), "restored (blind)": (MEAN, "--")}
+    loaded = {title: soundfile.read(sounds[title], dtype="float32") for title in styles if title in sounds}
+    figure, axes = _figure(min(len(gaps), MOST_GAPS), sharex=False)
+    for axis, (start, length) in zip(axes, gaps, strict=False):
+        for title, (samples, rate) in loaded.items():
+            first = max(0, round((start - GAP_CONTEXT) * rate))
+            shown = samples[first : round((start + length + GAP_CONTEXT) * rate)]
+            colour, line = styles[title]
+            time = (first + np.arange(len(shown))) / rate * 1000
+            axis.plot(time, shown, line, color=colour, label=title, linewidth=1)
+        axis.axvspan(start * 1000, (start + length) * 1000, color=GAP_SHADE, zorder=0)
+        axis.set_ylabel("amplitude")
+    if loaded:
+        axes[0].legend(fontsize="x-small")
+    axes[0].set_title(f"{len(axes)} of {len(gaps)} gaps (shaded)", fontsize="small", loc="left")
+    axes[-1].set_xlabel("time (ms)")
+    _save(figure, path)
+
+
 def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
     import librosa
     import numpy as np
@@ -133,12 +170,12 @@ def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArr
     figure.colorbar(image, ax=axes, label="dB, relative to the loudest of all")
 
 
-def _figure(panels: int, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def _figure(panels: int, sharex: bool = True, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     # Figures of their own, not pyplot's: no display is looked for and none piles up in memory.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2 * panels + 0.6), layout="constrained", dpi=120)
-    return figure, list(figure.subplots(panels, 1, sharex=True, sharey=sharey, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(panels, 1, sharex=sharex, sharey=sharey, squeeze=False)[:, 0])
 
 
 def _save(figure: Figure, path: Path) -> None:

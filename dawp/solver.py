@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dawp import baselines
 from dawp.config import Config
 from dawp.errors import FitDiverged
 from dawp.files import write_csv
@@ -22,8 +23,8 @@ from dawp.generators import build
 from dawp.metrics import NoPesq, pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.stopping import EMA, OracleStop
-from dawp.summary import summarise, table
+from dawp.stopping import EMA, Estimates, OracleStop
+from dawp.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +106,35 @@ class BestEstimate:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """An estimate that was made without the clean clip, and what the metrics say of it.
+
+    Attributes:
+        waveform: ``[T]``, on the CPU.
+        values: each metric; empty without a clean clip.
+        epoch: of the fit, from 1; None for a baseline.
+    """
+
+    waveform: Tensor
+    values: dict[str, float]
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """A finished fit.
 
     Attributes:
         problem: what was fitted, on the CPU.
         input: each metric of the corrupted clip.
-        best: per metric (``si_snr``, ``psnr``, ``pesq``; of the running mean of outputs ``ema_si_snr``, ...) the
-            oracle stop.
+        best: per metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone ``gap_si_snr``, ``gap_psnr``; of the
+            running mean of outputs ``ema_si_snr``, ...) the oracle stop. Empty without a clean clip.
+        restored: where the loss passes over what is corrupt (gaps), the last epoch's estimate, which owes nothing
+            to the clean clip: of the running mean, or of the output if there is none. None otherwise.
+        baselines: by name, what other methods make of the same clip; empty unless asked for.
         history: every epoch's loss and metrics.
-        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch.
+        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the last
+            epoch without a clean clip.
         seconds: wall-clock time of the fit with its metrics and whatever ``on_epoch`` did.
         device: where it ran.
         error: why the fit ended early; None if it did not.
@@ -123,6 +143,8 @@ class Result:
     problem: Problem
     input: dict[str, float]
     best: dict[str, BestEstimate]
+    restored: Judged | None
+    baselines: dict[str, Judged]
     history: History
     generator: dict[str, Any]
     seconds: float
@@ -144,11 +166,20 @@ class Result:
             "corruption": self.problem.facts,
             "input": self.input,
             "best": best,
+            "restored": None if self.restored is None else self._told(self.restored),
+            "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
             "device": self.device,
             "error": self.error,
         }
+
+    def _told(self, judged: Judged) -> dict[str, Any]:
+        values = {
+            name: {"value": value, "gain": value - self.input[name], "epoch": judged.epoch}
+            for name, value in judged.values.items()
+        }
+        return {"epoch": judged.epoch, "metrics": values}
 
 
 OnEpoch = Callable[[Epoch, History], None]
@@ -165,7 +196,7 @@ def solve(
 
     Args:
         problem: the corrupted clip and, for the metrics, its clean one.
-        config: of generator, fit and metrics.
+        config: task, and settings of generator, fit and metrics.
         repetition: which of the seed's streams of random draws to use.
         progress: title of a progress bar on standard error; None for no bar.
         on_epoch: called after each epoch with the epoch and the history so far.
@@ -174,16 +205,19 @@ def solve(
         The result; with ``error`` set and the best so far if the fit diverged.
 
     Raises:
-        BadInput: the clip is too short for the generator, or the device is not there.
+        BadInput: the clip is too short for the generator, the device is not there, or the packages of the baselines
+            are not installed.
     """
     device = pick_device(config.fit.device)
     seed = config.fit.seed
     generator = build(config.generator, seeded(seed, "weights", repetition)).to(device)
     there = problem.to(device)
     oracle = OracleStop(there, config.metrics, generator)
+    estimates = Estimates(there, config.metrics.ema)
     history = History(1 if device.type == "cpu" else FETCH_EVERY)
-    corrupted = {name: float(value) for name, value in oracle.measure(there.observed, there.clean)}
-    _warn_without_pesq(problem)
+    corrupted = {name: float(value) for name, value in oracle.judge.measure(there.observed)}
+    _warn_of_nan(problem)
+    others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
     error = None
     began = time.perf_counter()
@@ -198,7 +232,7 @@ def solve(
     with bar:
         try:
             for step in fit(there, generator, config.fit, seeded(seed, "input", repetition)):
-                history.append({"loss": step.loss, **oracle.update(step)})
+                history.append({"loss": step.loss, **oracle.update(step, estimates.update(step))})
                 if on_epoch:
                     on_epoch(step, history)
                 bar.set_postfix(_postfix(history.latest), refresh=False)
@@ -210,7 +244,26 @@ def solve(
     }
     history.fetch()  # waits for the device, so that the time below includes all its work
     seconds = time.perf_counter() - began
-    return Result(problem, corrupted, best, history, oracle.generator_state(), seconds, describe(device), error)
+
+    def judged(waveform: Tensor, epoch: int | None = None) -> Judged:
+        values = {name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
+        return Judged(waveform.cpu(), values, epoch)
+
+    restored = None
+    if problem.mask is not None and history.rows:  # nothing corrupt is fitted: there is no need to stop early
+        restored = judged(estimates.latest[estimates.names[-1]], len(history.rows))
+    return Result(
+        problem=problem,
+        input=corrupted,
+        best=best,
+        restored=restored,
+        baselines={name: judged(waveform) for name, waveform in others.items()},
+        history=history,
+        generator=oracle.generator_state(),
+        seconds=seconds,
+        device=describe(device),
+        error=error,
+    )
 
 
 def describe(device: torch.device) -> str:
@@ -219,14 +272,21 @@ def describe(device: torch.device) -> str:
 
 
 def _postfix(row: dict[str, float]) -> dict[str, str]:
-    shown = {"loss": row.get("loss"), "SI-SNR": row.get("si_snr")}
-    return {
-        name: f"{value:.4f}" if name == "loss" else f"{value:.2f}" for name, value in shown.items() if value is not None
-    }
+    metric = next((name for name in row if name in LABELS), None)
+    shown = {"loss": f"{row['loss']:.4f}"} if "loss" in row else {}
+    return shown | ({LABELS[metric]: f"{row[metric]:.2f}"} if metric else {})
 
 
-def _warn_without_pesq(problem: Problem) -> None:
+def _warn_of_nan(problem: Problem) -> None:
+    """Say beforehand which metrics no epoch will have."""
+    clean = problem.clean
+    if clean is None:
+        return
     try:
-        pesq(problem.observed, problem.clean, problem.sample_rate, strict=True)
+        pesq(problem.observed, clean, problem.sample_rate, strict=True)
     except NoPesq as reason:
         log.warning("PESQ cannot be computed for this clip and counts as NaN: %s", reason)
+    silent = [start for start, stop in problem.gaps if not clean[start:stop].any()]
+    if silent:
+        where = f"{silent[0] / problem.sample_rate:.4f} s"
+        log.warning("the clean clip is silent in the gap at %s: gap SI-SNR counts as NaN", where)

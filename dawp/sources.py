@@ -21,10 +21,27 @@ LONGEST_LIST = 16 * 1024 * 1024  # bytes: far beyond any list of recordings, far
 
 @dataclass(frozen=True)
 class Recording:
-    """One input file, or a pair of files with the clean one first."""
+    """One input file, clean or corrupted, or a pair of both.
 
-    path: Path
+    Raises:
+        ValueError: there is neither.
+    """
+
+    clean: Path | None
     corrupted: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.clean is None and self.corrupted is None:
+            raise ValueError("a recording needs a file, got none")
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.clean, self.corrupted) if path]
+
+    @property
+    def path(self) -> Path:
+        """The file that stands for the recording."""
+        return self.paths[0]
 
     @property
     def name(self) -> str:
@@ -32,20 +49,24 @@ class Recording:
         return safe_name(self.path.stem)
 
 
-def find_recordings(source: Path | None) -> list[Recording]:
+def find_recordings(source: Path | None, corrupted: bool = False) -> list[Recording]:
     """All recordings of a source, in order.
 
     Args:
         source: a sound file; a folder, searched in depth for sound files; a text file with one sound file or one
             ``clean,corrupted`` pair a line (blank lines and lines beginning with # are passed over, relative
             paths start at the list's folder or else at the working folder); None for the bundled clips.
+        corrupted: a file that is not one of a pair is the corrupted recording, in place of the clean one.
 
     Raises:
         BadInput: nothing there, a folder without sound files, a list that is empty, no text, or names a file that
             is missing.
     """
-    if source is None:
-        return find_recordings(SAMPLES)
+    recordings = _find_recordings(SAMPLES if source is None else source)
+    return [Recording(None, found.clean) if corrupted and not found.corrupted else found for found in recordings]
+
+
+def _find_recordings(source: Path) -> list[Recording]:
     if source.is_dir():
         return [Recording(path) for path in sounds_in(source)]
     if not source.exists():

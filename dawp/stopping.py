@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dawp.config import MetricConfig
 from dawp.fitting import Epoch
-from dawp.metrics import pesq, psnr, si_snr
+from dawp.metrics import over_gaps, pesq, psnr, si_snr
 from dawp.problem import Problem
 
-METRICS = ("si_snr", "psnr", "pesq")
+GAP = "gap_"  # begins the names of metrics on the gaps alone
 EMA = "ema_"  # begins the names of the running mean's metrics
 
 
@@ -56,61 +57,111 @@ class Best:
         return [] if self.epoch is None else [tensor.cpu() for tensor in self._kept]
 
 
+class Judge:
+    """The metrics of a problem's estimates, by its clean clip.
+
+    ``si_snr``, ``psnr`` and ``pesq``; where the problem has gaps before them ``gap_si_snr`` and ``gap_psnr``, on the
+    gaps alone. Without a clean clip there are none.
+
+    Args:
+        problem: on the device of the estimates.
+        config: which variants of the metrics, how often.
+    """
+
+    def __init__(self, problem: Problem, config: MetricConfig) -> None:
+        self._problem = problem
+        self._gaps = problem.gaps
+        self._metrics = {
+            "si_snr": partial(si_snr, zero_mean=config.zero_mean),
+            "psnr": partial(psnr, data_range=config.data_range),
+        }
+        self._pesq_every = config.pesq_every
+        gap_metrics = [GAP + name for name in self._metrics if self._gaps]
+        self.metrics = [] if problem.clean is None else [*gap_metrics, *self._metrics, "pesq"]
+
+    def measure(self, estimate: Tensor, epoch: int = 0) -> Iterator[tuple[str, Tensor]]:
+        """The metrics of one estimate ``[T]``; PESQ only where ``epoch`` is a multiple of ``pesq_every``."""
+        clean = self._problem.clean
+        if clean is not None:
+            if self._gaps:
+                for name, metric in self._metrics.items():
+                    yield GAP + name, over_gaps(metric, estimate, clean, self._gaps)
+            yield from self.compare(estimate, clean, epoch)
+
+    def compare(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[str, Tensor]]:
+        """The metrics between an estimate ``[T]`` and any target ``[T]``, over the whole clip."""
+        for name, metric in self._metrics.items():
+            yield name, metric(estimate, target)
+        if epoch % self._pesq_every == 0:
+            yield "pesq", pesq(estimate, target, self._problem.sample_rate)
+
+
+class Estimates:
+    """The estimates of each epoch: the output, named "", and the running mean of outputs, named ``ema_``.
+
+    The mean is exponential and bias-corrected; ``ema`` is its decay, 0 for none.
+    """
+
+    def __init__(self, problem: Problem, ema: float) -> None:
+        self._problem = problem
+        self._ema = ema
+        self._mean = torch.zeros_like(problem.observed)
+        self.names = ["", EMA] if ema else [""]
+        self.latest: dict[str, Tensor] = {}
+
+    def update(self, step: Epoch) -> dict[str, Tensor]:
+        """The estimates ``[T]`` of one epoch, by name."""
+        self.latest = {"": self._problem.estimate(step.output)}
+        if self._ema:
+            self._mean.lerp_(step.output, 1 - self._ema)
+            self.latest[EMA] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
+        return self.latest
+
+
 class OracleStop:
     """Per metric the estimate that is best by the clean clip: the paper's protocol, impossible in real life.
 
-    Two estimates compete, each for itself: the generator's output and, if ``config.ema`` is not 0, the running
-    mean of outputs (exponential, bias-corrected), whose metrics have names that begin with ``ema_``.
+    The estimates compete each for itself; the metrics of the running mean have names that begin with ``ema_``.
 
     Args:
-        problem: with its clean clip, on the fit's device.
+        problem: on the fit's device.
         config: which metrics, how often.
-        generator: its weights at the epoch of the best SI-SNR are kept.
+        generator: its weights are kept at the best epoch by the first metric (SI-SNR, on the gaps if there are any);
+            the last ones where there is no clean clip.
     """
 
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
-        self.problem = problem
-        self.config = config
-        self.best = {prefix + metric: Best() for prefix in ("", EMA)[: 1 + bool(config.ema)] for metric in METRICS}
+        self.judge = Judge(problem, config)
+        estimates = ["", EMA] if config.ema else [""]
+        self.best = {prefix + metric: Best() for prefix in estimates for metric in self.judge.metrics}
+        self._problem = problem
+        self._against_corrupted = config.show_estimates_vs_noise
         self._generator = generator
         self._generator_best = Best()
-        self._mean = torch.zeros_like(problem.observed)
 
-    def update(self, step: Epoch) -> dict[str, Tensor]:
+    def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Judge one epoch's estimates.
 
         Returns:
             Each metric of this epoch as a scalar tensor, PESQ on the CPU and only in the epochs it is computed.
         """
-        epoch, output = step.epoch, step.output
         values: dict[str, Tensor] = {}
-        for prefix, estimate in self._estimates(epoch, output):
-            for metric, value in self.measure(estimate, self.problem.clean, epoch):
+        for prefix, estimate in estimates.items():
+            for metric, value in self.judge.measure(estimate, step.epoch):
                 values[prefix + metric] = value
-                self.best[prefix + metric].update(value, epoch, [estimate])
+                self.best[prefix + metric].update(value, step.epoch, [estimate])
+        newest = torch.tensor(float(step.epoch), device=step.output.device)
         state = self._generator.state_dict()
-        self._generator_best.update(values["si_snr"], epoch, [step.z, *state.values()])
-        if self.config.show_estimates_vs_noise:
-            for metric, value in self.measure(output, self.problem.observed, epoch):
+        decides = values[self.judge.metrics[0]] if self.judge.metrics else newest
+        self._generator_best.update(decides, step.epoch, [step.z, *state.values()])
+        if self._against_corrupted:
+            for metric, value in self.judge.compare(estimates[""], self._problem.observed, step.epoch):
                 values[f"{metric}_vs_corrupted"] = value
         return values
 
-    def measure(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[str, Tensor]]:
-        """The metrics of one estimate ``[T]``; PESQ only where ``epoch`` is a multiple of ``pesq_every``."""
-        yield "si_snr", si_snr(estimate, target, self.config.zero_mean)
-        yield "psnr", psnr(estimate, target, self.config.data_range)
-        if epoch % self.config.pesq_every == 0:
-            yield "pesq", pesq(estimate, target, self.problem.sample_rate)
-
     def generator_state(self) -> dict[str, Tensor | dict[str, Tensor]]:
-        """``z`` and ``state_dict`` of the generator at the epoch of the best SI-SNR; empty if there was none."""
+        """``z`` and ``state_dict`` of the generator at the best epoch; empty if there was none."""
         kept = self._generator_best.tensors
         if not kept:
             return {}
         return {"z": kept[0], "state_dict": dict(zip(self._generator.state_dict(), kept[1:], strict=True))}
-
-    def _estimates(self, epoch: int, output: Tensor) -> Iterator[tuple[str, Tensor]]:
-        yield "", output
-        if self.config.ema:
-            self._mean.lerp_(output, 1 - self.config.ema)
-            yield EMA, self._mean / (1 - self.config.ema**epoch)

@@ -7,73 +7,119 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dawp.stopping import EMA
+from dawp.stopping import EMA, GAP
 
 LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}
+LABELS |= {GAP + name: f"gap {LABELS[name]}" for name in ("si_snr", "psnr")}
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Statistics over repetitions, per metric of input, best, gain and best epoch.
+    """Statistics over repetitions, per metric of input, value, gain and epoch.
 
     Args:
         results: the content of one result.json each.
 
     Returns:
-        ``{"repetitions": n, "diverged": n, "metrics": {metric: {"input": s, "best": s, "gain": s, "epoch": s}}}``
-        with ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
+        ``{"repetitions": n, "diverged": n, "metrics": m, "restored": m, "baselines": {name: m}}``; ``metrics`` are
+        those of the oracle stops, with ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
+        ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
         is the sample standard deviation, NaN for fewer than two values.
     """
-    names = list(dict.fromkeys(name for result in results for name in result["best"]))
-    metrics = {}
-    for name in names:
-        bests = [result["best"][name] for result in results]
-        metrics[name] = {
-            "input": _statistics(result["input"][name.removeprefix(EMA)] for result in results),
-            "best": _statistics(best["value"] for best in bests),
-            "gain": _statistics(best["gain"] for best in bests),
-            "epoch": _statistics(best["epoch"] for best in bests),
-        }
-    diverged = sum(result["error"] is not None for result in results)
-    return {"repetitions": len(results), "diverged": diverged, "metrics": metrics}
+    inputs = [result["input"] for result in results]
+    restored = [(result["restored"] or {}).get("metrics", {}) for result in results]
+    names = dict.fromkeys(name for result in results for name in result["baselines"])
+    baselines = {
+        name: _over_repetitions(inputs, [result["baselines"].get(name, {}).get("metrics", {}) for result in results])
+        for name in names
+    }
+    return {
+        "repetitions": len(results),
+        "diverged": sum(result["error"] is not None for result in results),
+        "metrics": _over_repetitions(inputs, [result["best"] for result in results]),
+        "restored": _over_repetitions(inputs, restored),
+        "baselines": baselines,
+    }
 
 
 def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Header and one row for each repetition, for summary.csv."""
-    names = list(dict.fromkeys(name for result in results for name in result["best"]))
     plain = ["repetition", "recording", "epochs_run", "seconds", "error"]
-    header = plain + [f"{what}_{name}" for name in names for what in ("input", "best", "gain", "epoch")]
-    table = []
+    lines = []
     for result in results:
-        row = [result[name] for name in plain]
-        for name in names:
-            best = result["best"][name]
-            row += [result["input"][name.removeprefix(EMA)], best["value"], best["gain"], best["epoch"]]
-        table.append(row)
-    return header, table
+        line = {name: result[name] for name in plain}
+        for name, best in result["best"].items():
+            line[f"input_{name}"] = result["input"][name.removeprefix(EMA)]
+            line |= {f"best_{name}": best["value"], f"gain_{name}": best["gain"], f"epoch_{name}": best["epoch"]}
+        others = {"restored": result["restored"], **result["baselines"]}
+        for title, judged in others.items():
+            for name, value in (judged or {}).get("metrics", {}).items():
+                line |= {f"{title}_{name}": value["value"], f"{title}_gain_{name}": value["gain"]}
+        lines.append(line)
+    header = list(dict.fromkeys(name for line in lines for name in line))
+    return header, [[line.get(name) for name in header] for line in lines]
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as aligned text: corrupted, best, gain and epoch of each metric.
+    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then what else was judged.
 
     Over several repetitions the numbers are means, the gain with its standard deviation.
     """
-    several = summary["repetitions"] > 1
-    lines = [f"{'':<18}{'corrupted':>10}{'best':>10}{'gain':>{18 if several else 10}}{'epoch':>8}"]
-    for name, s in summary["metrics"].items():
-        if name == f"{EMA}si_snr":
-            lines.append("running mean of the outputs")
-        given, best, gain, epoch = (_number(s[what]["mean"]) for what in ("input", "best", "gain", "epoch"))
-        gains = f"{gain:+.2f}" + (f" ± {_number(s['gain']['std']):.2f}" if several else "")
-        line = f"  {LABELS[name.removeprefix(EMA)]:<16}{given:>10.2f}{best:>10.2f}"
-        line += f"{gains:>{18 if several else 10}}{epoch:>8.0f}"
-        nan = s["best"]["nan"]
-        lines.append(line + (f"  ({nan} of {summary['repetitions']} NaN, not in the means)" if nan else ""))
-    lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
+    several, count = summary["repetitions"] > 1, summary["repetitions"]
+    best = summary["metrics"]
+    sections = {
+        "": {name: s for name, s in best.items() if not name.startswith(EMA)},
+        "running mean of the outputs": {name: s for name, s in best.items() if name.startswith(EMA)},
+        "restored, without the clean clip": summary["restored"],
+        **{f"baseline {name}": metrics for name, metrics in summary["baselines"].items()},
+    }
+    lines = []
+    if best:
+        lines.append(f"{'':<18}{'corrupted':>10}{'best':>10}{'gain':>{18 if several else 10}}{'epoch':>8}")
+    for title, metrics in sections.items():
+        lines += [title] if title and metrics else []
+        lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
+    if best:
+        lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
+    else:
+        lines.append("no clean clip to judge by")
     if several:
-        lines.append(f"means over {summary['repetitions']} repetitions")
+        lines.append(f"means over {count} repetitions")
     if summary["diverged"]:
-        lines.append(f"{summary['diverged']} of {summary['repetitions']} fits diverged: their best before that counts")
+        lines.append(f"{summary['diverged']} of {count} fits diverged: their best before that counts")
     return "\n".join(lines)
+
+
+def _over_repetitions(
+    inputs: Sequence[dict[str, float | None]], metrics: Sequence[dict[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Per metric, the statistics of the inputs and of the values, gains and epochs of the repetitions that have it."""
+    names = dict.fromkeys(name for one in metrics for name in one)
+    summary = {}
+    for name in names:
+        pairs = [(given[name.removeprefix(EMA)], one[name]) for given, one in zip(inputs, metrics, strict=True)]
+        summary[name] = {
+            "input": _statistics(given for given, _ in pairs),
+            "best": _statistics(value["value"] for _, value in pairs),
+            "gain": _statistics(value["gain"] for _, value in pairs),
+            "epoch": _statistics(value["epoch"] for _, value in pairs),
+        }
+    return summary
+
+
+def _line(name: str, statistics: dict[str, dict[str, Any]], several: bool, count: int) -> str:
+    """One metric's line of the table; what has no value is a dash."""
+    given, best, gain, epoch = (_number(statistics[what]["mean"]) for what in ("input", "best", "gain", "epoch"))
+    gains = _shown(gain, "+.2f")
+    if several and not math.isnan(gain):
+        gains += f" ± {_shown(_number(statistics['gain']['std']), '.2f')}"
+    line = f"  {LABELS[name.removeprefix(EMA)]:<16}{_shown(given, '.2f'):>10}{_shown(best, '.2f'):>10}"
+    line += f"{gains:>{18 if several else 10}}{'' if math.isnan(epoch) else format(epoch, '.0f'):>8}"
+    nan = statistics["best"]["nan"]
+    return line + (f"  ({nan} of {count} NaN, not in the means)" if nan else "")
+
+
+def _shown(number: float, how: str) -> str:
+    return "-" if math.isnan(number) else format(number, how)
 
 
 def _statistics(values: Iterable[float | None]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from dawp.report import draw_repetition
 
 FACTS = {
+    "corruption": {},
     "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None},
     "best": {
         "si_snr": {"value": 5.0, "epoch": 3},
@@ -45,6 +46,23 @@ def test_every_picture_is_drawn_from_the_files(folder):
         image = imread(folder / picture)
         assert image.shape[0] > 300
         assert image.std() > 0.05  # not blank
+
+
+def test_the_first_gaps_are_drawn(folder):
+    write_sound(folder / "restored.wav", 0.1 * torch.randn(8000))
+    for gaps in ([[0.1, 0.002]], [[0.0, 0.001], *([0.01 * i, 0.002] for i in range(1, 9)), [0.499, 0.001]]):
+        draw_repetition(folder, {**FACTS, "corruption": {"gaps": gaps}})
+        image = imread(folder / "gaps.png")
+        assert image.std() > 0.05
+        assert (image.shape[0] > 1000) == (len(gaps) > 1)
+
+
+def test_a_repetition_without_a_clean_clip_is_drawn(folder):
+    for name in ("clean", "best_si_snr"):
+        (folder / f"{name}.wav").unlink()
+    (folder / "metrics.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    draw_repetition(folder, {"corruption": {"gaps": [[0.1, 0.01]]}, "input": {}, "best": {}})
+    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "gaps.png"}
 
 
 def test_while_a_fit_is_going_on_only_its_curves_are_drawn(folder):

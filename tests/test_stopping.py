@@ -8,7 +8,7 @@ from dawp.fitting import Epoch
 from dawp.generators import Demucs
 from dawp.metrics import psnr, si_snr
 from dawp.problem import Problem
-from dawp.stopping import Best, OracleStop
+from dawp.stopping import Best, Estimates, OracleStop
 
 
 def clean_clip():
@@ -24,12 +24,14 @@ def outputs_of(noise_levels):
 def watch(outputs, **settings):
     generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0, resample=False))
     problem = Problem(clean_clip() + 0.1, clean_clip(), 16000)
-    oracle = OracleStop(problem, MetricConfig(pesq_every=100, **settings), generator)
+    config = MetricConfig(pesq_every=100, **settings)
+    oracle, estimates = OracleStop(problem, config, generator), Estimates(problem, config.ema)
     rows = []
     for epoch, output in enumerate(outputs, start=1):
         with torch.no_grad():
             generator.encoder[0][0].weight.fill_(epoch)
-        rows.append(oracle.update(Epoch(epoch, torch.zeros(()), output, torch.full((1, 1, 4), float(epoch)))))
+        step = Epoch(epoch, torch.zeros(()), output, torch.full((1, 1, 4), float(epoch)))
+        rows.append(oracle.update(step, estimates.update(step)))
     return oracle, rows
 
 
@@ -108,6 +110,6 @@ def test_pesq_is_computed_when_asked_only(speech):
     generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0))
     oracle = OracleStop(Problem(speech * 0.9, speech, 16000), MetricConfig(pesq_every=2, ema=0.0), generator)
     z = torch.zeros(1, 1, 4)
-    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, z)) for epoch in (1, 2, 3, 4)]
+    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, z), {"": speech}) for epoch in (1, 2, 3, 4)]
     assert ["pesq" in row for row in rows] == [False, True, False, True]
     assert oracle.best["pesq"].epoch == 2

@@ -16,6 +16,8 @@ def result(value, pesq=1.5, error=None, **more):
         "epochs_run": 20,
         "seconds": 1.0,
         "error": error,
+        "restored": None,
+        "baselines": {},
         "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None if pesq is None else 1.0},
         "best": {"si_snr": best(value, 2.5), "psnr": best(33.0, 30.0), "pesq": best(pesq, 1.0), **more},
     }
@@ -60,10 +62,44 @@ def test_the_table_is_the_same_from_a_file(tmp_path):
     summary = summarise([result(4.0, None)])
     write_json(tmp_path / "summary.json", summary)
     assert table(read_json(tmp_path / "summary.json")) == table(summary)
-    assert "nan" in table(summary)
+    assert " - " in table(summary)  # what has no value
 
 
 def test_rows_for_the_csv():
     header, lines = rows([result(4.0)])
     assert len(lines[0]) == len(header)
     assert dict(zip(header, lines[0], strict=True))["gain_si_snr"] == pytest.approx(1.5)
+
+
+def judged(value, given, epoch=None):
+    return {"epoch": epoch, "metrics": {"si_snr": {"value": value, "gain": value - given, "epoch": epoch}}}
+
+
+def with_others(value, restored, baseline):
+    return {
+        **result(value),
+        "restored": judged(restored, 2.5, 20),
+        "baselines": {"wiener": judged(baseline, 2.5)},
+    }
+
+
+def test_what_was_restored_and_the_baselines_have_their_rows():
+    summary = summarise([with_others(6.0, 5.0, 3.0), with_others(6.0, 5.5, 4.0)])
+    assert summary["restored"]["si_snr"]["best"]["mean"] == 5.25
+    assert summary["baselines"]["wiener"]["si_snr"]["gain"]["mean"] == 1.0
+    lines = [line.split() for line in table(summary).splitlines()]
+    restored = lines.index("restored, without the clean clip".split())
+    baseline = lines.index(["baseline", "wiener"])
+    assert lines[restored + 1] == ["SI-SNR", "(dB)", "2.50", "5.25", "+2.75", "±", "0.35", "20"]
+    assert lines[baseline + 1] == ["SI-SNR", "(dB)", "2.50", "3.50", "+1.00", "±", "0.71"]
+
+
+def test_rows_for_the_csv_have_the_baselines():
+    header, lines = rows([with_others(6.0, 5.0, 3.0)])
+    row = dict(zip(header, lines[0], strict=True))
+    assert (row["restored_si_snr"], row["wiener_si_snr"], row["wiener_gain_si_snr"]) == (5.0, 3.0, 0.5)
+
+
+def test_a_repetition_without_a_clean_clip_has_nothing_to_tell():
+    unjudged = {**result(4.0), "best": {}, "input": {}, "restored": {"epoch": 20, "metrics": {}}}
+    assert table(summarise([unjudged])) == "no clean clip to judge by"

@@ -1,8 +1,66 @@
-"""The corruptions: each makes a clean clip into a problem."""
+"""The corruptions: each makes a clean clip into a problem, and takes a clip that is corrupted already as one."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dawp.config import CorruptionConfig
+from dawp.corruptions.gap import cut_gaps, find_gaps
 from dawp.corruptions.noise import add_noise
+from dawp.corruptions.reverb import add_reverb
+from dawp.errors import BadInput
+from dawp.problem import Problem
 
-CORRUPT = {"denoise": add_noise}
-"""Each task's corruption: ``(clean [T], sample_rate, config, rng) -> Problem``."""
 
-__all__ = ["CORRUPT", "add_noise"]
+def _as_it_is(observed: Tensor, clean: Tensor | None, sample_rate: int, config: CorruptionConfig) -> Problem:
+    return Problem(observed, clean, sample_rate)
+
+
+class Corruption(NamedTuple):
+    """Two ways to a problem."""
+
+    corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]  # clean [T], sample_rate, config, rng
+    adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = _as_it_is  # corrupted [T], clean [T] or None, ...
+
+
+CORRUPTIONS = {
+    "denoise": Corruption(add_noise),
+    "dereverb": Corruption(add_reverb),
+    "inpaint": Corruption(cut_gaps, find_gaps),
+}
+"""Each task's corruption."""
+
+
+def pose(
+    task: str,
+    clean: Tensor | None,
+    corrupted: Tensor | None,
+    sample_rate: int,
+    config: CorruptionConfig,
+    rng: torch.Generator,
+) -> Problem:
+    """The problem of a clean clip, of a corrupted one, or of a pair.
+
+    Args:
+        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        clean: ``[T]``, or None.
+        corrupted: ``[T]``, sample-aligned with ``clean``; None to corrupt it.
+        sample_rate: in Hz.
+        config: the task's corruption.
+        rng: source of its random draws.
+
+    Raises:
+        BadInput: a clip is silent, or cannot be corrupted as asked.
+    """
+    if corrupted is not None:
+        return CORRUPTIONS[task].adopt(corrupted, clean, sample_rate, config)
+    if clean is None:
+        raise BadInput("a problem needs a clean clip or a corrupted one")
+    return CORRUPTIONS[task].corrupt(clean, sample_rate, config, rng)
+
+
+__all__ = ["add_noise", "add_reverb", "cut_gaps", "find_gaps", "pose"]

@@ -6,14 +6,18 @@ import torch
 
 from dawp.config import GeneratorConfig
 from dawp.generators.demucs import Demucs
+from dawp.generators.generator import Generator
+from dawp.generators.waveunet import WaveUNet
+
+GENERATORS: dict[str, type[Demucs] | type[WaveUNet]] = {"demucs": Demucs, "waveunet": WaveUNet}
 
 
-def build(config: GeneratorConfig, rng: torch.Generator) -> Demucs:
+def build(config: GeneratorConfig, rng: torch.Generator) -> Generator:
     """The generator of ``config`` on the CPU, its random weights drawn from ``rng`` alone."""
     with torch.random.fork_rng(devices=[]):
         # torch's layers draw their weights from the global random state, which is put back afterwards.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        return Demucs(config)
+        return GENERATORS[config.generator](config)
 
 
-__all__ = ["Demucs", "build"]
+__all__ = ["Demucs", "Generator", "WaveUNet", "build"]

@@ -16,8 +16,8 @@ import torch
 from julius.resample import resample_frac
 from torch import Tensor, nn
 
-from dawp.config import MIN_LENGTH, GeneratorConfig
-from dawp.errors import BadInput
+from dawp.config import GeneratorConfig
+from dawp.generators.generator import Generator, centre_trim
 
 # The paper's architecture itself (section 2.1: "a kernel of size 8 with a step of 4"), not settings of it.
 KERNEL_SIZE = 8
@@ -27,10 +27,8 @@ GROWTH = 2  # channels double from block to block
 RESCALE = 0.1  # reference standard deviation of the convolutions' first weights
 
 
-class Demucs(nn.Module):
-    """Generator ``z [B, 1, valid_length(T)] -> waveform [B, 1, T]``, for every T of at least 64 samples.
-
-    The buffer ``gain``, 1 at first, scales the output: it lets a fit take the clip's level off the network.
+class Demucs(Generator):
+    """Encoder, sequence model, decoder; z is as long as every layer needs to work out evenly.
 
     Args:
         config: the architecture; its defaults are the paper's (Conv + LSTM, 1,697,537 parameters).
@@ -42,14 +40,11 @@ class Demucs(nn.Module):
         torch.Size([1, 1, 1000])
     """
 
-    gain: Tensor
-
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.depth = config.depth
         self.skip = config.skip
         self.resample = config.resample
-        self.register_buffer("gain", torch.ones(()))
         widths = [config.channels * GROWTH**block for block in range(config.depth)]
         inputs = [1, *widths[:-1]]
         self.encoder = nn.ModuleList(
@@ -63,14 +58,7 @@ class Demucs(nn.Module):
         )
         _rescale_convolutions(self)
 
-    def valid_length(self, length: int) -> int:
-        """Samples of input noise from which every layer works out evenly to at least ``length`` of output.
-
-        Raises:
-            BadInput: ``length`` is under 64 samples.
-        """
-        if length < MIN_LENGTH:
-            raise BadInput(f"a clip of {length} samples is too short: Demucs needs at least {MIN_LENGTH}")
+    def _valid_length(self, length: int) -> int:
         if self.resample:
             length *= 2
         for _ in range(self.depth):
@@ -79,17 +67,8 @@ class Demucs(nn.Module):
             length = (length - 1) * STRIDE + KERNEL_SIZE
         return length // 2 if self.resample else length
 
-    def forward(self, z: Tensor, length: int) -> Tensor:
-        """Generate ``length`` samples from the input noise.
-
-        Args:
-            z: input noise ``[B, 1, valid_length(length)]``.
-            length: samples of output, T.
-
-        Returns:
-            Waveform ``[B, 1, T]``.
-        """
-        x = z
+    def _generate(self, z: Tensor) -> Tensor:
+        x: Tensor = z
         if self.resample:
             x = resample_frac(x, 1, 2)
         saved = []
@@ -99,11 +78,11 @@ class Demucs(nn.Module):
         x = self.bottom(x)
         for decode in self.decoder:
             if self.skip:
-                x = x + _centre_trim(saved.pop(), x.shape[-1])
+                x = x + centre_trim(saved.pop(), x.shape[-1])
             x = decode(x)
         if self.resample:
             x = resample_frac(x, 2, 1)
-        return self.gain * _centre_trim(x, length)
+        return x
 
 
 class _BLSTM(nn.Module):
@@ -164,12 +143,6 @@ def _bottom(channels: int, config: GeneratorConfig) -> nn.Module:
     if config.lstm_layers:
         return _BLSTM(channels, config.lstm_layers)
     return nn.Identity()
-
-
-def _centre_trim(x: Tensor, length: int) -> Tensor:
-    """The middle ``length`` samples of the last axis; an odd surplus goes on the right."""
-    start = (x.shape[-1] - length) // 2
-    return x[..., start : start + length]
 
 
 @torch.no_grad()

@@ -1,0 +1,60 @@
+"""What every network has in common: its face, its gain, and the lengths it can make."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn, ones
+
+from dawp.config import MIN_LENGTH
+from dawp.errors import BadInput
+
+
+class Generator(nn.Module):
+    """Base of the networks ``z [B, 1, valid_length(T)] -> waveform [B, 1, T]``, for every T of at least 64 samples.
+
+    The buffer ``gain``, 1 at first, scales the output: it lets a fit take the clip's level off the network.
+    """
+
+    gain: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("gain", ones(()))
+
+    def valid_length(self, length: int) -> int:
+        """Samples of input noise for ``length`` samples of output.
+
+        Raises:
+            BadInput: ``length`` is under 64 samples.
+        """
+        if length < MIN_LENGTH:
+            raise BadInput(f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed")
+        return self._valid_length(length)
+
+    def gain_for(self, waveform: Tensor) -> Tensor:
+        """The gain at which the network makes a waveform ``[T]`` with ease: its RMS."""
+        return waveform.square().mean().sqrt()
+
+    def forward(self, z: Tensor, length: int) -> Tensor:
+        """Generate ``length`` samples from the input noise.
+
+        Args:
+            z: input noise ``[B, 1, valid_length(length)]``.
+            length: samples of output, T.
+
+        Returns:
+            Waveform ``[B, 1, T]``.
+        """
+        return self.gain * centre_trim(self._generate(z), length)
+
+    def _valid_length(self, length: int) -> int:
+        raise NotImplementedError
+
+    def _generate(self, z: Tensor) -> Tensor:
+        """The waveform ``[B, 1, at least T]`` before gain and trim."""
+        raise NotImplementedError
+
+
+def centre_trim(x: Tensor, length: int) -> Tensor:
+    """The middle ``length`` samples of the last axis; an odd surplus goes on the right."""
+    start = (x.shape[-1] - length) // 2
+    return x[..., start : start + length]

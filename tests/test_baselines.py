@@ -1,0 +1,127 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLES
+
+from dawp import baselines
+from dawp.audio import read
+from dawp.config import GapConfig, NoiseConfig, ReverbConfig
+from dawp.corruptions import add_noise, add_reverb, cut_gaps
+from dawp.errors import BadInput
+from dawp.metrics import over_gaps, si_snr
+from dawp.problem import Problem
+from dawp.randomness import seeded
+
+RATE = 16000
+CONFIGS = {
+    "denoise": (add_noise, NoiseConfig()),
+    "dereverb": (add_reverb, ReverbConfig(rt60=0.5)),
+    "inpaint": (cut_gaps, GapConfig(gap_ms=2.0, n_gaps=4)),
+}
+
+
+def posed(task, clean):
+    corrupt, config = CONFIGS[task]
+    return corrupt(clean, RATE, config, seeded(0, "corruption"))
+
+
+def with_gap(clean, start, stop):
+    mask = torch.ones(len(clean), dtype=torch.bool)
+    mask[start:stop] = False
+    return Problem(torch.where(mask, clean, 0), clean, RATE, mask)
+
+
+def gap_si_snr(estimate, problem):
+    return over_gaps(si_snr, estimate.double(), problem.clean.double(), problem.gaps).item()
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_every_baseline_gives_the_clips_length_and_improves_it(task):
+    problem = posed(task, read(SAMPLES / "speech.wav", RATE)[:32001])
+    before = si_snr(problem.observed, problem.clean)
+    estimates = baselines.run(task, problem)
+    assert list(estimates) == list(baselines.BASELINES[task])
+    for name, estimate in estimates.items():
+        assert estimate.shape == problem.observed.shape
+        assert estimate.dtype == torch.float32
+        assert si_snr(estimate, problem.clean) > before + 0.3, name
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_no_baseline_looks_at_the_clean_clip(task, speech):
+    problem = posed(task, speech)
+    first = baselines.run(task, problem)
+    second = baselines.run(task, replace(problem, clean=torch.randn(len(speech))))
+    for name, estimate in first.items():
+        assert torch.equal(estimate, second[name])
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_the_shortest_clip(task):
+    clip = torch.sin(torch.arange(64) / 3)
+    problem = with_gap(clip, 30, 34) if task == "inpaint" else Problem(clip + 0.1, clip, RATE)
+    for estimate in baselines.run(task, problem).values():
+        assert estimate.shape == clip.shape
+        assert estimate.isfinite().all()
+
+
+def test_missing_packages_are_named_in_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"not installed: noisereduce \(pip install 'dawp\[baselines\]'\)"):
+        baselines.check_installed("denoise")
+    baselines.check_installed("inpaint")  # needs none
+
+
+def test_a_line_across_the_gap():
+    ramp = torch.linspace(0.5, 1, 200)
+    problem = with_gap(ramp, 50, 60)
+    torch.testing.assert_close(baselines.linear(problem), ramp)
+    at_the_end = with_gap(ramp, 190, 200)
+    assert (baselines.linear(at_the_end)[190:] == ramp[189]).all()
+
+
+def test_two_tones_are_continued_through_a_gap():
+    """What an autoregressive model describes without a rest."""
+    time = torch.arange(4000, dtype=torch.float64)
+    tones = (torch.sin(time / 5) + 0.5 * torch.sin(time / 2.3)).float()
+    problem = with_gap(tones, 2000, 2080)
+    assert gap_si_snr(baselines.janssen(problem), problem) > 40
+    assert gap_si_snr(baselines.linear(problem), problem) < 5
+
+
+def test_the_banded_equations_are_those_of_the_residual():
+    """Against a dense least-squares solution for the last iteration's model, with two gaps near each other."""
+    rng = np.random.default_rng(0)
+    sound = np.convolve(rng.standard_normal(600), np.hanning(9), "same")
+    missing = np.zeros(600, dtype=bool)
+    missing[250:262] = missing[268:275] = True
+    order = 16
+    filled = baselines._fill(sound, missing, order)
+    previous = filled  # converged: the model of the filled sound fills it so again
+    window = np.hanning(602)[1:-1]
+    spectrum = np.correlate(previous * window, previous * window, "full")[599 : 599 + order + 1]
+    matrix = np.array([[spectrum[abs(i - j)] for j in range(order)] for i in range(order)])
+    matrix += 1e-9 * spectrum[0] * np.eye(order)
+    model = np.concatenate([[1], -np.linalg.solve(matrix, spectrum[1:])])
+    residual = np.array([[model[n - k] if 0 <= n - k <= order else 0 for k in range(600)] for n in range(600 + order)])
+    solution, *_ = np.linalg.lstsq(residual[:, missing], -residual[:, ~missing] @ sound[~missing], rcond=None)
+    np.testing.assert_allclose(filled[missing], solution, atol=0.02 * sound.std())
+    np.testing.assert_array_equal(filled[~missing], sound[~missing])
+
+
+def test_janssen_beats_the_line_on_speech():
+    speech = read(SAMPLES / "speech.wav", RATE)
+    for gap_ms in (1.0, 2.0, 5.0):
+        problem = cut_gaps(speech, RATE, GapConfig(gap_ms=gap_ms, n_gaps=16), seeded(0, "corruption"))
+        janssen, linear = (gap_si_snr(method(problem), problem) for method in (baselines.janssen, baselines.linear))
+        assert janssen > linear + 3
+
+
+def test_a_clip_with_a_silent_surrounding_is_filled_with_silence():
+    clip = torch.zeros(8000)
+    clip[:100] = torch.sin(torch.arange(100) / 3)
+    clip[5020] = 0.1
+    problem = with_gap(clip, 5000, 5040)
+    assert not baselines.janssen(problem)[4000:].any()

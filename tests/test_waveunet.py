@@ -1,0 +1,91 @@
+import pytest
+import torch
+from conftest import TINY
+
+import dawp
+from dawp.config import FitConfig, GeneratorConfig
+from dawp.errors import BadInput
+from dawp.fitting import fit
+from dawp.generators import WaveUNet, build
+from dawp.problem import Problem
+from dawp.randomness import seeded
+
+SMALL = {"waveunet_levels": 3, "waveunet_filters": 4}
+
+
+def small(**settings):
+    return WaveUNet(GeneratorConfig(generator="waveunet", **{**SMALL, **settings}))
+
+
+def test_the_number_of_parameters_is_that_of_the_paper_of_the_wave_u_net():
+    """Counted from Stoller et al.'s Table 1 (12 levels of 24 l channels, kernels 15 and 5), with one output."""
+    down = sum((24 * (level - 1) or 1) * 24 * level * 15 + 24 * level for level in range(1, 13))
+    bottom = 288 * 312 * 15 + 312
+    up = sum(24 * (2 * level + 1) * 24 * level * 5 + 24 * level for level in range(1, 13))
+    last = 25 + 1
+    generator = build(GeneratorConfig(generator="waveunet"), seeded(0, "weights"))
+    assert sum(parameter.numel() for parameter in generator.parameters()) == down + bottom + up + last == 10_263_002
+
+
+def test_the_shapes_on_the_way_are_those_of_the_paper_of_the_wave_u_net():
+    """Their Table 1: 16384 samples become 4 frames of 288 channels, 312 at the bottom, 24 at the end of the way up."""
+    generator = WaveUNet(GeneratorConfig(generator="waveunet"))
+    shapes = {}
+    watched = {"down": generator.down[-1], "bottom": generator.bottom, "up": generator.up[-1], "last": generator.last}
+    for name, module in watched.items():
+        module.register_forward_hook(lambda _, given, made, name=name: shapes.update({name: (*made.shape[1:],)}))
+    with torch.no_grad():
+        generator(torch.zeros(1, 1, 16384), 16384)
+    assert shapes == {"down": (288, 8), "bottom": (312, 4), "up": (24, 16384), "last": (1, 16384)}
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5])
+def test_exactly_as_many_samples_out_as_asked(levels):
+    generator = small(waveunet_levels=levels)
+    for length in (*range(64, 100), 1000, 1001, 4095):
+        assert generator(torch.zeros(1, 1, generator.valid_length(length)), length).shape == (1, 1, length)
+
+
+def test_too_short_is_refused():
+    with pytest.raises(BadInput, match=r"63 samples.*at least 64"):
+        small().valid_length(63)
+
+
+def test_tanh_reaches_the_peak_and_no_further_and_linear_is_free():
+    loud = torch.sin(torch.arange(800) / 7) * torch.linspace(0.1, 3, 800)
+    bounded, linear = small(), small(waveunet_output="linear")
+    assert bounded.gain_for(loud) == loud.abs().max()
+    assert linear.gain_for(loud) == pytest.approx(loud.square().mean().sqrt().item())
+    for generator in (bounded, linear):
+        generator.gain.fill_(2.0)
+        with torch.no_grad():
+            generator.last.bias.fill_(1000.0)
+            peak = generator(torch.randn(1, 1, 800), 800).max().item()
+        assert peak == pytest.approx(2.0) if generator is bounded else peak > 1000
+
+
+def test_what_is_at_a_place_in_z_comes_out_at_that_place():
+    """An impulse of input noise comes out around where it went in: the skip connections and the trim keep time."""
+    torch.manual_seed(0)
+    generator, length = small(waveunet_output="linear"), 401
+    z = torch.zeros(1, 1, generator.valid_length(length))
+    there = z.clone()
+    there[..., z.shape[-1] // 2] = 1
+    with torch.no_grad():
+        difference = (generator(there, length) - generator(z, length))[0, 0].square()
+    centre = (difference * torch.arange(length)).sum() / difference.sum()
+    assert abs(centre.item() - length / 2) < 6
+
+
+def test_a_fit_comes_closer_to_the_clip(speech):
+    problem = Problem(speech, None, 16000)
+    generator = build(GeneratorConfig(generator="waveunet", **SMALL), seeded(0, "weights"))
+    losses = [step.loss.item() for step in fit(problem, generator, FitConfig(epochs=60, lr=3e-3), seeded(0, "input"))]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_it_serves_all_tasks(speech):
+    for solve in (dawp.denoise, dawp.dereverb, dawp.inpaint):
+        result = solve(speech, **{**TINY, **SMALL, "generator": "waveunet"})
+        assert result.best["si_snr"].waveform.shape == speech.shape
+        assert "up.0.0.weight" in result.generator["state_dict"]
