@@ -7,16 +7,20 @@ copying the corruption. There is no training data and there are no weights to do
 
     result = dawp.denoise(waveform, sample_rate=16000, preset="fast")    # adds noise, then takes it out
     result = dawp.denoise(clean, corrupted=noisy, sample_rate=16000)     # a pair brings its own noise
+    result = dawp.dereverb(waveform, sample_rate=16000, rt60=0.2)        # puts it into a room, then takes it out
+    result = dawp.inpaint(waveform, sample_rate=16000, gap_ms=5)         # cuts a gap, then fills it
 
     print(result)                          # the table: corrupted, best, gain, epoch
     result.best["si_snr"].waveform         # [T], the output at the epoch of the best SI-SNR
     result.history.column("si_snr")        # one value an epoch
 
-"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip.
+"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. Gaps need none: what was made
+of them is in ``result.restored``.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
 in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,
-``metrics``, ``stopping``, ``solver``, ``experiment``, ``report``, ``cli``; every setting is in ``config``.
+``metrics``, ``stopping``, ``baselines``, ``solver``, ``experiment``, ``report``, ``cli``; every setting is in
+``config``.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
 LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
 READ_FRAMES = 1 << 20
+BESIDE_SECONDS, BESIDE_DB = 0.00025, -40.0  # sound beside a drop-out, relative to the channel's RMS
 REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
 LARGEST_FILTERS = 50_000_000  # samples in all the filters of a resampling; 44.1 to 16 kHz takes 70,560
 
@@ -81,14 +82,18 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
     """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
 
     Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
-    100 ms and do not touch either end: zeros for longer, or at an end, are silence.
+    100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS.
+    Zeros for longer, at an end, or between sounds that die away are silence.
     """
     channels = waveform[:, None] if waveform.ndim == 1 else waveform
     missing = ~torch.isfinite(channels).all(dim=1)
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
-    for channel in channels.T:
+    beside = math.ceil(BESIDE_SECONDS * sample_rate)
+    for channel in torch.where(channels.isfinite(), channels, 0).T:
+        threshold = channel.square().mean() * 10 ** (BESIDE_DB / 10)
         for start, stop in runs(channel == 0):
-            if least <= stop - start <= most and start > 0 and stop < len(channel):
+            sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
+            if least <= stop - start <= most and all(len(side) and side.square().mean() > threshold for side in sides):
                 missing[start:stop] = True
     marked = channels.clone()
     marked[missing] = torch.nan

@@ -108,14 +108,13 @@ def get_parser(task: str) -> Parser:
     return parser
 
 
-def flag_rows(task: str) -> list[tuple[str, str, str]]:
-    """Flag, default and explanation of every setting of a task, as the README's table has them."""
+def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
+    """Flag, default and explanation of every setting of a group, as the README's tables have them."""
     rows = []
-    for group in groups_of(task).values():
-        for setting in dataclasses.fields(group):
-            negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
-            short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
-            rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), _explanation(setting)))
+    for setting in dataclasses.fields(group):
+        negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
+        short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
+        rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), _explanation(setting)))
     return rows
 
 

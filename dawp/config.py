@@ -277,7 +277,7 @@ class GapConfig(CorruptionConfig):
     min_gap_ms: float = _setting(
         1.0,
         f"shortest run of zeros that counts as a drop-out of a damaged recording, in milliseconds; runs over "
-        f"{LONGEST_GAP_MS:g} ms, and those at either end, are silence",
+        f"{LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
         above=0,
         at_most=LONGEST_GAP_MS,
     )
@@ -294,7 +294,7 @@ class GapConfig(CorruptionConfig):
                 raise BadInput(
                     f"gaps must begin at 0 s or later and last longer than 0 s, got {shown(f'{start:g}:{length:g}')}"
                 )
-            if start < latest:
+            if start < latest - 1e-9:  # seconds: 0.1 + 0.2 is more than 0.3
                 raise BadInput(f"gaps must not overlap, got {shown(f'{start:g}:{length:g}')} after one to {latest:g} s")
             latest = start + length
 

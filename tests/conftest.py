@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,14 +53,20 @@ def speech() -> Tensor:
 
 
 @pytest.fixture
-def denoise(tmp_path: Path) -> Command:
-    """Run the real ``python denoise.py`` with the tiny flags in an empty folder, results in ``tmp_path/evals``."""
+def door(tmp_path: Path) -> Command:
+    """Run a real ``python TASK.py`` with the tiny flags in an empty folder, results in ``tmp_path/evals``."""
 
-    def run(*flags: object, cwd: Path = tmp_path, tiny: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "denoise.py"), *(TINY_FLAGS if tiny else []), *map(str, flags)]
+    def run(task: str, *flags: object, cwd: Path = tmp_path, tiny: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / f"{task}.py"), *(TINY_FLAGS if tiny else []), *map(str, flags)]
         return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
 
     return run
+
+
+@pytest.fixture
+def denoise(door: Command) -> Command:
+    """``door`` for denoise.py."""
+    return partial(door, "denoise")
 
 
 def environment() -> dict[str, str]:
@@ -78,5 +85,5 @@ def write_sound(path: Path, samples: Tensor | None = None, rate: int = RATE, **h
 
 def repetitions(evals: Path) -> list[Path]:
     """The repetition folders of the only run under an output folder."""
-    (run,) = (evals / "denoise").iterdir()
+    (run,) = evals.glob("*/*")
     return sorted(path for path in run.iterdir() if path.is_dir())

@@ -21,12 +21,12 @@ SEED_COMMAND = (
 """The command line of the paper's repository."""
 
 
-def refused(result, *words):
+def refused(result, *words, task="denoise"):
     """One clear line on standard error, exit code 2."""
     lines = result.stderr.splitlines()
     assert result.returncode == 2, result.stderr
     assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("denoise.py: error: ")
+    assert lines[0].startswith(f"{task}.py: error: ")
     assert "Traceback" not in result.stderr
     for word in words:
         assert word in lines[0]
@@ -46,6 +46,107 @@ def test_one_file(denoise, tmp_path):
     assert "SI-SNR (dB)" in result.stdout
     assert str(folder.parent.relative_to(tmp_path)) in result.stdout
     assert "device: cpu" in result.stderr
+
+
+def test_dereverb_one_file(door, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    result = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3")
+    assert result.returncode == 0, result.stderr
+    (folder,) = repetitions(tmp_path / "evals")
+    assert folder.parent.parent.name == "dereverb"
+    assert folder.parent.name.startswith("a-rt60-0.3s-paper-")
+    assert {path.name for path in folder.iterdir()} == {
+        *("clean.wav", "corrupted.wav", "best_si_snr.wav", "best_psnr.wav", "best_pesq.wav"),
+        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+    }
+    facts = json.loads((folder / "result.json").read_text())
+    assert facts["corruption"]["rt60"] == pytest.approx(0.3, rel=0.05)
+    assert facts["corruption"]["room_dim"] == [5.0, 4.0, 3.0]
+    assert facts["best"]["si_snr"]["gain"] == pytest.approx(facts["best"]["si_snr"]["value"] - facts["input"]["si_snr"])
+    again = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3")
+    assert "nothing to do" in again.stderr
+
+
+def test_inpaint_one_file(door, tmp_path):
+    clip = write_sound(tmp_path / "a.wav", 0.1 * torch.randn(16000), subtype="FLOAT")
+    result = door("inpaint", "--source", "a.wav", "--gap_ms", "5", "--n_gaps", "3", "--baselines")
+    assert result.returncode == 0, result.stderr
+    (folder,) = repetitions(tmp_path / "evals")
+    assert folder.parent.name.startswith("a-gaps-3x5ms-paper-")
+    names = ("gap_si_snr", "gap_psnr", "si_snr", "psnr", "pesq")
+    assert {path.name for path in folder.iterdir()} == {
+        *("clean.wav", "corrupted.wav", *(f"best_{name}.wav" for name in names if name != "pesq")),
+        *("restored.wav", "baseline_linear.wav", "baseline_janssen.wav", "gaps.png"),
+        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+    } | {path.name for path in folder.glob("best_pesq.wav")}
+    facts = json.loads((folder / "result.json").read_text())
+    assert len(facts["corruption"]["gaps"]) == 3
+    assert set(facts["restored"]["metrics"]) >= {"gap_si_snr", "gap_psnr", "si_snr", "psnr"}
+    assert (facts["restored"]["epoch"], facts["input"]["gap_si_snr"]) == (3, None)
+    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert header[:5] == ["epoch", "loss", "gap_si_snr", "gap_psnr", "si_snr"]
+    assert "gap SI-SNR (dB)" in result.stdout
+    assert "baseline janssen" in result.stdout
+    restored, clean = (soundfile.read(folder / f"{name}.wav")[0] for name in ("restored", "clean"))
+    assert 3 * 80 <= (restored != clean).sum() <= 3 * (80 + 16)
+    assert (soundfile.read(clip)[0] == clean).all()
+
+
+def test_inpaint_a_damaged_recording_that_has_no_clean_version(door, tmp_path):
+    clip = 0.1 * torch.randn(16000)
+    clip[8000:8040] = 0
+    clip[12000:12010] = torch.nan
+    write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
+    result = door("inpaint", "--source", "damaged.wav", "--gaps", "auto")
+    assert result.returncode == 0, result.stderr
+    assert "no clean clip to judge by" in result.stdout
+    (folder,) = repetitions(tmp_path / "evals")
+    assert {path.name for path in folder.iterdir()} == {
+        *("corrupted.wav", "restored.wav", "gaps.png"),
+        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+    }
+    facts = json.loads((folder / "result.json").read_text())
+    assert facts["corruption"]["gaps"] == [[0.5, 0.0025], [0.75, 0.000625]]
+    assert (facts["input"], facts["best"]) == ({}, {})
+    restored = soundfile.read(folder / "restored.wav")[0]
+    assert (abs(restored - clip.double().numpy())[:7990] == 0).all()
+    assert restored[8000:8040].any()
+
+
+def test_inpaint_a_pair(door, tmp_path):
+    clip = 0.1 * torch.randn(16000)
+    write_sound(tmp_path / "clean.wav", clip, subtype="FLOAT")
+    clip[8000:8040] = 0
+    write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
+    (tmp_path / "pairs.txt").write_text("clean.wav,damaged.wav\n")
+    assert door("inpaint", "--source", "pairs.txt").returncode == 0
+    (folder,) = repetitions(tmp_path / "evals")
+    facts = json.loads((folder / "result.json").read_text())
+    assert facts["corruption"]["gaps"] == [[0.5, 0.0025]]
+    assert facts["pair"] == "damaged.wav"
+    assert facts["best"]["gap_psnr"]["epoch"] in (1, 2, 3)
+
+
+def test_the_baselines_have_their_sounds_and_rows(door, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    for task, names in (("denoise", {"noisereduce", "noisereduce_stationary", "wiener"}), ("dereverb", {"wpe"})):
+        result = door(task, "--source", "a.wav", "--baselines", "--output_dir", task)
+        assert result.returncode == 0, result.stderr
+        (folder,) = repetitions(tmp_path / task)
+        assert {path.stem.removeprefix("baseline_") for path in folder.glob("baseline_*.wav")} == names
+        assert set(json.loads((folder / "result.json").read_text())["baselines"]) == names
+        for name in names:
+            assert f"baseline {name}\n" in result.stdout
+            assert f"{name}_gain_psnr" in (folder.parent / "summary.csv").read_text()
+
+
+def test_missing_packages_of_the_baselines_are_bad_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    write_sound(tmp_path / "a.wav")
+    assert main("dereverb", [*TINY_FLAGS, "--source", "a.wav", "--baselines"]) == 2
+    assert "--baselines need packages that are not installed: nara_wpe (pip install" in capsys.readouterr().err
+    assert not (tmp_path / "evals").exists()
 
 
 @pytest.mark.slow
@@ -92,7 +193,7 @@ def test_help_names_every_flag(denoise):
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():
-    heavy = "matplotlib librosa pesq scipy pandas sklearn numba".split()
+    heavy = "matplotlib librosa pesq scipy pandas sklearn numba pyroomacoustics noisereduce nara_wpe".split()
     code = f"import sys, dawp.cli; print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -166,6 +267,44 @@ def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
     (tmp_path / "pairs.txt").write_text("good.wav,long.wav\n")
     before = sorted(tmp_path.rglob("*"))
     refused(denoise(*flags.split()), *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "words"),
+    [
+        ("dereverb", "--rt60 0", ["--rt60 must be a number above 0", "got 0"]),
+        ("dereverb", "--rt60 -0.2", ["--rt60 must be a number above 0", "got -0.2"]),
+        ("dereverb", "--rt60 abc", ["--rt60 must be a number", "got abc"]),
+        ("dereverb", "--rt60 0.001", ["good.wav", "rt60 0.001 s", "can give"]),
+        ("dereverb", "--room_dim 5,4", ["--room_dim must be three numbers X,Y,Z", "got 5,4"]),
+        ("dereverb", "--room_dim 1,1,1", ["good.wav", "room_dim 1,1,1 is too small"]),
+        ("dereverb", "--room_dim 3,3,3 --source_pos 4,1,1", ["source_pos 4,1,1 is not inside the room of 3 x 3 x 3 m"]),
+        ("dereverb", "--rir_source zeros.wav", ["zeros.wav", "is silent, no impulse response"]),
+        ("dereverb", "--rir_source nan.wav", ["nan.wav", "NaN"]),
+        ("dereverb", "--rir_source gone.wav", ["--rir_source must be", "got gone.wav"]),
+        ("dereverb", "--source zeros.wav", ["zeros.wav", "silent"]),
+        ("dereverb", "--noise_class UNIFORM", ["--noise_class"]),
+        ("inpaint", "--gap_ms 0", ["--gap_ms must be a number above 0 and at most 100", "got 0"]),
+        ("inpaint", "--gap_ms 200", ["--gap_ms must be", "got 200"]),
+        ("inpaint", "--gaps 0.99:0.02", ["good.wav", "0.99:0.02 lies outside the clip of 1 s"]),
+        ("inpaint", "--gaps 0.1:0.2,0.2:0.2", ["--gaps must not overlap", "0.2:0.2"]),
+        ("inpaint", "--gaps 0:5", ["good.wav", "0:5 lies outside the clip of 1 s"]),
+        ("inpaint", "--gaps soon", ["--gaps must be auto or START:LENGTH", "got soon"]),
+        ("inpaint", "--gaps auto", ["good.wav", "no drop-outs in this clip"]),
+        ("inpaint", "--n_gaps 1000", ["good.wav", "of n_gaps 1000 gaps of 2 ms fit into the clip of 1 s"]),
+        ("inpaint", "--clip_length 0.01 --gap_ms 5", ["good.wav", "gap_ms 5 ms and 10 ms on either side are longer"]),
+        ("inpaint", "--source zeros.wav", ["zeros.wav", "silent"]),
+        ("inpaint", "--source nan.wav --gaps auto", ["nan.wav", "silent"]),
+        ("inpaint", "--generator wavenet", ["--generator must be one of demucs, waveunet", "got wavenet"]),
+    ],
+)
+def test_bad_input_of_the_other_doors(door, tmp_path, task, flags, words):
+    write_sound(tmp_path / "good.wav")
+    write_sound(tmp_path / "zeros.wav", torch.zeros(16000))
+    write_sound(tmp_path / "nan.wav", torch.full((16000,), torch.nan), subtype="FLOAT")
+    before = sorted(tmp_path.rglob("*"))
+    refused(door(task, "--source", "good.wav", "--clip_length", "0", *flags.split()), *words, task=task)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -274,18 +413,23 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
-def test_the_shell_script_hands_on_source_and_flags(tmp_path):
-    """scripts/denoise.sh runs the paper's command; the first argument is the source, the others are flags."""
+@pytest.mark.parametrize("task", ["denoise", "dereverb", "inpaint"])
+def test_the_shell_script_hands_on_source_and_flags(tmp_path, task):
+    """scripts/TASK.sh runs the paper's command; the first argument is the source, the others are flags."""
     write_sound(tmp_path / "my takes" / "a.wav")
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / "scripts" / "denoise.sh").write_bytes((ROOT / "scripts" / "denoise.sh").read_bytes())
+    (tmp_path / "scripts" / f"{task}.sh").write_bytes((ROOT / "scripts" / f"{task}.sh").read_bytes())
     for name, text in ((".venv/bin/python", 'printf "%s\\n" "$@"'), ("scripts/setup.sh", "true")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     run = subprocess.run(
-        ["bash", "scripts/denoise.sh", "my takes", "--epochs", "5"], cwd=tmp_path, capture_output=True, text=True
+        ["bash", f"scripts/{task}.sh", "my takes", "--epochs", "5"], cwd=tmp_path, capture_output=True, text=True
     )
     given = run.stdout.splitlines()
-    assert given[0] == str(tmp_path / "denoise.py")
-    assert given[1:] == [flag.format(source="my takes") for flag in SEED_COMMAND] + ["--epochs", "5"]
+    assert given[0] == str(tmp_path / f"{task}.py")
+    assert given[-2:] == ["--epochs", "5"]
+    assert given[given.index("--source") + 1] == "my takes"
+    get_parser(task).parse_args(given[1:])
+    if task == "denoise":
+        assert given[1:-2] == [flag.format(source="my takes") for flag in SEED_COMMAND]

@@ -4,7 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dawp.config import PRESETS, Config, FitConfig, GeneratorConfig, groups_of
+from dawp.config import (
+    CORRUPTIONS,
+    PRESETS,
+    Config,
+    FitConfig,
+    GapConfig,
+    GeneratorConfig,
+    ReverbConfig,
+    groups_of,
+)
 from dawp.errors import BadInput
 
 
@@ -23,8 +32,9 @@ def test_single_settings_override_a_preset():
     assert dataclasses.replace(changed.fit, lr=fast.fit.lr) == fast.fit
 
 
-def test_setting_names_are_unique_over_the_groups():
-    names = [setting.name for group in groups_of("denoise").values() for setting in dataclasses.fields(group)]
+@pytest.mark.parametrize("task", CORRUPTIONS)
+def test_setting_names_are_unique_over_the_groups(task):
+    names = [setting.name for group in groups_of(task).values() for setting in dataclasses.fields(group)]
     assert len(names) == len(set(names))
 
 
@@ -86,3 +96,30 @@ def test_settings_cannot_be_changed_afterwards():
     with pytest.raises(dataclasses.FrozenInstanceError):
         FitConfig().lr = 1.0
     assert GeneratorConfig() == GeneratorConfig()
+
+
+def test_places_are_three_numbers_from_text_or_a_sequence():
+    for given in ("5,4,3", " 5, 4.0,3 ", (5, 4, 3), [5.0, 4.0, 3.0], np.array([5, 4, 3])):
+        assert ReverbConfig(room_dim=given).room_dim == (5.0, 4.0, 3.0)
+    assert ReverbConfig().room_dim is None
+
+
+@pytest.mark.parametrize(
+    ("made", "without_effect"),
+    [
+        (GeneratorConfig(generator="waveunet"), {"depth": 3, "lstm_layers": 0, "glu": True}),
+        (GeneratorConfig(), {"waveunet_levels": 3, "waveunet_output": "linear"}),
+        (ReverbConfig(rir_source=Path(__file__)), {"rt60": 0.5, "room_dim": (5, 4, 3), "ray_tracing": True}),
+        (GapConfig(gaps="0.5:0.01"), {"gap_ms": 5.0, "n_gaps": 3}),
+    ],
+)
+def test_settings_without_effect_make_no_other_run(made, without_effect):
+    changed = dataclasses.replace(made, **without_effect)
+    assert changed != made
+    assert changed.identity() == made.identity()
+
+
+def test_gaps_given_in_any_order_and_spelling():
+    assert GapConfig(gaps="0.5:0.002, 0.25:1e-2").given == [(0.5, 0.002), (0.25, 0.01)]
+    assert GapConfig(gaps="auto").given == GapConfig().given == []
+    assert GapConfig(gaps="0.1:0.2,0.3:0.1").given  # one may begin where another ends

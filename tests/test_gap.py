@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import TINY, write_sound
+from conftest import SAMPLES, TINY, write_sound
 
 import dawp
 from dawp.audio import mark_missing, read
@@ -175,6 +175,24 @@ def test_silence_is_no_drop_out():
     assert marked(clip) == []
     clip[4600] = 1
     assert marked(clip) == [(3000, 4600)]
+    assert marked(torch.zeros(100)) == []
+
+
+def test_zeros_between_sounds_that_die_away_are_no_drop_out():
+    clip = damaged(8000) * torch.cos(torch.arange(8000) / 8000 * 4 * torch.pi)  # zero at 1000, 3000, ...
+    clip[960:1040] = 0
+    assert marked(clip) == [(960, 1040)]
+    faded = clip * (torch.arange(8000) - 1000).abs().div(1000).clamp(max=1) ** 2
+    assert marked(faded) == []
+
+
+@pytest.mark.parametrize("name", ["speech", "singing", "guitar"])
+def test_no_drop_outs_in_recordings_that_have_none_and_all_in_one_that_has(name):
+    """The synthetic speech is full of zeros between its words."""
+    clip = read(SAMPLES / f"{name}.wav", RATE)
+    assert marked(clip) == []
+    problem = cut(clip, gap_ms=3.0, n_gaps=20)
+    assert marked(problem.observed) == problem.gaps
 
 
 def test_a_drop_out_of_one_channel_is_one_of_all():

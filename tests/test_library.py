@@ -4,6 +4,8 @@ import torch
 from conftest import TINY
 
 import dawp
+from dawp.config import Config
+from dawp.generators import build
 
 
 def test_a_waveform_in_a_result_out(speech):
@@ -77,3 +79,51 @@ def test_other_sample_rates_are_worked_on_as_they_are(speech):
 def test_bad_input_is_a_value_error(waveform, settings, message):
     with pytest.raises(ValueError, match=message):
         dawp.denoise(waveform, **{**TINY, **settings})
+
+
+def test_dereverb(speech):
+    result = dawp.dereverb(speech, rt60=0.3, **TINY)
+    assert result.problem.facts["rt60"] == pytest.approx(0.3, rel=0.05)
+    assert result.best["si_snr"].waveform.shape == speech.shape
+    assert result.restored is None
+    assert torch.equal(dawp.dereverb(speech, corrupted=0.5 * speech, **TINY).problem.observed, 0.5 * speech)
+
+
+def test_inpaint(speech):
+    result = dawp.inpaint(speech, gap_ms=5, n_gaps=4, baselines=True, **TINY)
+    assert list(result.best)[:2] == ["gap_si_snr", "gap_psnr"]
+    assert len(result.problem.gaps) == 4
+    outside = result.problem.blend == 0
+    assert torch.equal(result.restored.waveform[outside], speech[outside])
+    assert result.restored.values["gap_psnr"] == pytest.approx(result.history.rows[-1]["ema_gap_psnr"], abs=1e-3)
+    assert set(result.baselines) == {"linear", "janssen"}
+    assert "baseline janssen" in str(result)
+
+
+def test_inpaint_a_damaged_waveform(speech):
+    damaged = speech.clone()
+    damaged[4000:4020] = torch.nan
+    damaged[8000:8032] = 0
+    alone = dawp.inpaint(damaged, gaps="auto", **TINY)
+    pair = dawp.inpaint(speech, corrupted=damaged, **TINY)
+    assert alone.problem.gaps == pair.problem.gaps == [(4000, 4020), (8000, 8032)]
+    assert (alone.best, alone.input) == ({}, {})
+    assert torch.equal(alone.restored.waveform, pair.restored.waveform)
+    assert alone.restored.waveform.isfinite().all()
+    assert str(alone) == "no clean clip to judge by"
+    for array in (damaged.numpy(), damaged[None]):
+        assert torch.equal(dawp.inpaint(array, gaps="auto", **TINY).restored.waveform, alone.restored.waveform)
+    with pytest.raises(dawp.BadInput, match="waveform holds NaN"):
+        dawp.inpaint(damaged, **TINY)
+    with pytest.raises(dawp.BadInput, match="waveform holds NaN"):
+        dawp.denoise(damaged, **TINY)
+
+
+def test_the_last_weights_make_what_was_restored_without_a_clean_clip(speech):
+    damaged = speech.clone()
+    damaged[4000:4020] = torch.nan
+    result = dawp.inpaint(damaged, gaps="auto", ema=0.0, **TINY)
+    generator = build(Config.of("inpaint", **TINY).generator, torch.Generator())
+    generator.load_state_dict(result.generator["state_dict"])
+    output = generator(result.generator["z"], len(speech))[0, 0]
+    torch.testing.assert_close(result.problem.estimate(output), result.restored.waveform)

@@ -7,7 +7,7 @@ import torchaudio.functional
 import torchmetrics.functional.audio as reference
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dawp.metrics import LONGEST_PESQ, NoPesq, pesq, psnr, si_snr
+from dawp.metrics import LONGEST_PESQ, NoPesq, over_gaps, pesq, psnr, si_snr
 
 
 def pair(*shape):
@@ -111,3 +111,18 @@ def test_pesq_of_many_utterances_is_nan_and_no_crash():
 def test_shapes_must_agree(metric):
     with pytest.raises(ValueError, match=r"\[3\] and \[4\]"):
         metric(torch.zeros(3), torch.zeros(4))
+
+
+def test_over_gaps_is_the_mean_of_the_gaps_each_by_itself():
+    target = torch.tensor([1.0, 1.0, 5.0, 2.0, -1.0, 3.0])
+    estimate = torch.tensor([2.0, 0.0, 9.0, 2.0, 1.0, 3.0])
+    gaps = [(0, 2), (3, 6)]
+    first, second = (si_snr(estimate[a:b], target[a:b]) for a, b in gaps)
+    assert over_gaps(si_snr, estimate, target, gaps) == pytest.approx((first + second).item() / 2)
+    batch = torch.stack([estimate, target + 0.1])
+    assert over_gaps(psnr, batch, target.expand(2, -1), gaps).shape == (2,)
+    changed = estimate.clone()
+    changed[2] = -100  # outside the gaps nothing counts
+    assert over_gaps(si_snr, changed, target, gaps) == over_gaps(si_snr, estimate, target, gaps)
+    estimate[:2] = 0
+    assert over_gaps(si_snr, estimate, target, gaps).isnan()

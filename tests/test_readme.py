@@ -1,19 +1,26 @@
 """What the README says of flags, files and commands is so."""
 
+import dataclasses
 import re
 
+import pytest
 from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import PRESETS
+from dawp.config import CORRUPTIONS, PRESETS, groups_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GROUPS = list(dict.fromkeys(group for task in CORRUPTIONS for group in groups_of(task).values()))
 
 
-def test_every_flag_with_its_default_is_in_the_table():
-    table = [line for line in README.splitlines() if re.match(r"\| (`-\w`, )?`--\w+`", line)]
-    assert table == [f"| {flag} | {default} | {text} |" for flag, default, text in flag_rows("denoise")]
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
+    title = group.__doc__.split(":")[0]
+    (section,) = re.findall(rf"^### {title}\b.*?$(.*?)(?=^##)", README, re.MULTILINE | re.DOTALL)
+    table = [line for line in section.splitlines() if line.startswith(("| `--", "| `-"))]
+    assert table == [f"| {flag} | {default} | {text} |" for flag, default, text in flag_rows(group)]
+    assert len(table) == len(dataclasses.fields(group))
 
 
 def test_the_presets_are_told_in_full():
@@ -23,11 +30,12 @@ def test_the_presets_are_told_in_full():
     ] == re.findall(r"`-[^`]+`", line)
 
 
-def test_commands_in_the_readme_parse():
-    commands = re.findall(r"^python denoise\.py (.+)$", README, re.MULTILINE)
-    assert len(commands) >= 5
+@pytest.mark.parametrize(("task", "least"), [("denoise", 5), ("dereverb", 3), ("inpaint", 4)])
+def test_commands_in_the_readme_parse(task, least):
+    commands = re.findall(rf"^python {task}\.py (.+)$", README, re.MULTILINE)
+    assert len(commands) >= least
     for command in commands:
-        get_parser("denoise").parse_args(command.split("#")[0].split())
+        get_parser(task).parse_args(command.split("#")[0].split())
 
 
 def test_the_seed_command_is_shown():
