@@ -14,7 +14,6 @@ from torch import Tensor
 from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.errors import BadInput, shown
 from dawp.files import whole
-from dawp.problem import runs
 from dawp.sources import Recording
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,8 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
     waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
     gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
+    if gone.all():
+        raise BadInput(f"{shown(path)}: all samples are missing")
     waveform = torch.where(gone, 0, waveform)
     if not torch.isfinite(waveform).all():
         raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
@@ -72,7 +73,7 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
             raise BadInput(f"{shown(path)}: {refusal}") from None
         log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
     reach = 0.0 if rate == sample_rate else REACH / min(rate, sample_rate)
-    for start, stop in runs(gone):
+    for start, stop in stretches(gone):
         first, last = math.floor((start / rate - reach) * sample_rate), math.ceil((stop / rate + reach) * sample_rate)
         waveform[max(0, first) : last] = torch.nan
     return waveform
@@ -82,8 +83,8 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
     """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
 
     Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
-    100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS.
-    Zeros for longer, at an end, or between sounds that die away are silence.
+    100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the
+    channel's RMS. Zeros for longer, at an end, or between sounds that die away are silence.
     """
     channels = waveform[:, None] if waveform.ndim == 1 else waveform
     missing = ~torch.isfinite(channels).all(dim=1)
@@ -91,7 +92,7 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
     beside = math.ceil(BESIDE_SECONDS * sample_rate)
     for channel in torch.where(channels.isfinite(), channels, 0).T:
         threshold = channel.square().mean() * 10 ** (BESIDE_DB / 10)
-        for start, stop in runs(channel == 0):
+        for start, stop in stretches(channel == 0):
             sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
             if least <= stop - start <= most and all(len(side) and side.square().mean() > threshold for side in sides):
                 missing[start:stop] = True
@@ -215,3 +216,15 @@ def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
     power = padded.view(-1, frame).square().mean(dim=1)
     power[-1] *= frame / (len(waveform) - (len(power) - 1) * frame)
     return 10 * torch.log10(power / power.max())
+
+
+def stretches(flags: Tensor) -> list[tuple[int, int]]:
+    """First index and the one after the last of each stretch of True in a bool tensor ``[T]``.
+
+    Example:
+        >>> stretches(torch.tensor([True, False, True, True]))
+        [(0, 1), (2, 4)]
+    """
+    edges = torch.diff(torch.nn.functional.pad(flags.to(torch.int8), (1, 1)))
+    starts, stops = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0]
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))

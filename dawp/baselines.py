@@ -6,22 +6,29 @@ Each is a function of a problem and looks at its observed clip, never at its cle
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dawp.errors import BadInput
-from dawp.problem import Problem, runs
+from dawp.audio import stretches
+from dawp.errors import BadInput, shown
+from dawp.problem import Problem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-AR_SECONDS, AR_CONTEXT = 0.008, 0.064  # of the autoregressive model, and of sound on either side of a gap to fit it to
+log = logging.getLogger(__name__)
+
+AR_CONTEXT_PER_GAP = 13  # sound on either side of a gap that the autoregressive model is fitted to: lengths of the gap
+AR_CONTEXT = (0.048, 0.128)  # seconds of it at least and at most
+AR_CONTEXT_PER_ORDER = 8
 AR_ITERATIONS = 8
-NOISEREDUCE_SIZE, WIENER_FRAME = 1024, 512  # samples
+NOISEREDUCE_SIZE, NOISEREDUCE_SMOOTHING_HZ = 1024, 500  # its own settings, where the clip is long enough
+WIENER_FRAME = 512  # samples
 WIENER_QUIET_SHARE = 0.3
 WPE_SIZE, WPE_SHIFT, WPE_TAPS, WPE_DELAY, WPE_ITERATIONS = 1024, 256, 10, 2, 5
 
@@ -46,14 +53,23 @@ def check_installed(task: str) -> None:
 
 
 def run(task: str, problem: Problem) -> dict[str, Tensor]:
-    """The estimate ``[T]`` of each of the task's baselines, by name.
+    """The estimate ``[T]`` of each of the task's baselines, by name; NaN, with a warning, for one that fails.
 
     Raises:
         BadInput: packages are missing.
     """
     check_installed(task)
-    estimates = {name: baseline.method(problem) for name, baseline in BASELINES[task].items()}
-    return {name: estimate.to(problem.observed.dtype) for name, estimate in estimates.items()}
+    estimates = {}
+    for name, baseline in BASELINES[task].items():
+        try:
+            estimate = baseline.method(problem).to(problem.observed.dtype)
+            if not estimate.isfinite().all():
+                raise ValueError("its output is not finite")
+        except Exception as error:  # whatever a library makes of an odd clip, the fit goes on
+            log.warning("baseline %s cannot be computed for this clip and counts as NaN: %s", name, shown(error))
+            estimate = torch.full_like(problem.observed, torch.nan)
+        estimates[name] = estimate
+    return estimates
 
 
 # Noise
@@ -65,7 +81,10 @@ def noisereduce(problem: Problem, stationary: bool = False) -> Tensor:
 
     observed = problem.observed.numpy()
     n_fft = min(NOISEREDUCE_SIZE, len(observed))
-    return torch.from_numpy(reduce_noise(observed, problem.sample_rate, stationary=stationary, n_fft=n_fft))
+    smoothing = max(NOISEREDUCE_SMOOTHING_HZ, 2 * problem.sample_rate / n_fft)  # of two bins at least
+    return torch.from_numpy(
+        reduce_noise(observed, problem.sample_rate, stationary=stationary, n_fft=n_fft, freq_mask_smooth_hz=smoothing)
+    )
 
 
 def stationary_noisereduce(problem: Problem) -> Tensor:
@@ -81,6 +100,8 @@ def wiener(problem: Problem) -> Tensor:
     from pyroomacoustics.denoise import apply_iterative_wiener
 
     observed = problem.observed.double()
+    rng = torch.Generator().manual_seed(0)  # of a dither far below hearing: the library divides by a frame's energy
+    observed = observed + 1e-6 * observed.std() * torch.randn(len(observed), generator=rng, dtype=observed.dtype)
     delay = WIENER_FRAME // 2  # of the library's overlapping frames
     padded = torch.nn.functional.pad(observed, (0, 2 * WIENER_FRAME))
     frames = padded[: max(len(observed), WIENER_FRAME)].unfold(0, WIENER_FRAME, delay)
@@ -123,30 +144,40 @@ def janssen(problem: Problem) -> Tensor:
     """
     observed, missing = problem.observed.double().numpy().copy(), _missing(problem)
     observed[missing] = 0
-    context, order = (round(seconds * problem.sample_rate) for seconds in (AR_CONTEXT, AR_SECONDS))
-    for start, stop in runs(torch.from_numpy(missing)):
-        around = slice(max(0, start - context), stop + context)
-        gap = slice(start - around.start, stop - around.start)
-        observed[start:stop] = _fill(observed[around], missing[around], order)[gap]
+    import numpy as np
+
+    for start, stop in stretches(torch.from_numpy(missing)):
+        seconds = min(max(AR_CONTEXT_PER_GAP * (stop - start) / problem.sample_rate, AR_CONTEXT[0]), AR_CONTEXT[1])
+        context = round(seconds * problem.sample_rate)
+        around = slice(max(0, start - context), min(len(observed), stop + context))
+        places = np.arange(around.start, around.stop)
+        window = np.cos(np.pi * (places - (start + stop - 1) / 2) / (2 * context + stop - start + 1)) ** 2
+        filled = _fill(observed[around], missing[around], window, round(context / AR_CONTEXT_PER_ORDER))
+        observed[start:stop] = filled[start - around.start : stop - around.start]
     return torch.from_numpy(observed)
 
 
-def _fill(sound: NDArray[np.float64], missing: NDArray[np.bool_], order: int) -> NDArray[np.float64]:
-    """A sound ``[N]`` with its missing samples interpolated."""
+def _fill(
+    sound: NDArray[np.float64], missing: NDArray[np.bool_], window: NDArray[np.float64], order: int
+) -> NDArray[np.float64]:
+    """A sound ``[N]`` with its missing samples interpolated by a model of some order, fitted under a window ``[N]``."""
     import numpy as np
     from scipy.linalg import LinAlgError, solve_toeplitz, solveh_banded
+    from scipy.signal import correlate
 
     filled = np.where(missing, 0.0, sound)
     places = missing.nonzero()[0]
-    window = np.hanning(len(sound) + 2)[1:-1]
     order = min(order, (len(sound) - len(places)) // 3)
     if order < 1 or not filled.any():
         return filled
     for _ in range(AR_ITERATIONS):
         windowed = filled * window
-        correlation = np.correlate(windowed, windowed, "full")[len(filled) - 1 :][: order + 1]
+        correlation = correlate(windowed, windowed)[len(filled) - 1 :][: order + 1]
         correlation[0] *= 1 + 1e-9  # a pure tone would make the equations singular
-        model = np.concatenate([[1.0], -solve_toeplitz(correlation[:-1], correlation[1:])])
+        try:
+            model = np.concatenate([[1.0], -solve_toeplitz(correlation[:-1], correlation[1:])])
+        except LinAlgError:
+            break
         # The residual's energy is x' B x with B[i, j] = weights[|i - j|], banded.
         weights = np.correlate(model, model, "full")[order:]
         known = np.where(missing, 0.0, sound)

@@ -54,6 +54,8 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     _show_notices(parser.prog)
     try:
         config = Config.of(task, given.pop("preset"), **given)
+        for name in _without_effect(config, given):
+            logging.getLogger(__name__).info("--%s has no effect with these settings", name)
         command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
         return _run(config, command)
     except BadInput as refusal:
@@ -138,6 +140,17 @@ def _show_notices(prog: str) -> None:
     logger.handlers[:] = [_Notices(prog)]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
+    """The flags that were given but that the results cannot depend on, others being as they are."""
+    groups = (config.corruption, config.generator)
+    return [
+        setting.name
+        for group in groups
+        for setting in dataclasses.fields(group)
+        if setting.name in given and setting.name not in group.identity()
+    ]
 
 
 def _with_dashes(message: str, given: dict[str, Any]) -> str:

@@ -20,9 +20,26 @@ from dawp.errors import BadInput, shown
 from dawp.files import safe_name
 
 MIN_LENGTH = 64  # samples: the shortest clip
+LONGEST_CLIP = 86400.0  # seconds
 LONGEST_GAP_MS = 100.0
 
 Metres = tuple[float, float, float]
+SMALLEST_ROOM: Metres = (3.0, 3.0, 2.4)  # bounds of a drawn room
+LARGEST_ROOM: Metres = (6.0, 5.0, 3.2)
+FROM_WALLS, NEAREST, FARTHEST = 0.5, 0.5, 2.0  # metres: drawn places from the walls, and from each other
+
+
+def metres(place: Metres) -> str:
+    """A place or a size as its flag takes it.
+
+    Example:
+        >>> metres((5.0, 4.0, 2.5))
+        '5,4,2.5'
+    """
+    return ",".join(f"{length:.4g}" for length in place)
+
+
+_DRAWN_PLACE = f"drawn, {FROM_WALLS:g} m and more from the walls, {NEAREST:g} to {FARTHEST:g} m from the"
 
 
 def _setting(
@@ -134,8 +151,12 @@ class ClipConfig(Settings):
     samplerate: int = _setting(
         16000, "working sample rate in Hz; recordings of other rates are resampled", at_least=1000, at_most=192000
     )
-    clip_length: float = _setting(2.0, "seconds taken of each recording; 0 takes it whole", at_least=0, at_most=86400)
-    trim_start: float = _setting(0.0, "seconds to leave out at the start of each recording", at_least=0, at_most=86400)
+    clip_length: float = _setting(
+        2.0, "seconds taken of each recording; 0 takes it whole", at_least=0, at_most=LONGEST_CLIP
+    )
+    trim_start: float = _setting(
+        0.0, "seconds to leave out at the start of each recording", at_least=0, at_most=LONGEST_CLIP
+    )
     quiet_thresh: float = _setting(
         0.2,
         "pass over stretches of which more than this share is silent "
@@ -215,23 +236,23 @@ class ReverbConfig(CorruptionConfig):
     room_dim: Metres | None = _setting(
         None,
         "length, width and height of the room in metres, as X,Y,Z",
-        at_least=0.1,
+        at_least=1,
         at_most=100,
-        none="drawn, from 3,3,2.4 to 6,5,3.2",
+        none=f"drawn, from {metres(SMALLEST_ROOM)} to {metres(LARGEST_ROOM)}",
     )
     source_pos: Metres | None = _setting(
         None,
         "place of the source in the room in metres, as X,Y,Z",
         above=0,
         at_most=100,
-        none="drawn, 0.5 m and more from the walls, 0.5 to 2 m from the microphone",
+        none=f"{_DRAWN_PLACE} microphone",
     )
     mic_pos: Metres | None = _setting(
         None,
         "place of the microphone in the room in metres, as X,Y,Z",
         above=0,
         at_most=100,
-        none="drawn, 0.5 m and more from the walls, 0.5 to 2 m from the source",
+        none=f"{_DRAWN_PLACE} source",
     )
     ray_tracing: bool = _setting(
         False, "ray tracing for all but the first three reflections, in place of the image method alone"
@@ -312,7 +333,7 @@ class GapConfig(CorruptionConfig):
             gaps = [(start, length) for start, length in pairs]
         except ValueError:
             gaps = []
-        if not gaps or not all(math.isfinite(number) for gap in gaps for number in gap):
+        if not gaps or not all(abs(number) <= LONGEST_CLIP for gap in gaps for number in gap):  # nor NaN
             raise BadInput(f"gaps must be auto or START:LENGTH,START:LENGTH,... in seconds, got {shown(self.gaps)}")
         return gaps
 

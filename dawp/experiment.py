@@ -203,7 +203,7 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
     if result.restored:
         sounds["restored"] = result.restored.waveform
     for name, waveform in sounds.items():
-        if waveform is not None:
+        if waveform is not None and waveform.isfinite().all():
             audio.write(here / f"{name}.wav", waveform, result.problem.sample_rate)
     result.history.write(here / "metrics.csv")
     weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError

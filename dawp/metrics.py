@@ -29,7 +29,8 @@ def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
         zero_mean: subtract both means first.
 
     Returns:
-        ``[...]``; NaN for a silent target or estimate, for which the ratio is not defined.
+        ``[...]``; NaN for a silent target or estimate, for which the ratio is not defined, and for a single sample,
+        which every other is a multiple of.
 
     Raises:
         ValueError: the shapes differ.
@@ -44,6 +45,8 @@ def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
         target = target - target.mean(dim=-1, keepdim=True)
     scale = (estimate * target).sum(dim=-1, keepdim=True) / target.square().sum(dim=-1, keepdim=True)
     projection = scale * target
+    if target.shape[-1] == 1:
+        projection = projection * torch.nan
     return 10 * torch.log10(projection.square().sum(dim=-1) / (estimate - projection).square().sum(dim=-1))
 
 
@@ -68,8 +71,16 @@ def psnr(estimate: Tensor, target: Tensor, data_range: float | None = 2.0) -> Te
     return 10 * torch.log10(span**2 / mse)
 
 
+def gap_windows(gaps: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The places ``[n, length]`` of the samples in gaps (first sample and the one after the last), by their length."""
+    by_length: dict[int, list[int]] = {}
+    for start, stop in gaps:
+        by_length.setdefault(stop - start, []).append(start)
+    return [torch.tensor(starts)[:, None] + torch.arange(length) for length, starts in by_length.items()]
+
+
 def over_gaps(
-    metric: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor, gaps: Sequence[tuple[int, int]]
+    metric: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor, windows: Sequence[Tensor]
 ) -> Tensor:
     """A metric on the gaps alone: its mean over the gaps, each taken as a signal of its own (paper Table 2).
 
@@ -77,12 +88,13 @@ def over_gaps(
         metric: of an estimate and a target ``[..., T]``.
         estimate: ``[..., T]``.
         target: of the same shape.
-        gaps: first sample of each gap and the one after its last.
+        windows: where the gaps are (``gap_windows``).
 
     Returns:
         ``[...]``; NaN where the metric of any gap is, as SI-SNR is for a gap filled with zeros.
     """
-    return torch.stack([metric(estimate[..., a:b], target[..., a:b]) for a, b in gaps]).mean(dim=0)
+    values = [metric(estimate[..., window], target[..., window]) for window in windows]
+    return torch.cat(values, dim=-1).mean(dim=-1)
 
 
 def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = False) -> Tensor:

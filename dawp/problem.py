@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dawp.audio import stretches
 from dawp.errors import BadInput
 
 
@@ -64,7 +65,7 @@ class Problem:
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """First sample and the one after the last of each stretch that does not count in the loss."""
-        return [] if self.mask is None else runs(~self.mask)
+        return [] if self.mask is None else stretches(~self.mask)
 
     def estimate(self, output: Tensor) -> Tensor:
         """What an output ``[T]`` of the network stands for: itself, or the observed samples where they are kept."""
@@ -74,15 +75,3 @@ class Problem:
         """The same problem with its tensors on ``device``."""
         tensors = {name: getattr(self, name) for name in ("observed", "clean", "mask", "blend")}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
-
-
-def runs(flags: Tensor) -> list[tuple[int, int]]:
-    """First index and the one after the last of each run of True in a bool tensor ``[T]``.
-
-    Example:
-        >>> runs(torch.tensor([True, False, True, True]))
-        [(0, 1), (2, 4)]
-    """
-    edges = torch.diff(torch.nn.functional.pad(flags.to(torch.int8), (1, 1)))
-    starts, stops = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0]
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))

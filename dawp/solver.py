@@ -250,7 +250,7 @@ def solve(
         return Judged(waveform.cpu(), values, epoch)
 
     restored = None
-    if problem.mask is not None and history.rows:  # nothing corrupt is fitted: there is no need to stop early
+    if problem.mask is not None and error is None:  # nothing corrupt is fitted: there is no need to stop early
         restored = judged(estimates.latest[estimates.names[-1]], len(history.rows))
     return Result(
         problem=problem,
@@ -286,7 +286,8 @@ def _warn_of_nan(problem: Problem) -> None:
         pesq(problem.observed, clean, problem.sample_rate, strict=True)
     except NoPesq as reason:
         log.warning("PESQ cannot be computed for this clip and counts as NaN: %s", reason)
-    silent = [start for start, stop in problem.gaps if not clean[start:stop].any()]
-    if silent:
-        where = f"{silent[0] / problem.sample_rate:.4f} s"
-        log.warning("the clean clip is silent in the gap at %s: gap SI-SNR counts as NaN", where)
+    for start, stop in problem.gaps:
+        if stop - start == 1 or not clean[start:stop].any():
+            why = "is one sample long" if stop - start == 1 else "has a silent clean clip"
+            log.warning("the gap at %.4f s %s: gap SI-SNR counts as NaN", start / problem.sample_rate, why)
+            break

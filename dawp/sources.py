@@ -59,9 +59,11 @@ def find_recordings(source: Path | None, corrupted: bool = False) -> list[Record
         corrupted: a file that is not one of a pair is the corrupted recording, in place of the clean one.
 
     Raises:
-        BadInput: nothing there, a folder without sound files, a list that is empty, no text, or names a file that
-            is missing.
+        BadInput: nothing there, no source where corrupted recordings are wanted, a folder without sound files, a
+            list that is empty, no text, or names a file that is missing.
     """
+    if source is None and corrupted:
+        raise BadInput("source must name the damaged recordings: the bundled clips are clean")
     recordings = _find_recordings(SAMPLES if source is None else source)
     return [Recording(None, found.clean) if corrupted and not found.corrupted else found for found in recordings]
 

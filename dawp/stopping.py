@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dawp.config import MetricConfig
 from dawp.fitting import Epoch
-from dawp.metrics import over_gaps, pesq, psnr, si_snr
+from dawp.metrics import gap_windows, over_gaps, pesq, psnr, si_snr
 from dawp.problem import Problem
 
 GAP = "gap_"  # begins the names of metrics on the gaps alone
@@ -70,10 +70,13 @@ class Judge:
 
     def __init__(self, problem: Problem, config: MetricConfig) -> None:
         self._problem = problem
-        self._gaps = problem.gaps
+        self._gaps = [window.to(problem.observed.device) for window in gap_windows(problem.gaps)]
+        data_range = config.data_range
+        if data_range is None and problem.clean is not None:
+            data_range = (problem.clean.max() - problem.clean.min()).item()  # the clip's, also on the gaps
         self._metrics = {
             "si_snr": partial(si_snr, zero_mean=config.zero_mean),
-            "psnr": partial(psnr, data_range=config.data_range),
+            "psnr": partial(psnr, data_range=data_range),
         }
         self._pesq_every = config.pesq_every
         gap_metrics = [GAP + name for name in self._metrics if self._gaps]

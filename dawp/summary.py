@@ -96,7 +96,11 @@ def _over_repetitions(
     names = dict.fromkeys(name for one in metrics for name in one)
     summary = {}
     for name in names:
-        pairs = [(given[name.removeprefix(EMA)], one[name]) for given, one in zip(inputs, metrics, strict=True)]
+        pairs = [
+            (given[name.removeprefix(EMA)], one[name])
+            for given, one in zip(inputs, metrics, strict=True)
+            if name in one  # a fit that diverged has restored nothing
+        ]
         summary[name] = {
             "input": _statistics(given for given, _ in pairs),
             "best": _statistics(value["value"] for _, value in pairs),

@@ -10,7 +10,7 @@ from dawp.audio import read
 from dawp.config import GapConfig, NoiseConfig, ReverbConfig
 from dawp.corruptions import add_noise, add_reverb, cut_gaps
 from dawp.errors import BadInput
-from dawp.metrics import over_gaps, si_snr
+from dawp.metrics import gap_windows, over_gaps, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
@@ -34,7 +34,7 @@ def with_gap(clean, start, stop):
 
 
 def gap_si_snr(estimate, problem):
-    return over_gaps(si_snr, estimate.double(), problem.clean.double(), problem.gaps).item()
+    return over_gaps(si_snr, estimate.double(), problem.clean.double(), gap_windows(problem.gaps)).item()
 
 
 @pytest.mark.parametrize("task", CONFIGS)
@@ -98,9 +98,9 @@ def test_the_banded_equations_are_those_of_the_residual():
     missing = np.zeros(600, dtype=bool)
     missing[250:262] = missing[268:275] = True
     order = 16
-    filled = baselines._fill(sound, missing, order)
-    previous = filled  # converged: the model of the filled sound fills it so again
     window = np.hanning(602)[1:-1]
+    filled = baselines._fill(sound, missing, window, order)
+    previous = filled  # converged: the model of the filled sound fills it so again
     spectrum = np.correlate(previous * window, previous * window, "full")[599 : 599 + order + 1]
     matrix = np.array([[spectrum[abs(i - j)] for j in range(order)] for i in range(order)])
     matrix += 1e-9 * spectrum[0] * np.eye(order)
@@ -117,6 +117,48 @@ def test_janssen_beats_the_line_on_speech():
         problem = cut_gaps(speech, RATE, GapConfig(gap_ms=gap_ms, n_gaps=16), seeded(0, "corruption"))
         janssen, linear = (gap_si_snr(method(problem), problem) for method in (baselines.janssen, baselines.linear))
         assert janssen > linear + 3
+
+
+def test_janssen_near_the_ends():
+    """The model is that of the sound at the gap, also where there is little of it on one side."""
+    speech = read(SAMPLES / "speech.wav", RATE)[4000:20000]
+    worst = []
+    for start in (20, 50, 100, len(speech) - 60):
+        problem = with_gap(speech, start, start + 16)
+        worst.append(gap_si_snr(baselines.janssen(problem), problem) - gap_si_snr(baselines.linear(problem), problem))
+    assert min(worst) > -1
+    assert sum(worst) / len(worst) > 2
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 192000])
+@pytest.mark.parametrize("length", [64, 100, 700, 2000])
+def test_denoise_baselines_at_other_rates_and_lengths(rate, length, caplog):
+    clip = torch.sin(torch.arange(length) / 3)
+    estimates = baselines.run("denoise", Problem(clip + 0.1 * torch.randn(length), clip, rate))
+    assert all(estimate.isfinite().all() for estimate in estimates.values())
+    assert not caplog.records
+
+
+def test_digital_silence_does_no_harm(speech):
+    broken = speech.clone()
+    broken[4000:9000] = 0
+    estimates = baselines.run("denoise", Problem(broken, speech, RATE))
+    assert all(estimate.isfinite().all() for estimate in estimates.values())
+
+
+def test_a_baseline_that_fails_is_nan_with_a_warning(speech, monkeypatch, caplog):
+    def fail(problem):
+        raise RuntimeError("no luck")
+
+    def wrong(problem):
+        return problem.observed / 0
+
+    broken = {"a": baselines.Baseline(fail), "b": baselines.Baseline(wrong), "c": baselines.Baseline(baselines.linear)}
+    monkeypatch.setitem(baselines.BASELINES, "inpaint", broken)
+    estimates = baselines.run("inpaint", with_gap(speech, 4000, 4020))
+    assert [estimate.isnan().all().item() for estimate in estimates.values()] == [True, True, False]
+    assert "baseline a cannot be computed for this clip and counts as NaN: no luck" in caplog.text
+    assert len(caplog.records) == 2
 
 
 def test_a_clip_with_a_silent_surrounding_is_filled_with_silence():

@@ -292,10 +292,12 @@ def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
         ("inpaint", "--gaps 0:5", ["good.wav", "0:5 lies outside the clip of 1 s"]),
         ("inpaint", "--gaps soon", ["--gaps must be auto or START:LENGTH", "got soon"]),
         ("inpaint", "--gaps auto", ["good.wav", "no drop-outs in this clip"]),
-        ("inpaint", "--n_gaps 1000", ["good.wav", "of n_gaps 1000 gaps of 2 ms fit into the clip of 1 s"]),
+        ("inpaint", "--n_gaps 1000", ["good.wav", "of n_gaps 1000 gaps of 2 ms found a place in the clip of 1 s"]),
         ("inpaint", "--clip_length 0.01 --gap_ms 5", ["good.wav", "gap_ms 5 ms and 10 ms on either side are longer"]),
         ("inpaint", "--source zeros.wav", ["zeros.wav", "silent"]),
-        ("inpaint", "--source nan.wav --gaps auto", ["nan.wav", "silent"]),
+        ("inpaint", "--source nan.wav --gaps auto", ["nan.wav", "all samples are missing"]),
+        ("dereverb", "--rt60 0.5 --room_dim 0.2,0.2,0.2", ["--room_dim must be three numbers X,Y,Z, each at least 1"]),
+        ("dereverb", "--rt60 5", ["good.wav", "can give at most", "longer ones may take ray_tracing"]),
         ("inpaint", "--generator wavenet", ["--generator must be one of demucs, waveunet", "got wavenet"]),
     ],
 )
@@ -306,6 +308,13 @@ def test_bad_input_of_the_other_doors(door, tmp_path, task, flags, words):
     before = sorted(tmp_path.rglob("*"))
     refused(door(task, "--source", "good.wav", "--clip_length", "0", *flags.split()), *words, task=task)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_flags_without_effect_are_named(door, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    result = door("inpaint", "--source", "a.wav", "--gaps", "0.5:0.01", "--n_gaps", "5", "--seed", "1")
+    assert "--n_gaps has no effect with these settings" in result.stderr
+    assert result.stderr.count("has no effect") == 1
 
 
 def test_odd_but_usable_input(denoise, tmp_path):

@@ -1,15 +1,17 @@
+import math
+
 import pytest
 import torch
 from conftest import SAMPLES, TINY, write_sound
 
 import dawp
-from dawp.audio import mark_missing, read
+from dawp.audio import mark_missing, read, stretches
 from dawp.config import FitConfig, GapConfig, GeneratorConfig
 from dawp.corruptions import cut_gaps, find_gaps
 from dawp.errors import BadInput
 from dawp.fitting import fit
 from dawp.generators import build
-from dawp.problem import Problem, runs
+from dawp.problem import Problem
 from dawp.randomness import seeded
 
 RATE = 16000
@@ -19,11 +21,11 @@ def cut(clean, seed=0, **settings):
     return cut_gaps(clean, RATE, GapConfig(**settings), seeded(seed, "corruption"))
 
 
-@pytest.mark.parametrize(("gap_ms", "n_gaps"), [(1.0, 1), (2.0, 8), (5.0, 20), (100.0, 2), (0.01, 3)])
+@pytest.mark.parametrize(("gap_ms", "n_gaps"), [(1.0, 1), (2.0, 8), (5.0, 20), (100.0, 2), (0.125, 3)])
 def test_gaps_have_their_length_and_number_and_hold_zeros(speech, gap_ms, n_gaps):
     problem = cut(speech, gap_ms=gap_ms, n_gaps=n_gaps)
     lengths = [stop - start for start, stop in problem.gaps]
-    assert lengths == [max(1, round(gap_ms * RATE / 1000))] * n_gaps
+    assert lengths == [round(gap_ms * RATE / 1000)] * n_gaps
     assert not problem.observed[~problem.mask].any()
     assert torch.equal(problem.observed[problem.mask], speech[problem.mask])
     assert torch.equal(problem.clean, speech)
@@ -73,7 +75,9 @@ def test_gaps_where_they_were_asked_for(speech):
         ({"gaps": ""}, "gaps must be auto or"),
         ({"gaps": "nan:0.1"}, "gaps must be auto or"),
         ({"gaps": "a:b:c"}, "gaps must be auto or"),
-        ({"gap_ms": 100.0, "n_gaps": 50}, r"only \d of n_gaps 50 gaps of 100 ms fit into the clip of 1 s"),
+        ({"gaps": "1e308:1e308"}, "gaps must be auto or"),
+        ({"gap_ms": 0.05}, "gap_ms 0.05 ms is less than two samples at 16000 Hz"),
+        ({"gap_ms": 100.0, "n_gaps": 50}, r"only \d of n_gaps 50 gaps of 100 ms found a place in the clip of 1 s"),
         ({"gap_ms": 101.0}, "gap_ms must be a number above 0 and at most 100, got 101"),
         ({"n_gaps": 0}, "n_gaps must be"),
     ],
@@ -154,7 +158,7 @@ def damaged(length=4000):
 
 
 def marked(waveform, shortest=0.001):
-    return runs(mark_missing(waveform, RATE, shortest).isnan().reshape(len(waveform), -1).any(dim=1))
+    return stretches(mark_missing(waveform, RATE, shortest).isnan().reshape(len(waveform), -1).any(dim=1))
 
 
 def test_runs_of_zeros_and_nan_are_drop_outs():
@@ -207,7 +211,7 @@ def test_drop_outs_are_found_before_the_rate_is_changed(tmp_path):
     clip = 0.3 * torch.sin(torch.arange(48000) / 20) + 0.01
     clip[20000:20100] = 0
     path = write_sound(tmp_path / "a.wav", clip, 48000, subtype="FLOAT")
-    ((start, stop),) = runs(read(path, RATE, missing=0.001).isnan())
+    ((start, stop),) = stretches(read(path, RATE, missing=0.001).isnan())
     assert start <= 20000 / 3 <= start + 8  # some samples more, which the filter has spoilt
     assert stop - 8 <= 20100 / 3 <= stop
     with pytest.raises(BadInput, match="NaN"):
@@ -223,7 +227,25 @@ def test_the_gaps_of_a_damaged_clip(speech):
     assert problem.observed.isfinite().all()
     both = find_gaps(broken, speech, RATE, GapConfig(gaps="0.1:0.01"))
     assert both.gaps == [(1600, 1760), (8000, 8080)]
-    with pytest.raises(BadInput, match=r"no drop-outs in this clip.*from 1 to 100 ms"):
+    with pytest.raises(BadInput, match=r"no drop-outs in this clip of 1 s.*from 1 to 100 ms"):
         find_gaps(speech, None, RATE, GapConfig(gaps="auto"))
     with pytest.raises(BadInput, match="cover the whole clip"):
         find_gaps(torch.full((100,), torch.nan), None, RATE, GapConfig(gaps="auto"))
+
+
+def test_a_gap_of_one_sample_has_no_si_snr_and_says_so(speech, caplog):
+    broken = speech.clone()
+    broken[4000:4080] = torch.nan
+    broken[9000] = torch.nan
+    result = dawp.inpaint(speech, corrupted=broken, **TINY)
+    assert result.best["gap_si_snr"].epoch is None
+    assert result.best["gap_psnr"].epoch is not None
+    assert "the gap at 0.5625 s is one sample long: gap SI-SNR counts as NaN" in caplog.text
+
+
+def test_psnr_on_gaps_has_the_range_of_the_clip(speech):
+    wide, narrow = (dawp.inpaint(speech, gaps="0.5:0.002", data_range=r, **TINY) for r in (None, 1.0))
+    span = (speech.max() - speech.min()).item()
+    for name in ("gap_psnr", "psnr"):
+        apart = wide.input[name] - narrow.input[name]
+        assert apart == pytest.approx(20 * math.log10(span), abs=1e-3)

@@ -7,7 +7,7 @@ import torchaudio.functional
 import torchmetrics.functional.audio as reference
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dawp.metrics import LONGEST_PESQ, NoPesq, over_gaps, pesq, psnr, si_snr
+from dawp.metrics import LONGEST_PESQ, NoPesq, gap_windows, over_gaps, pesq, psnr, si_snr
 
 
 def pair(*shape):
@@ -118,11 +118,23 @@ def test_over_gaps_is_the_mean_of_the_gaps_each_by_itself():
     estimate = torch.tensor([2.0, 0.0, 9.0, 2.0, 1.0, 3.0])
     gaps = [(0, 2), (3, 6)]
     first, second = (si_snr(estimate[a:b], target[a:b]) for a, b in gaps)
-    assert over_gaps(si_snr, estimate, target, gaps) == pytest.approx((first + second).item() / 2)
+    windows = gap_windows(gaps)
+    assert over_gaps(si_snr, estimate, target, windows) == pytest.approx((first + second).item() / 2)
     batch = torch.stack([estimate, target + 0.1])
-    assert over_gaps(psnr, batch, target.expand(2, -1), gaps).shape == (2,)
+    assert over_gaps(psnr, batch, target.expand(2, -1), windows).shape == (2,)
     changed = estimate.clone()
     changed[2] = -100  # outside the gaps nothing counts
-    assert over_gaps(si_snr, changed, target, gaps) == over_gaps(si_snr, estimate, target, gaps)
+    assert over_gaps(si_snr, changed, target, windows) == over_gaps(si_snr, estimate, target, windows)
     estimate[:2] = 0
-    assert over_gaps(si_snr, estimate, target, gaps).isnan()
+    assert over_gaps(si_snr, estimate, target, windows).isnan()
+
+
+def test_gaps_of_one_length_are_judged_together():
+    windows = gap_windows([(3, 5), (10, 13), (20, 22)])
+    assert [window.tolist() for window in windows] == [[[3, 4], [20, 21]], [[10, 11, 12]]]
+
+
+def test_a_single_sample_has_no_si_snr():
+    """Every number is a multiple of every other: the ratio would be infinite, and that of rounding at best."""
+    assert si_snr(torch.tensor([0.3]), torch.tensor([0.7])).isnan()
+    assert si_snr(torch.ones(2, 1), torch.ones(2, 1)).isnan().all()

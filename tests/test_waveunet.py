@@ -7,6 +7,7 @@ from dawp.config import FitConfig, GeneratorConfig
 from dawp.errors import BadInput
 from dawp.fitting import fit
 from dawp.generators import WaveUNet, build
+from dawp.generators.waveunet import _doubled
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
@@ -62,6 +63,21 @@ def test_tanh_reaches_the_peak_and_no_further_and_linear_is_free():
             generator.last.bias.fill_(1000.0)
             peak = generator(torch.randn(1, 1, 800), 800).max().item()
         assert peak == pytest.approx(2.0) if generator is bounded else peak > 1000
+
+
+def test_decimation_and_interpolation_keep_time():
+    """A slow sine comes out where it went in, however many levels it passes."""
+    slow = torch.sin(torch.arange(4096) / 4096 * 2 * torch.pi)[None, None]
+    for levels in (1, 4, 7):
+        x = slow
+        for _ in range(levels):
+            x = x[..., ::2]
+        for _ in range(levels):
+            x = _doubled(x)
+        inside = slice(256, -256)
+        torch.testing.assert_close(
+            x[..., inside], slow[..., inside], atol=6e-3, rtol=0
+        )  # what straight lines miss of a sine
 
 
 def test_what_is_at_a_place_in_z_comes_out_at_that_place():

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dawp.audio import FRAME_SECONDS
+from dawp.audio import FRAME_SECONDS, stretches
 from dawp.config import LONGEST_GAP_MS, GapConfig
 from dawp.errors import BadInput
-from dawp.problem import Problem, runs
+from dawp.problem import Problem
 
 CROSSFADE = 0.0005  # seconds on either side of a gap in which the estimate goes over into the observed samples
 MARGIN = 0.010  # seconds at least of sound between two drawn gaps, and to the ends of the clip
@@ -58,8 +58,9 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
     missing = observed.isnan() | _given(len(observed), sample_rate, config)
     if not missing.any():
         raise BadInput(
-            f"no drop-outs in this clip: neither NaN nor a run of zeros from {config.min_gap_ms:g} to "
-            f"{LONGEST_GAP_MS:g} ms; gaps can name what is to be filled"
+            f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor a run of zeros from "
+            f"{config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms that breaks into sound; clip_length 0 takes the whole "
+            "recording, gaps can name what is to be filled"
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
 
@@ -70,7 +71,7 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
         raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
     observed = torch.where(missing, 0, waveform)
     blend = None if config.raw_output else _blend(missing, sample_rate)
-    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in runs(missing)]
+    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in stretches(missing)]
     return Problem(observed, clean, sample_rate, ~missing, blend, facts={"gaps": gaps})
 
 
@@ -89,7 +90,9 @@ def _given(length: int, sample_rate: int, config: GapConfig) -> Tensor:
 
 def _drawn(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Generator) -> Tensor:
     """Which samples lie in gaps drawn one after the other from all places that are left."""
-    length = max(1, round(config.gap_ms / 1000 * sample_rate))
+    length = round(config.gap_ms / 1000 * sample_rate)
+    if length < 2:
+        raise BadInput(f"gap_ms {config.gap_ms:g} ms is less than two samples at {sample_rate} Hz")
     margin = round(MARGIN * sample_rate)
     if length + 2 * margin > len(clean):
         raise BadInput(
@@ -104,8 +107,8 @@ def _drawn(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Genera
         places = allowed.nonzero()[:, 0]
         if not len(places):
             raise BadInput(
-                f"only {drawn} of n_gaps {config.n_gaps} gaps of {config.gap_ms:g} ms fit into the clip of "
-                f"{len(clean) / sample_rate:g} s where it is not silent"
+                f"only {drawn} of n_gaps {config.n_gaps} gaps of {config.gap_ms:g} ms found a place in the clip of "
+                f"{len(clean) / sample_rate:g} s, 10 ms apart and where it is not silent"
             )
         start = int(places[torch.randint(len(places), (), generator=rng)])
         missing[start : start + length] = True
@@ -132,7 +135,10 @@ def _loud_enough(clean: Tensor, sample_rate: int, length: int) -> Tensor:
 def _blend(missing: Tensor, sample_rate: int) -> Tensor:
     """1 in the gaps, falling to 0 over 0.5 ms on either side."""
     width = max(1, round(CROSSFADE * sample_rate))
-    slope = 1 - (torch.arange(-width, width + 1).abs() / (width + 1))
-    weights = slope[slope > 0]
-    padded = F.pad(missing.float(), (len(weights) // 2, len(weights) // 2))
-    return (padded.unfold(0, len(weights), 1) * weights).amax(dim=1)
+    ramp = torch.arange(1, width + 1) / (width + 1)
+    blend = F.pad(missing.float(), (width, width))
+    for start, stop in stretches(missing):
+        before, after = blend[start : start + width], blend[stop + width : stop + 2 * width]
+        before.copy_(torch.maximum(before, ramp))
+        after.copy_(torch.maximum(after, ramp.flip(0)))
+    return blend[width:-width]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,26 +15,26 @@ import torchaudio.functional
 from torch import Tensor
 
 from dawp.audio import level_dbfs, read
-from dawp.config import Metres, ReverbConfig
+from dawp.config import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, ReverbConfig, metres
 from dawp.errors import BadInput, shown
 from dawp.problem import Problem
 from dawp.sources import sounds_in
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SMALLEST_ROOM, LARGEST_ROOM = (3.0, 3.0, 2.4), (6.0, 5.0, 3.2)  # metres: bounds of a drawn room
-DISTANCE = 0.5  # metres at least between a drawn place and the walls, and between source and microphone
-FARTHEST = 2.0  # metres at most between source and microphone, if one of them is drawn
-NEAREST = 0.05  # metres at least between given places
+TOUCHING = 0.05  # metres at least between given places
 ABSORPTION = (0.01, 0.99)  # of energy, by the most absorbing wall: from a swimming hall to an anechoic chamber
-DRY_SECONDS = 0.2  # in which a room with the most absorbing walls has decayed for long
 TOLERANCE = 0.02  # relative error of the RT60 that the search for the absorption is content with
-MOST_IMAGES = 10_000_000  # image sources: some 10 s and 1 GB
+RAY_TOLERANCE = 0.05  # and that it accepts in the end: what rays give jumps a little from one absorption to the next
+MOST_IMAGES = 4_000_000  # image sources: some 3 s and 1.2 GB for each step of the search
 RAY_TRACED_ORDER = 3  # reflections by image sources where rays do the rest
 DIRECT_SECONDS = 0.0025  # around the peak of a measured impulse response: its direct path
 DECAY_DB = 30  # T30: from -5 to -35 dB, extrapolated to 60 dB (ISO 3382-1)
+LONGEST_SEARCH = 30  # steps; four are usual
 EDGE = 1024  # samples
 CLIPPING = 0.99
 
@@ -129,6 +131,9 @@ def _measured(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> R
     delay = int(whole.abs().argmax())
     whole = whole / whole[delay]
     near = (torch.arange(len(whole)) - delay).abs() <= DIRECT_SECONDS * sample_rate
+    before = whole[: max(0, delay - round(DIRECT_SECONDS * sample_rate))].square().sum()
+    if before > whole[near].square().sum():
+        log.warning("rir_source %s: has most of its energy before its peak: is it an impulse response?", shown(path))
     direct = torch.where(near, whole, 0)
     if torch.equal(direct, whole):
         raise BadInput(f"rir_source {shown(path)}: holds nothing beyond 2.5 ms around its peak, so no reverberation")
@@ -161,7 +166,7 @@ class _Room(NamedTuple):
         absorptions: NDArray[np.float64] = 1 - np.exp(-exponent * self.dim / self.dim.max())
         return absorptions
 
-    def response(self, exponent: float, order: int) -> NDArray[np.float64]:
+    def response(self, exponent: float, order: int) -> Tensor:
         """The impulse response ``[L]`` with reflections up to ``order`` (only the direct path for 0)."""
         import numpy as np
         import pyroomacoustics as pra
@@ -169,7 +174,8 @@ class _Room(NamedTuple):
         x, y, z = (float(absorption) for absorption in self.absorptions(exponent))
         materials = pra.make_materials(west=x, east=x, south=y, north=y, floor=z, ceiling=z)
         rays = self.ray_tracing and order > 0
-        with _no_highpass(pra):
+        with _no_highpass(pra), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that many rays take long
             pra.random.seed(self.seed)
             room = pra.ShoeBox(
                 self.dim,
@@ -182,10 +188,7 @@ class _Room(NamedTuple):
             room.add_source(self.source)
             room.add_microphone(self.microphone)
             room.compute_rir()
-        return np.asarray(room.rir[0][0], dtype=np.float64)
-
-    def rt60(self, exponent: float, longest: float) -> float:
-        return measure_rt60(torch.from_numpy(self.response(exponent, self.order(longest))), self.sample_rate)
+        return torch.from_numpy(np.asarray(room.rir[0][0], dtype=np.float64))
 
     def delay(self, distance: float) -> float:
         """Samples that sound takes over a distance in metres, and the library's filters for parts of a sample."""
@@ -195,20 +198,23 @@ class _Room(NamedTuple):
         return samples
 
     def order(self, seconds: float) -> int:
-        """Reflections that sound can have undergone after some time."""
+        """Reflections that sound can undergo in some time: most of them on its way along the room's diagonal."""
         from pyroomacoustics import constants
 
         speed: float = constants.get("c")
-        return math.ceil(speed * seconds / float(self.dim.min())) + 1
+        return math.ceil(speed * seconds * math.sqrt(float((1 / self.dim**2).sum()))) + 1
+
+    def longest(self) -> float:
+        """Seconds of response for which the image sources (an octahedron of them) are not too many."""
+        most_order = (MOST_IMAGES * 3 / 4) ** (1 / 3)
+        return math.inf if self.ray_tracing else (most_order - 1) / (self.order(1.0) - 1)
 
 
 def _simulated(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> Response:
     """The impulse response of the configured or drawn room, its walls chosen for the asked RT60."""
     room = _furnish(sample_rate, config, rng)
-    _check_cost(room, config.rt60)
-    exponent = _find_exponent(room, config.rt60)
-    whole = torch.from_numpy(room.response(exponent, room.order(config.rt60)))
-    direct = torch.from_numpy(room.response(exponent, 0))
+    exponent, whole = _search_walls(room, config.rt60)
+    direct = room.response(exponent, 0)
     direct = torch.nn.functional.pad(direct, (0, len(whole) - len(direct)))
     delay = room.delay(math.dist(room.source, room.microphone))
     whole, direct = whole / direct.sum(), direct / direct.sum()  # the sum: its gain at low frequencies
@@ -226,39 +232,41 @@ def _simulated(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> 
     return Response(whole, direct, round(delay), delay - round(delay), facts)
 
 
-def _find_exponent(room: _Room, rt60: float) -> float:
-    """At which exponent of absorption the measured RT60 is the asked one.
+def _search_walls(room: _Room, rt60: float) -> tuple[float, Tensor]:
+    """The exponent of absorption at which the measured RT60 is the asked one, and the impulse response then.
 
     Eyring's formula gives the first guess; the search goes on from there, between bounds that close in.
+
+    Raises:
+        BadInput: there is none, or it would take too many image sources.
     """
     least, most = (-math.log(1 - absorption) for absorption in ABSORPTION)
-    shortest = room.rt60(most, min(rt60, DRY_SECONDS))
     volume, surface = float(room.dim.prod()), float(2 * (room.dim.prod() / room.dim).sum())
     eyring = 0.161 * volume / surface * float(room.dim.max() / room.dim.mean())
-    if not shortest < rt60 < eyring / least:
-        sides = " x ".join(f"{side:.2g}" for side in room.dim)
-        raise BadInput(
-            f"rt60 {rt60:g} s: the walls of this room of {sides} m can give {shortest:.2g} to {eyring / least:.2g} s"
-        )
+    longest = min(eyring / least, room.longest())
+    hint = "" if room.ray_tracing else "; longer ones may take ray_tracing"
+    sides = " x ".join(f"{side:.3g}" for side in room.dim)
+    refusal = f"rt60 {rt60:g} s: the walls of this room of {sides} m can give"
+    if rt60 >= longest:
+        raise BadInput(f"{refusal} at most {longest:.2g} s{hint}")
+    shortest = measure_rt60(room.response(most, room.order(rt60)), room.sample_rate)
+    if not shortest < rt60:
+        raise BadInput(f"{refusal} {shortest:.2g} to {longest:.2g} s{hint}")
     low, high, guess = least, most, min(most, eyring / rt60)
-    for _ in range(30):
-        measured = room.rt60(guess, rt60)
-        if abs(measured / rt60 - 1) < TOLERANCE:
-            break
+    nearest, found = math.inf, (guess, torch.zeros(0))
+    for _ in range(LONGEST_SEARCH):
+        response = room.response(guess, room.order(rt60))
+        measured = measure_rt60(response, room.sample_rate)
+        if abs(measured - rt60) < abs(nearest - rt60):
+            nearest, found = measured, (guess, response)
+        if abs(nearest / rt60 - 1) < TOLERANCE:
+            return found
         low, high = (guess, high) if measured > rt60 else (low, guess)
         step = guess * measured / rt60
         guess = step if low < step < high else math.sqrt(low * high)
-    return guess
-
-
-def _check_cost(room: _Room, rt60: float) -> None:
-    """Refuse what would need more image sources than fit into memory: an octahedron of them."""
-    images = 4 / 3 * room.order(rt60) ** 3
-    if not room.ray_tracing and images > MOST_IMAGES:
-        raise BadInput(
-            f"rt60 {rt60:g} s takes {images / 1e6:.0f} million image sources in a room whose shortest side is "
-            f"{room.dim.min():.2g} m, more than {MOST_IMAGES / 1e6:.0f} million; --ray_tracing does without"
-        )
+    if abs(nearest / rt60 - 1) < RAY_TOLERANCE:
+        return found
+    raise BadInput(f"{refusal} {nearest:.2g} s, but nothing nearer to what was asked")
 
 
 def _furnish(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> _Room:
@@ -270,36 +278,35 @@ def _furnish(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> _R
         drawn: NDArray[np.float64] = np.asarray(low) + share * (np.asarray(high) - np.asarray(low))
         return drawn
 
-    # Every draw is made whether it is used or not: giving one thing leaves the others as they were.
-    drawn_dim = uniform(SMALLEST_ROOM, LARGEST_ROOM)
+    drawn_dim = uniform(SMALLEST_ROOM, LARGEST_ROOM)  # drawn in any case: a given room leaves the other draws alone
     dim = np.asarray(config.room_dim) if config.room_dim else drawn_dim
     seed = int(torch.randint(2**31, (), generator=rng))
-    for name, place in (("source_pos", config.source_pos), ("mic_pos", config.mic_pos)):
+    given = {"source_pos": config.source_pos, "mic_pos": config.mic_pos}
+    for name, place in given.items():
         if place is not None and not (np.asarray(place) < dim).all():
             sides = " x ".join(f"{side:.3g}" for side in dim)
-            raise BadInput(f"{name} {_metres(place)} is not inside the room of {sides} m")
-    if config.source_pos and config.mic_pos and math.dist(config.source_pos, config.mic_pos) < NEAREST:
-        raise BadInput(
-            f"source_pos {_metres(config.source_pos)} and mic_pos {_metres(config.mic_pos)} must be at least "
-            f"{NEAREST * 100:g} cm apart"
-        )
-    inside = np.full(3, DISTANCE), dim - DISTANCE
-    for _ in range(1000):
-        source, microphone = (
-            np.asarray(given) if given else uniform(*inside) for given in (config.source_pos, config.mic_pos)
-        )
-        if (config.source_pos and config.mic_pos) or (
-            (inside[0] <= inside[1]).all() and DISTANCE <= math.dist(source, microphone) <= FARTHEST
-        ):
+            raise BadInput(f"{name} {metres(place)} is not inside the room of {sides} m")
+    if config.source_pos and config.mic_pos:
+        if math.dist(config.source_pos, config.mic_pos) < TOUCHING:
+            raise BadInput(
+                f"source_pos {metres(config.source_pos)} and mic_pos {metres(config.mic_pos)} must be at least "
+                f"{TOUCHING * 100:g} cm apart"
+            )
+        source, microphone = np.asarray(config.source_pos), np.asarray(config.mic_pos)
+        return _Room(dim, source, microphone, sample_rate, config.ray_tracing, seed)
+    low, high = np.full(3, FROM_WALLS), dim - FROM_WALLS
+    for _ in range(1000 if (low < high).all() else 0):
+        first = next((np.asarray(place) for place in given.values() if place), uniform(low, high))
+        direction = torch.randn(3, generator=rng, dtype=torch.float64).numpy()
+        distance = NEAREST + (FARTHEST - NEAREST) * torch.rand((), generator=rng, dtype=torch.float64).item()
+        second = first + distance * direction / np.linalg.norm(direction)
+        if (low <= second).all() and (second <= high).all():
+            source, microphone = (second, first) if config.mic_pos else (first, second)
             return _Room(dim, source, microphone, sample_rate, config.ray_tracing, seed)
     raise BadInput(
-        f"room_dim {_metres(tuple(dim))} is too small to draw places {DISTANCE:g} m from the walls and each other; "
-        "source_pos and mic_pos set them"
+        f"room_dim {metres((dim[0], dim[1], dim[2]))} is too small to draw places {FROM_WALLS:g} m from the walls and "
+        f"{NEAREST:g} m from each other; source_pos and mic_pos set them"
     )
-
-
-def _metres(place: Metres) -> str:
-    return ",".join(f"{metres:g}" for metres in place)
 
 
 @contextmanager

@@ -67,10 +67,18 @@ class WaveUNet(Generator):
             x = x[..., ::2]
         x = self.bottom(x)
         for up in self.up:
-            x = F.interpolate(x, scale_factor=2, mode="linear", align_corners=False)
-            x = up(torch.cat([x, twins.pop()], dim=1))
+            x = up(torch.cat([_doubled(x), twins.pop()], dim=1))
         x = self.last(torch.cat([x, z], dim=1))
         return torch.tanh(x) if self.bounded else x
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Twice as many frames ``[..., 2 n]``: those of x where decimation would find them, and means between them.
+
+    Linear interpolation with its frames in the middle of the new pairs would come half a frame late at every level.
+    """
+    between = F.interpolate(x, size=2 * x.shape[-1] - 1, mode="linear", align_corners=True)
+    return F.pad(between, (0, 1), mode="replicate")
 
 
 def _convolution(c_in: int, c_out: int, kernel: int) -> nn.Sequential:
