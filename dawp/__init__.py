@@ -14,8 +14,8 @@ copying the corruption. There is no training data and there are no weights to do
     result.best["si_snr"].waveform         # [T], the output at the epoch of the best SI-SNR
     result.history.column("si_snr")        # one value an epoch
 
-"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. Gaps need none: what was made
-of them is in ``result.restored``.
+"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. ``result.restored`` is the
+estimate at a blind stop, which does without.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
 in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,

@@ -424,6 +424,35 @@ class FitConfig(Settings):
 
 
 @dataclass(frozen=True)
+class StopConfig(Settings):
+    """Stop: where the fit is stopped without a look at the clean clip."""
+
+    stop: str = _setting(
+        "wmv",
+        "what tells that the output begins to follow the corruption: holdout, the error on samples kept out of the "
+        "loss; wmv, the windowed moving variance of the outputs; epochs, nothing, so that the last epoch counts",
+        choices=("holdout", "wmv", "epochs"),
+    )
+    holdout: float = _setting(
+        0.02, "share of the samples that --stop holdout keeps out of the loss", above=0, at_most=0.5
+    )
+    patience: int | None = _setting(
+        None,
+        "end the fit so many epochs after the stop, if none better has come since",
+        at_least=1,
+        at_most=10**7,
+        none="all epochs are run",
+    )
+    estimate: str = _setting(
+        "mean", "what is taken at the stop: the output, or the running mean of outputs", choices=("output", "mean")
+    )
+
+    def identity(self) -> dict[str, Any]:
+        without = () if self.stop == "holdout" else ("holdout",)
+        return {name: value for name, value in super().identity().items() if name not in without}
+
+
+@dataclass(frozen=True)
 class MetricConfig(Settings):
     """Metrics: how estimates are judged, by the clean clip."""
 
@@ -513,6 +542,7 @@ class Config:
     corruption: CorruptionConfig
     generator: GeneratorConfig
     fit: FitConfig
+    stop: StopConfig
     metrics: MetricConfig
 
     @classmethod
@@ -549,5 +579,6 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
         "corruption": CORRUPTIONS[task],
         "generator": GeneratorConfig,
         "fit": FitConfig,
+        "stop": StopConfig,
         "metrics": MetricConfig,
     }

@@ -28,10 +28,16 @@ class Epoch(NamedTuple):
     z: Tensor  # [1, 1, valid_length(T)]
 
 
-def fit(problem: Problem, generator: Generator, config: FitConfig, rng: torch.Generator) -> Iterator[Epoch]:
+def fit(
+    problem: Problem,
+    generator: Generator,
+    config: FitConfig,
+    rng: torch.Generator,
+    held_out: Tensor | None = None,
+) -> Iterator[Epoch]:
     """Minimise the distance between the generator's output and the corrupted clip.
 
-    With G the generator, z its input noise, y the corrupted clip and M the mask:
+    With G the generator, z its input noise, y the corrupted clip and M the mask without what is held out:
 
         min over the weights w of  mean over M of |G_w(z) - y|     (L1; squared for L2), by Adam
 
@@ -40,6 +46,7 @@ def fit(problem: Problem, generator: Generator, config: FitConfig, rng: torch.Ge
         generator: the network; its weights are changed in place.
         config: epochs, learning rate, loss, input noise, and whether the network works at unit RMS.
         rng: source of the input noise, on the CPU so that every device gets the same.
+        held_out: bool ``[T]``, samples kept out of the loss to tell by them when to stop; None for none.
 
     Yields:
         Epochs 1 to ``config.epochs``; each before its step.
@@ -49,10 +56,13 @@ def fit(problem: Problem, generator: Generator, config: FitConfig, rng: torch.Ge
     """
     device = problem.observed.device
     length = len(problem.observed)
-    weight = None if problem.mask is None else problem.mask / problem.mask.sum()
+    mask = problem.mask
+    if held_out is not None:
+        mask = ~held_out if mask is None else mask & ~held_out
+    weight = None if mask is None else mask / mask.sum()
     criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
     if config.normalize:
-        counted = problem.observed if problem.mask is None else problem.observed[problem.mask]
+        counted = problem.observed if mask is None else problem.observed[mask]
         generator.gain.copy_(generator.gain_for(counted))
     # The loss is told in the clip's units, and its gradients are those of a target of unit gain: neither the network's
     # first outputs nor Adam's steps then have to find the clip's level first.

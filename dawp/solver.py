@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dawp import baselines
@@ -23,7 +23,16 @@ from dawp.generators import build
 from dawp.metrics import NoPesq, pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.stopping import EMA, Estimates, OracleStop
+from dawp.stopping import (
+    EMA,
+    BlindStop,
+    Estimates,
+    HoldoutStop,
+    LastEpoch,
+    OracleStop,
+    VarianceStop,
+    hold_out,
+)
 from dawp.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
@@ -35,13 +44,13 @@ class History:
     """What every epoch measured: one row an epoch, one column a quantity, fetched from the device in batches."""
 
     def __init__(self, fetch_every: int = 1) -> None:
-        self._fetch_every = fetch_every
+        self.fetch_every = fetch_every
         self._waiting: list[dict[str, Tensor]] = []
         self._rows: list[dict[str, float]] = []
 
     def append(self, values: dict[str, Tensor]) -> None:
         self._waiting.append(values)
-        if len(self._waiting) >= self._fetch_every:
+        if len(self._waiting) >= self.fetch_every:
             self.fetch()
 
     @property
@@ -111,7 +120,7 @@ class Judged:
 
     Attributes:
         waveform: ``[T]``, on the CPU.
-        values: each metric; empty without a clean clip.
+        values: each metric; empty without a clean clip. Those of a blind stop include the other estimate's.
         epoch: of the fit, from 1; None for a baseline.
     """
 
@@ -129,12 +138,12 @@ class Result:
         input: each metric of the corrupted clip.
         best: per metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone ``gap_si_snr``, ``gap_psnr``; of the
             running mean of outputs ``ema_si_snr``, ...) the oracle stop. Empty without a clean clip.
-        restored: where the loss passes over what is corrupt (gaps), the last epoch's estimate, which owes nothing
-            to the clean clip: of the running mean, or of the output if there is none. None otherwise.
+        restored: the estimate at the blind stop of the settings; None if the fit ended before it had one.
+        blind: by name, every blind stop that was watched: its epoch, and each metric of both estimates then.
         baselines: by name, what other methods make of the same clip; empty unless asked for.
         history: every epoch's loss and metrics.
-        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the last
-            epoch without a clean clip.
+        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the
+            blind stop without a clean clip.
         seconds: wall-clock time of the fit with its metrics and whatever ``on_epoch`` did.
         device: where it ran.
         error: why the fit ended early; None if it did not.
@@ -144,6 +153,7 @@ class Result:
     input: dict[str, float]
     best: dict[str, BestEstimate]
     restored: Judged | None
+    blind: dict[str, Judged]
     baselines: dict[str, Judged]
     history: History
     generator: dict[str, Any]
@@ -167,6 +177,7 @@ class Result:
             "input": self.input,
             "best": best,
             "restored": None if self.restored is None else self._told(self.restored),
+            "blind": {name: self._told(judged) for name, judged in self.blind.items()},
             "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
@@ -176,7 +187,7 @@ class Result:
 
     def _told(self, judged: Judged) -> dict[str, Any]:
         values = {
-            name: {"value": value, "gain": value - self.input[name], "epoch": judged.epoch}
+            name: {"value": value, "gain": value - self.input[name.removeprefix(EMA)], "epoch": judged.epoch}
             for name, value in judged.values.items()
         }
         return {"epoch": judged.epoch, "metrics": values}
@@ -214,6 +225,8 @@ def solve(
     there = problem.to(device)
     oracle = OracleStop(there, config.metrics, generator)
     estimates = Estimates(there, config.metrics.ema)
+    stops, held_out = _blind_stops(there, config, generator, seeded(seed, "holdout", repetition))
+    chosen = stops[config.stop.stop]
     history = History(1 if device.type == "cpu" else FETCH_EVERY)
     corrupted = {name: float(value) for name, value in oracle.judge.measure(there.observed)}
     _warn_of_nan(problem)
@@ -231,12 +244,18 @@ def solve(
     )
     with bar:
         try:
-            for step in fit(there, generator, config.fit, seeded(seed, "input", repetition)):
-                history.append({"loss": step.loss, **oracle.update(step, estimates.update(step))})
+            for step in fit(there, generator, config.fit, seeded(seed, "input", repetition), held_out):
+                current = estimates.update(step)
+                values = {"loss": step.loss, **oracle.update(step, current)}
+                for stop in stops.values():
+                    values |= stop.update(step, current)
+                history.append(values)
                 if on_epoch:
                     on_epoch(step, history)
                 bar.set_postfix(_postfix(history.latest), refresh=False)
                 bar.update()
+                if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
+                    break
         except FitDiverged as diverged:
             error = str(diverged)
     best = {
@@ -245,25 +264,51 @@ def solve(
     history.fetch()  # waits for the device, so that the time below includes all its work
     seconds = time.perf_counter() - began
 
-    def judged(waveform: Tensor, epoch: int | None = None) -> Judged:
-        values = {name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
-        return Judged(waveform.cpu(), values, epoch)
+    def measured(waveform: Tensor, prefix: str = "") -> dict[str, float]:
+        return {prefix + name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
 
-    restored = None
-    if problem.mask is not None and error is None:  # nothing corrupt is fitted: there is no need to stop early
-        restored = judged(estimates.latest[estimates.names[-1]], len(history.rows))
+    taken = EMA if config.stop.estimate == "mean" and config.metrics.ema else ""
+    blind, restored = {}, None
+    for name, stop in stops.items():
+        at_stop = stop.estimates
+        if at_stop:
+            values_at_stop: dict[str, float] = {}
+            for prefix, waveform in at_stop.items():
+                values_at_stop |= measured(waveform, prefix)
+            blind[name] = Judged(at_stop[taken], values_at_stop, stop.epoch)
+    if chosen.estimates:
+        restored = Judged(chosen.estimates[taken], measured(chosen.estimates[taken]), chosen.epoch)
     return Result(
         problem=problem,
         input=corrupted,
         best=best,
         restored=restored,
-        baselines={name: judged(waveform) for name, waveform in others.items()},
+        blind=blind,
+        baselines={name: Judged(waveform, measured(waveform)) for name, waveform in others.items()},
         history=history,
-        generator=oracle.generator_state(),
+        generator=(chosen.weights or oracle.weights).state(),
         seconds=seconds,
         device=describe(device),
         error=error,
     )
+
+
+def _blind_stops(
+    problem: Problem, config: Config, generator: nn.Module, rng: torch.Generator
+) -> tuple[dict[str, BlindStop], Tensor | None]:
+    """The blind stops to watch, by name, and which samples are held out for them (bool ``[T]``, or None).
+
+    The weights are kept at the blind stop only where no oracle decides about them.
+    """
+    patience, keep = config.stop.patience, generator if problem.clean is None else None
+    stops: list[BlindStop] = [VarianceStop(problem, config.fit.epochs, keep, patience)]
+    held_out = None
+    if config.stop.stop == "holdout":
+        held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, rng).to(problem.observed.device)
+        stops.append(HoldoutStop(problem, held_out, keep, patience))
+    if config.stop.stop == "epochs":
+        stops.append(LastEpoch(keep))
+    return {stop.name: stop for stop in stops}, held_out
 
 
 def describe(device: torch.device) -> str:

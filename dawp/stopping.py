@@ -15,6 +15,8 @@ from dawp.problem import Problem
 
 GAP = "gap_"  # begins the names of metrics on the gaps alone
 EMA = "ema_"  # begins the names of the running mean's metrics
+SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
+WINDOW = 50  # epochs of outputs whose variance is taken
 
 
 class Best:
@@ -55,6 +57,24 @@ class Best:
     def tensors(self) -> list[Tensor]:
         """What was kept, on the CPU; empty if there was no best."""
         return [] if self.epoch is None else [tensor.cpu() for tensor in self._kept]
+
+
+class BestWeights:
+    """The generator's weights and input noise at the epoch with the largest value."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        self._generator = generator
+        self._best = Best()
+
+    def update(self, value: Tensor, step: Epoch) -> None:
+        self._best.update(value, step.epoch, [step.z, *self._generator.state_dict().values()])
+
+    def state(self) -> dict[str, Tensor | dict[str, Tensor]]:
+        """``z`` and ``state_dict``; empty if there was no best."""
+        kept = self._best.tensors
+        if not kept:
+            return {}
+        return {"z": kept[0], "state_dict": dict(zip(self._generator.state_dict(), kept[1:], strict=True))}
 
 
 class Judge:
@@ -129,8 +149,7 @@ class OracleStop:
     Args:
         problem: on the fit's device.
         config: which metrics, how often.
-        generator: its weights are kept at the best epoch by the first metric (SI-SNR, on the gaps if there are any);
-            the last ones where there is no clean clip.
+        generator: its weights are kept at the best epoch by the first metric (SI-SNR, on the gaps if there are any).
     """
 
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
@@ -139,8 +158,7 @@ class OracleStop:
         self.best = {prefix + metric: Best() for prefix in estimates for metric in self.judge.metrics}
         self._problem = problem
         self._against_corrupted = config.show_estimates_vs_noise
-        self._generator = generator
-        self._generator_best = Best()
+        self.weights = BestWeights(generator)
 
     def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Judge one epoch's estimates.
@@ -153,18 +171,143 @@ class OracleStop:
             for metric, value in self.judge.measure(estimate, step.epoch):
                 values[prefix + metric] = value
                 self.best[prefix + metric].update(value, step.epoch, [estimate])
-        newest = torch.tensor(float(step.epoch), device=step.output.device)
-        state = self._generator.state_dict()
-        decides = values[self.judge.metrics[0]] if self.judge.metrics else newest
-        self._generator_best.update(decides, step.epoch, [step.z, *state.values()])
+        if self.judge.metrics:
+            self.weights.update(values[self.judge.metrics[0]], step)
         if self._against_corrupted:
             for metric, value in self.judge.compare(estimates[""], self._problem.observed, step.epoch):
                 values[f"{metric}_vs_corrupted"] = value
         return values
 
-    def generator_state(self) -> dict[str, Tensor | dict[str, Tensor]]:
-        """``z`` and ``state_dict`` of the generator at the best epoch; empty if there was none."""
-        kept = self._generator_best.tensors
-        if not kept:
+
+class BlindStop:
+    """Base of the stops that do without the clean clip: the epoch at which a quantity is smallest.
+
+    Args:
+        generator: its weights are kept at that epoch; None for no need of them.
+        patience: epochs without a smaller value after which the fit may end; None for never.
+    """
+
+    name = ""
+
+    def __init__(self, generator: nn.Module | None, patience: int | None) -> None:
+        self.weights = BestWeights(generator) if generator else None
+        self._best = Best()
+        self._names: list[str] = []
+        self._patience = patience
+
+    def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Look at one epoch; the quantity by the stop's name, if the epoch has one."""
+        value = self._measure(step)
+        if value is None:
             return {}
-        return {"z": kept[0], "state_dict": dict(zip(self._generator.state_dict(), kept[1:], strict=True))}
+        self._names = list(estimates)
+        self._best.update(-value, step.epoch, list(estimates.values()))
+        if self.weights:
+            self.weights.update(-value, step)
+        return {self.name: value}
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether patience is at its end; makes the host wait for the device."""
+        best = self._best.epoch
+        return self._patience is not None and best is not None and epoch - best >= self._patience
+
+    @property
+    def epoch(self) -> int | None:
+        """From 1; None if no epoch had a value."""
+        return self._best.epoch
+
+    @property
+    def estimates(self) -> dict[str, Tensor]:
+        """The estimates of that epoch by name, on the CPU; empty if there was none."""
+        return dict(zip(self._names, self._best.tensors, strict=False))
+
+    def _measure(self, step: Epoch) -> Tensor | None:
+        """A scalar on the fit's device, relative to the clip's power; None where there is none yet."""
+        raise NotImplementedError
+
+
+class HoldoutStop(BlindStop):
+    """Stops where the error on held-out samples is smallest: they are noise that the fit has not seen.
+
+    The squared error of the output, smoothed over epochs as the running mean of outputs is: what the output gets
+    right of samples that it was not fitted to is signal, and when it begins to follow the noise it gets them wrong.
+    """
+
+    name = "holdout"
+
+    def __init__(self, problem: Problem, held_out: Tensor, generator: nn.Module | None, patience: int | None) -> None:
+        super().__init__(generator, patience)
+        self._places = held_out.nonzero()[:, 0]
+        self._target = problem.observed[self._places]
+        self._scale = self._target.square().mean()
+        self._smooth = torch.zeros_like(self._scale)
+
+    def _measure(self, step: Epoch) -> Tensor | None:
+        error = (step.output[self._places] - self._target).square().mean() / self._scale
+        self._smooth = torch.lerp(self._smooth, error, 1 - SMOOTHING)
+        return self._smooth / (1 - SMOOTHING**step.epoch)
+
+
+class VarianceStop(BlindStop):
+    """Stops where outputs move least: the windowed moving variance (Wang et al. 2023, arXiv:2112.06074, ES-WMV).
+
+    While the signal is learnt the outputs of successive epochs differ, when it is there they settle, and when they
+    take up the noise they differ again. The variance over the latest 50 epochs (or all, of a fit with fewer) is
+    divided by the power of their mean, since outputs next to silence do not move either.
+    """
+
+    name = "wmv"
+
+    def __init__(self, problem: Problem, epochs: int, generator: nn.Module | None, patience: int | None) -> None:
+        super().__init__(generator, patience)
+        self._window = min(WINDOW, epochs)
+        self._outputs = torch.zeros(self._window, len(problem.observed), device=problem.observed.device)
+        self._sum = torch.zeros_like(problem.observed)
+        self._powers = torch.zeros(self._window, device=problem.observed.device)
+
+    def _measure(self, step: Epoch) -> Tensor | None:
+        place = step.epoch % self._window
+        self._sum += step.output - self._outputs[place]
+        self._outputs[place] = step.output
+        self._powers[place] = step.output.square().mean()
+        if step.epoch < self._window:
+            return None
+        power_of_mean = (self._sum / self._window).square().mean()
+        return (self._powers.mean() - power_of_mean) / power_of_mean
+
+
+class LastEpoch(BlindStop):
+    """Stops at the last epoch that is run."""
+
+    name = "epochs"
+
+    def __init__(self, generator: nn.Module | None) -> None:
+        super().__init__(generator, None)
+
+    def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        super().update(step, estimates)
+        return {}
+
+    def _measure(self, step: Epoch) -> Tensor | None:
+        return torch.tensor(-float(step.epoch))
+
+
+def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
+    """Which samples to keep out of the loss, bool ``[T]``: single ones, or stretches like the gaps if there are any.
+
+    Args:
+        problem: on the CPU.
+        share: of the samples that count.
+        rng: source of the choice.
+    """
+    held = torch.zeros(len(problem.observed), dtype=torch.bool)
+    if problem.mask is None:
+        held[torch.randperm(len(held), generator=rng)[: max(1, round(share * len(held)))]] = True
+        return held
+    # What is to be told is how well gaps are filled, not single samples between others that are known.
+    lengths = sorted(stop - start for start, stop in problem.gaps)
+    length = lengths[len(lengths) // 2]
+    wanted = max(1, round(share * int(problem.mask.sum()) / length))
+    for start in torch.randint(max(1, len(held) - length), (wanted,), generator=rng).tolist():
+        held[start : start + length] = True
+    return held & problem.mask

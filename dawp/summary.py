@@ -20,24 +20,32 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         results: the content of one result.json each.
 
     Returns:
-        ``{"repetitions": n, "diverged": n, "metrics": m, "restored": m, "baselines": {name: m}}``; ``metrics`` are
-        those of the oracle stops, with ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
+        ``{"repetitions": n, "diverged": n, "metrics": m, "restored": m, "blind": {name: m}, "baselines": {name: m}}``;
+        ``metrics`` are those of the oracle stops; those of a blind stop also have ``share``, their mean gain as a share
+        of the oracle's. And ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
         ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
         is the sample standard deviation, NaN for fewer than two values.
     """
     inputs = [result["input"] for result in results]
     restored = [(result["restored"] or {}).get("metrics", {}) for result in results]
-    names = dict.fromkeys(name for result in results for name in result["baselines"])
-    baselines = {
-        name: _over_repetitions(inputs, [result["baselines"].get(name, {}).get("metrics", {}) for result in results])
-        for name in names
-    }
+
+    def by_name(kind: str) -> dict[str, dict[str, Any]]:
+        names = dict.fromkeys(name for result in results for name in result[kind])
+        judged = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
+        return {name: _over_repetitions(inputs, metrics) for name, metrics in judged.items()}
+
+    oracle, blind = _over_repetitions(inputs, [result["best"] for result in results]), by_name("blind")
+    for metrics in blind.values():
+        for name, statistics_of in metrics.items():
+            possible = oracle[name]["gain"]["mean"]
+            statistics_of["share"] = statistics_of["gain"]["mean"] / possible if possible > 0 else math.nan
     return {
         "repetitions": len(results),
         "diverged": sum(result["error"] is not None for result in results),
-        "metrics": _over_repetitions(inputs, [result["best"] for result in results]),
+        "metrics": oracle,
         "restored": _over_repetitions(inputs, restored),
-        "baselines": baselines,
+        "blind": blind,
+        "baselines": by_name("baselines"),
     }
 
 
@@ -80,6 +88,7 @@ def table(summary: dict[str, Any]) -> str:
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
         lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
+        lines += [_share_line(name, metrics) for name, metrics in summary["blind"].items()]
     else:
         lines.append("no clean clip to judge by")
     if several:
@@ -87,6 +96,18 @@ def table(summary: dict[str, Any]) -> str:
     if summary["diverged"]:
         lines.append(f"{summary['diverged']} of {count} fits diverged: their best before that counts")
     return "\n".join(lines)
+
+
+def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str:
+    """How much of the oracle's gain a blind stop keeps, by the first metric."""
+    metric = next(iter(metrics))
+    shares = {"": "output", EMA: "running mean"}
+    told = [
+        f"{_shown(100 * _number(metrics[prefix + metric]['share']), '.0f')} % ({what})"
+        for prefix, what in shares.items()
+        if prefix + metric in metrics
+    ]
+    return f"blind stop {stop} keeps of the oracle's gain in {LABELS[metric]}: {', '.join(told)}"
 
 
 def _over_repetitions(

@@ -41,7 +41,7 @@ def test_one_file(denoise, tmp_path):
     assert folder.name == "000_my_take"
     assert {path.name for path in folder.iterdir()} == {
         *("clean.wav", "corrupted.wav", "best_si_snr.wav", "best_psnr.wav", "best_pesq.wav"),
-        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+        *("restored.wav", "metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
     }
     assert "SI-SNR (dB)" in result.stdout
     assert str(folder.parent.relative_to(tmp_path)) in result.stdout
@@ -57,7 +57,7 @@ def test_dereverb_one_file(door, tmp_path):
     assert folder.parent.name.startswith("a-rt60-0.3s-paper-")
     assert {path.name for path in folder.iterdir()} == {
         *("clean.wav", "corrupted.wav", "best_si_snr.wav", "best_psnr.wav", "best_pesq.wav"),
-        *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+        *("restored.wav", "metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
     }
     facts = json.loads((folder / "result.json").read_text())
     assert facts["corruption"]["rt60"] == pytest.approx(0.3, rel=0.05)

@@ -55,6 +55,7 @@ def test_the_layout_of_a_run(tmp_path, sounds):
         "best_si_snr.wav",
         "best_psnr.wav",
         "best_pesq.wav",
+        "restored.wav",
         "metrics.csv",
         "generator.pt",
         "result.json",

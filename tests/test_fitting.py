@@ -9,7 +9,7 @@ from dawp.fitting import fit, input_noise, pick_device
 from dawp.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.stopping import OracleStop
+from dawp.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
@@ -147,13 +147,24 @@ def test_an_epoch_does_not_wait_for_the_device(speech):
     mask[5] = False
     problem = problem_of(speech[:999], mask).to(torch.device("cuda"))
     generator = build(GeneratorConfig(channels=4, lstm_layers=0), seeded(0, "weights")).to("cuda")
-    oracle = OracleStop(problem, MetricConfig(pesq_every=1000), generator)
-    steps = fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"))
-    oracle.update(next(steps))
+    config = MetricConfig(pesq_every=1000)
+    oracle, estimates = OracleStop(problem, config, generator), Estimates(problem, config.ema)
+    held_out = torch.zeros_like(problem.mask)
+    held_out[100:120] = True
+    stops = [VarianceStop(problem, 5, generator, None), HoldoutStop(problem, held_out, generator, None)]
+    steps = fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"), held_out)
+
+    def watch():
+        step = next(steps)
+        current = estimates.update(step)
+        for watcher in (oracle, *stops):
+            watcher.update(step, current)
+
+    watch()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(10):
-            oracle.update(next(steps))
+            watch()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -168,3 +179,32 @@ def test_cuda_starts_from_the_same_weights_and_input_as_the_cpu(speech):
         atol=1e-4,
         rtol=1e-3,
     )
+
+
+def test_held_out_samples_take_no_part_in_the_fit(speech):
+    """Whatever they are, the outputs are the same; and without them held out they are not."""
+    problem = problem_of(speech[:999])
+    other = problem.observed.clone()
+    held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
+    other[held_out] = 9.0
+    changed = Problem(other, problem.clean, 16000)
+
+    def outputs(posed, held):
+        generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
+        steps = fit(posed, generator, FitConfig(epochs=5), seeded(0, "input"), held)
+        return torch.stack([step.output for step in steps])
+
+    assert torch.equal(outputs(problem, held_out), outputs(changed, held_out))
+    assert not torch.equal(outputs(problem, None), outputs(changed, None))
+
+
+def test_held_out_samples_and_gaps_are_both_left_out(speech):
+    mask = torch.ones(999, dtype=torch.bool)
+    mask[100:200] = False
+    held_out = torch.zeros(999, dtype=torch.bool)
+    held_out[300:320] = True
+    problem = problem_of(speech[:999], mask)
+    generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
+    counted = mask & ~held_out
+    for step in fit(problem, generator, FitConfig(epochs=3), seeded(0, "input"), held_out):
+        torch.testing.assert_close(step.loss, (step.output - problem.observed)[counted].abs().mean())

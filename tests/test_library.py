@@ -85,7 +85,7 @@ def test_dereverb(speech):
     result = dawp.dereverb(speech, rt60=0.3, **TINY)
     assert result.problem.facts["rt60"] == pytest.approx(0.3, rel=0.05)
     assert result.best["si_snr"].waveform.shape == speech.shape
-    assert result.restored is None
+    assert result.restored.waveform.shape == speech.shape
     assert torch.equal(dawp.dereverb(speech, corrupted=0.5 * speech, **TINY).problem.observed, 0.5 * speech)
 
 

@@ -1,5 +1,6 @@
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,71 @@ def test_pesq_on_what_is_no_speech_is_nan_with_one_warning(caplog):
     assert result.best["pesq"].epoch is None
     assert len(caplog.records) == 1
     assert "counts as NaN" in caplog.text
+
+
+def test_what_is_restored_is_the_running_mean_at_the_blind_stop(speech):
+    result = solve_tiny(noisy(speech), epochs=80, lr=0.01, pesq_every=1000, stop="holdout", holdout=0.05)
+    assert list(result.blind) == ["wmv", "holdout"]
+    for name, judged in result.blind.items():
+        column = result.history.column(name)
+        measured = [value for value in column if not math.isnan(value)]
+        assert judged.epoch == 1 + column.index(min(measured))
+        for metric in ("si_snr", "ema_si_snr", "psnr"):
+            assert judged.values[metric] == pytest.approx(result.history.column(metric)[judged.epoch - 1], abs=1e-3)
+    assert result.restored.epoch == result.blind["holdout"].epoch
+    assert result.restored.values["si_snr"] == result.blind["holdout"].values["ema_si_snr"]
+    assert si_snr(result.restored.waveform, speech).item() == pytest.approx(result.restored.values["si_snr"], abs=1e-3)
+
+
+def test_the_output_at_the_blind_stop_if_asked_or_without_a_running_mean(speech):
+    for settings in ({"estimate": "output"}, {"ema": 0.0}):
+        result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, **settings)
+        assert result.restored.values["si_snr"] == result.blind["wmv"].values["si_snr"]
+
+
+def test_the_last_epoch_if_asked(speech):
+    result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, stop="epochs")
+    assert (result.restored.epoch, list(result.blind)) == (20, ["wmv", "epochs"])
+
+
+@pytest.mark.slow
+def test_the_blind_stops_keep_most_of_what_the_oracle_gains(speech):
+    result = dawp.denoise(speech, preset="fast", stop="holdout", epochs=350, pesq_every=1000, device="cpu")
+    possible = result.best["ema_si_snr"].value - result.input["si_snr"]
+    assert possible > 1.5
+    gains = {name: judged.values["ema_si_snr"] - result.input["si_snr"] for name, judged in result.blind.items()}
+    assert gains["holdout"] > 0.9 * possible
+    assert gains["wmv"] > 0.3 * possible
+
+
+def test_the_stop_does_not_look_at_the_clean_clip(speech):
+    """Restored with and without a clean clip: the same; so are the weights, where the stop decides about them."""
+    settings = {"epochs": 80, "lr": 0.01, "pesq_every": 1000, "stop": "holdout"}
+    problem = noisy(speech)
+    blind = solve_tiny(replace(problem, clean=None), **settings)
+    assert torch.equal(blind.restored.waveform, solve_tiny(problem, **settings).restored.waveform)
+    assert blind.restored.values == blind.input == blind.best == {}
+    generator = Demucs(Config.of("denoise", **TINY).generator)
+    generator.load_state_dict(blind.generator["state_dict"])
+    output = generator(blind.generator["z"], len(speech))[0, 0]
+    at_stop = solve_tiny(problem, estimate="output", **settings).restored.waveform
+    torch.testing.assert_close(output, at_stop)
+
+
+def test_patience_ends_the_fit_and_changes_nothing_before(speech):
+    settings = {"lr": 0.01, "pesq_every": 1000, "stop": "holdout", "holdout": 0.05}
+    short = solve_tiny(noisy(speech), epochs=3000, patience=5, **settings)
+    rows = len(short.history.rows)
+    assert short.restored.epoch + 5 == rows < 3000
+    long = solve_tiny(noisy(speech), epochs=rows, **settings)
+    assert long.history.column("loss") == short.history.column("loss")
+    assert torch.equal(long.restored.waveform, short.restored.waveform)
+
+
+def test_a_fit_that_diverges_at_once_has_restored_nothing(speech):
+    result = solve_tiny(noisy(speech), epochs=60, lr=1e30)
+    assert result.restored is None
+    assert result.blind == {}
 
 
 def test_on_epoch_sees_every_epoch(speech):

@@ -3,12 +3,22 @@ import math
 import pytest
 import torch
 
+from dawp.audio import stretches
 from dawp.config import GeneratorConfig, MetricConfig
 from dawp.fitting import Epoch
 from dawp.generators import Demucs
 from dawp.metrics import psnr, si_snr
 from dawp.problem import Problem
-from dawp.stopping import Best, Estimates, OracleStop
+from dawp.stopping import (
+    WINDOW,
+    Best,
+    Estimates,
+    HoldoutStop,
+    LastEpoch,
+    OracleStop,
+    VarianceStop,
+    hold_out,
+)
 
 
 def clean_clip():
@@ -52,7 +62,7 @@ def test_the_first_of_equals_is_best():
 
 def test_the_weights_kept_are_those_of_the_best_si_snr_epoch():
     oracle, _ = watch(outputs_of([1, 0.1, 0.5]))
-    state = oracle.generator_state()
+    state = oracle.weights.state()
     assert (state["z"] == 2).all()
     assert (state["state_dict"]["encoder.0.0.weight"] == 2).all()
 
@@ -113,3 +123,101 @@ def test_pesq_is_computed_when_asked_only(speech):
     rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, z), {"": speech}) for epoch in (1, 2, 3, 4)]
     assert ["pesq" in row for row in rows] == [False, True, False, True]
     assert oracle.best["pesq"].epoch == 2
+
+
+# Blind stops
+
+
+def steps(outputs):
+    return [
+        Epoch(epoch, torch.zeros(()), output, torch.zeros(1, 1, 4)) for epoch, output in enumerate(outputs, start=1)
+    ]
+
+
+def follow(stop, outputs):
+    """What the stop measured at each epoch that it measured anything at."""
+    values = {}
+    for step in steps(outputs):
+        for value in stop.update(step, {"": step.output, "ema_": step.output + 1}).values():
+            values[step.epoch] = value.item()
+    return values
+
+
+def test_the_variance_is_that_of_the_latest_outputs_relative_to_the_power_of_their_mean():
+    outputs = [torch.randn(100) + 3 for _ in range(WINDOW + 30)]
+    values = follow(VarianceStop(Problem(torch.ones(100), None, 16000), 1000, None, None), outputs)
+    assert list(values) == list(range(WINDOW, WINDOW + 31))
+    for epoch in (WINDOW, WINDOW + 1, WINDOW + 30):
+        latest = torch.stack(outputs[epoch - WINDOW : epoch])
+        expected = latest.var(dim=0, correction=0).mean() / latest.mean(dim=0).square().mean()
+        assert values[epoch] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_the_variance_stop_finds_where_the_outputs_settle_and_is_not_taken_in_by_silence():
+    rng = torch.Generator().manual_seed(0)
+    amounts = [*(0.5 for _ in range(60)), *(0.01 for _ in range(60)), *(0.5 for _ in range(60))]
+    clip = clean_clip()
+    settling = [clip + amount * torch.randn(800, generator=rng) for amount in amounts]
+    silent = [1e-4 * torch.randn(800, generator=rng) for _ in range(60)]
+    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
+    follow(stop, [*silent, *settling])
+    assert 60 + 60 + WINDOW <= stop.epoch <= 60 + 120
+    torch.testing.assert_close(stop.estimates["ema_"], [*silent, *settling][stop.epoch - 1] + 1)
+
+
+def test_a_fit_shorter_than_the_window_stops_at_its_end():
+    stop = VarianceStop(Problem(clean_clip(), None, 16000), 3, None, None)
+    assert list(follow(stop, outputs_of([0.3, 0.2, 0.1]))) == [3]
+    assert stop.epoch == 3
+
+
+def test_the_holdout_stop_finds_the_output_that_is_right_about_samples_it_has_not_seen():
+    """Outputs between zero and the clip, then with the noise that the fit sees but the held-out samples have not."""
+    rng = torch.Generator().manual_seed(0)
+    clip = torch.sin(torch.arange(20000) / 7)
+    problem = Problem(clip + 0.5 * torch.randn(20000, generator=rng), clip, 16000)
+    held_out = hold_out(problem, 0.05, rng)
+    other_noise = 0.5 * torch.randn(20000, generator=rng)
+    learning = [share * clip for share in torch.linspace(0, 1, 200)]
+    following = [clip + share * other_noise for share in torch.linspace(0, 1, 400)]
+    stop = HoldoutStop(problem, held_out, None, None)
+    values = follow(stop, [*learning, *following])
+    assert 200 <= stop.epoch <= 300
+    assert values[1] == pytest.approx(1.0, abs=0.02)  # silence: all of the clip's power is missing
+    assert min(values.values()) == pytest.approx(0.25 / 0.75, rel=0.2)  # the noise in the held-out samples
+
+
+def test_patience():
+    stop = VarianceStop(Problem(clean_clip(), None, 16000), 2, None, 10)
+    assert not stop.is_over(50)
+    follow(stop, outputs_of([0.5, 0.1, 0.2]))
+    assert (stop.is_over(stop.epoch + 9), stop.is_over(stop.epoch + 10)) == (False, True)
+    assert not VarianceStop(Problem(clean_clip(), None, 16000), 2, None, None).is_over(10**6)
+
+
+def test_the_last_epoch():
+    stop = LastEpoch(None)
+    outputs = outputs_of([0.1, 0.2, 0.3])
+    assert follow(stop, outputs) == {}
+    assert stop.epoch == 3
+    assert torch.equal(stop.estimates[""], outputs[-1])
+
+
+def test_single_samples_are_held_out_by_their_share():
+    problem = Problem(torch.ones(50000), None, 16000)
+    held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
+    assert held_out.float().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(held_out, hold_out(problem, 0.1, torch.Generator().manual_seed(0)))
+
+
+def test_where_there_are_gaps_stretches_of_their_length_are_held_out():
+    mask = torch.ones(50000, dtype=torch.bool)
+    for start in (1000, 2000, 30000):
+        mask[start : start + 40] = False
+    problem = Problem(torch.ones(50000), None, 16000, mask)
+    held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
+    assert not (held_out & ~mask).any()
+    assert held_out.float().mean().item() == pytest.approx(0.1, abs=0.02)
+    lengths = [stop - start for start, stop in stretches(held_out)]
+    assert sum(length == 40 for length in lengths) > len(lengths) / 2
+    assert hold_out(problem, 1e-9, torch.Generator()).any()

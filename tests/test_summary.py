@@ -17,6 +17,7 @@ def result(value, pesq=1.5, error=None, **more):
         "seconds": 1.0,
         "error": error,
         "restored": None,
+        "blind": {},
         "baselines": {},
         "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None if pesq is None else 1.0},
         "best": {"si_snr": best(value, 2.5), "psnr": best(33.0, 30.0), "pesq": best(pesq, 1.0), **more},
@@ -103,3 +104,13 @@ def test_rows_for_the_csv_have_the_baselines():
 def test_a_repetition_without_a_clean_clip_has_nothing_to_tell():
     unjudged = {**result(4.0), "best": {}, "input": {}, "restored": {"epoch": 20, "metrics": {}}}
     assert table(summarise([unjudged])) == "no clean clip to judge by"
+
+
+def test_the_share_of_the_oracles_gain_that_a_blind_stop_keeps():
+    results = [{**result(value), "blind": {"wmv": judged(kept, 2.5, 7)}} for value, kept in ((6.5, 5.5), (4.5, 4.5))]
+    summary = summarise(results)
+    assert summary["blind"]["wmv"]["si_snr"]["share"] == pytest.approx(2.5 / 3)
+    assert "blind stop wmv keeps of the oracle's gain in SI-SNR (dB): 83 % (output)" in table(summary)
+    lost = summarise([{**result(2.0), "blind": {"wmv": judged(1.0, 2.5, 7)}}])
+    assert math.isnan(lost["blind"]["wmv"]["si_snr"]["share"])
+    assert "- % (output)" in table(lost)
