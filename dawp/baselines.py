@@ -65,6 +65,8 @@ def run(task: str, problem: Problem) -> dict[str, Tensor]:
             estimate = baseline.method(problem).to(problem.observed.dtype)
             if not estimate.isfinite().all():
                 raise ValueError("its output is not finite")
+        except MemoryError:
+            raise
         except Exception as error:  # whatever a library makes of an odd clip, the fit goes on
             log.warning("baseline %s cannot be computed for this clip and counts as NaN: %s", name, shown(error))
             estimate = torch.full_like(problem.observed, torch.nan)
@@ -142,10 +144,10 @@ def janssen(problem: Problem) -> Tensor:
     The gaps are filled with what an autoregressive model of the sound around them leaves the least residual for; the
     model is then estimated anew from the filled sound, and so on.
     """
-    observed, missing = problem.observed.double().numpy().copy(), _missing(problem)
-    observed[missing] = 0
     import numpy as np
 
+    observed, missing = problem.observed.double().numpy().copy(), _missing(problem)
+    observed[missing] = 0
     for start, stop in stretches(torch.from_numpy(missing)):
         seconds = min(max(AR_CONTEXT_PER_GAP * (stop - start) / problem.sample_rate, AR_CONTEXT[0]), AR_CONTEXT[1])
         context = round(seconds * problem.sample_rate)

@@ -144,7 +144,7 @@ def _show_notices(prog: str) -> None:
 
 def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
     """The flags that were given but that the results cannot depend on, others being as they are."""
-    groups = (config.corruption, config.generator)
+    groups: list[Settings] = [getattr(config, name) for name in groups_of(config.task)]
     return [
         setting.name
         for group in groups

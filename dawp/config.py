@@ -438,7 +438,7 @@ class StopConfig(Settings):
     )
     patience: int | None = _setting(
         None,
-        "end the fit so many epochs after the stop, if none better has come since",
+        "end the fit so many epochs after its stop, if none better has come since (looked for every 50 epochs on CUDA)",
         at_least=1,
         at_most=10**7,
         none="all epochs are run",
@@ -448,7 +448,7 @@ class StopConfig(Settings):
     )
 
     def identity(self) -> dict[str, Any]:
-        without = () if self.stop == "holdout" else ("holdout",)
+        without = {"holdout": (), "wmv": ("holdout",), "epochs": ("holdout", "patience")}[self.stop]
         return {name: value for name, value in super().identity().items() if name not in without}
 
 

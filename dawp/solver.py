@@ -225,7 +225,10 @@ def solve(
     there = problem.to(device)
     oracle = OracleStop(there, config.metrics, generator)
     estimates = Estimates(there, config.metrics.ema)
-    stops, held_out = _blind_stops(there, config, generator, seeded(seed, "holdout", repetition))
+    held_out = None
+    if config.stop.stop == "holdout":
+        held_out = hold_out(problem, config.stop.holdout, seeded(seed, "holdout", repetition)).to(device)
+    stops = _blind_stops(there, held_out, config, generator)
     chosen = stops[config.stop.stop]
     history = History(1 if device.type == "cpu" else FETCH_EVERY)
     corrupted = {name: float(value) for name, value in oracle.judge.measure(there.observed)}
@@ -264,20 +267,20 @@ def solve(
     history.fetch()  # waits for the device, so that the time below includes all its work
     seconds = time.perf_counter() - began
 
-    def measured(waveform: Tensor, prefix: str = "") -> dict[str, float]:
-        return {prefix + name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
+    def measured(waveform: Tensor) -> dict[str, float]:
+        return {name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
 
     taken = EMA if config.stop.estimate == "mean" and config.metrics.ema else ""
     blind, restored = {}, None
     for name, stop in stops.items():
-        at_stop = stop.estimates
-        if at_stop:
-            values_at_stop: dict[str, float] = {}
-            for prefix, waveform in at_stop.items():
-                values_at_stop |= measured(waveform, prefix)
-            blind[name] = Judged(at_stop[taken], values_at_stop, stop.epoch)
-    if chosen.estimates:
-        restored = Judged(chosen.estimates[taken], measured(chosen.estimates[taken]), chosen.epoch)
+        estimates_then = stop.estimates
+        if not estimates_then:
+            continue
+        values_then = {prefix: measured(waveform) for prefix, waveform in estimates_then.items()}
+        both = {prefix + metric: value for prefix, of in values_then.items() for metric, value in of.items()}
+        blind[name] = Judged(estimates_then[taken], both, stop.epoch)
+        if stop is chosen:
+            restored = Judged(estimates_then[taken], values_then[taken], stop.epoch)
     return Result(
         problem=problem,
         input=corrupted,
@@ -294,21 +297,17 @@ def solve(
 
 
 def _blind_stops(
-    problem: Problem, config: Config, generator: nn.Module, rng: torch.Generator
-) -> tuple[dict[str, BlindStop], Tensor | None]:
-    """The blind stops to watch, by name, and which samples are held out for them (bool ``[T]``, or None).
-
-    The weights are kept at the blind stop only where no oracle decides about them.
-    """
-    patience, keep = config.stop.patience, generator if problem.clean is None else None
-    stops: list[BlindStop] = [VarianceStop(problem, config.fit.epochs, keep, patience)]
-    held_out = None
-    if config.stop.stop == "holdout":
-        held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, rng).to(problem.observed.device)
-        stops.append(HoldoutStop(problem, held_out, keep, patience))
-    if config.stop.stop == "epochs":
-        stops.append(LastEpoch(keep))
-    return {stop.name: stop for stop in stops}, held_out
+    problem: Problem, held_out: Tensor | None, config: Config, generator: nn.Module
+) -> dict[str, BlindStop]:
+    """The blind stops to watch, by name; the settings' own keeps the weights where no oracle decides about them."""
+    patience, own = config.stop.patience, config.stop.stop
+    keep = {own: generator if problem.clean is None else None}
+    stops: list[BlindStop] = [VarianceStop(problem, config.fit.epochs, keep.get("wmv"), patience)]
+    if held_out is not None:
+        stops.append(HoldoutStop(problem, held_out, keep.get("holdout"), patience))
+    if own == "epochs":
+        stops.append(LastEpoch(keep.get("epochs")))
+    return {stop.name: stop for stop in stops}
 
 
 def describe(device: torch.device) -> str:

@@ -17,6 +17,8 @@ GAP = "gap_"  # begins the names of metrics on the gaps alone
 EMA = "ema_"  # begins the names of the running mean's metrics
 SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
 WINDOW = 50  # epochs of outputs whose variance is taken
+MOST_SAMPLES = 32768  # that it is taken of
+SMALLEST_VARIANCE = 1e-6  # relative: less is rounding
 
 
 class Best:
@@ -41,8 +43,9 @@ class Best:
             return
         self._value = torch.where(better, value, self._value)
         self._epoch.masked_fill_(better, epoch)
+        on = {device: better.to(device) for device in {tensor.device for tensor in tensors}}
         for kept, tensor in zip(self._kept, tensors, strict=True):
-            kept.copy_(torch.where(better.to(tensor.device), tensor, kept))
+            kept.copy_(torch.where(on[tensor.device], tensor, kept))
 
     @property
     def epoch(self) -> int | None:
@@ -129,16 +132,14 @@ class Estimates:
         self._problem = problem
         self._ema = ema
         self._mean = torch.zeros_like(problem.observed)
-        self.names = ["", EMA] if ema else [""]
-        self.latest: dict[str, Tensor] = {}
 
     def update(self, step: Epoch) -> dict[str, Tensor]:
         """The estimates ``[T]`` of one epoch, by name."""
-        self.latest = {"": self._problem.estimate(step.output)}
+        estimates = {"": self._problem.estimate(step.output)}
         if self._ema:
             self._mean.lerp_(step.output, 1 - self._ema)
-            self.latest[EMA] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
-        return self.latest
+            estimates[EMA] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
+        return estimates
 
 
 class OracleStop:
@@ -219,7 +220,7 @@ class BlindStop:
     @property
     def estimates(self) -> dict[str, Tensor]:
         """The estimates of that epoch by name, on the CPU; empty if there was none."""
-        return dict(zip(self._names, self._best.tensors, strict=False))
+        return {} if self.epoch is None else dict(zip(self._names, self._best.tensors, strict=True))
 
     def _measure(self, step: Epoch) -> Tensor | None:
         """A scalar on the fit's device, relative to the clip's power; None where there is none yet."""
@@ -239,7 +240,8 @@ class HoldoutStop(BlindStop):
         super().__init__(generator, patience)
         self._places = held_out.nonzero()[:, 0]
         self._target = problem.observed[self._places]
-        self._scale = self._target.square().mean()
+        counted = problem.observed if problem.mask is None else problem.observed[problem.mask]
+        self._scale = counted.square().mean()
         self._smooth = torch.zeros_like(self._scale)
 
     def _measure(self, step: Epoch) -> Tensor | None:
@@ -253,7 +255,8 @@ class VarianceStop(BlindStop):
 
     While the signal is learnt the outputs of successive epochs differ, when it is there they settle, and when they
     take up the noise they differ again. The variance over the latest 50 epochs (or all, of a fit with fewer) is
-    divided by the power of their mean, since outputs next to silence do not move either.
+    divided by the power of their mean, since outputs next to silence do not move either. In a long clip some 32,768
+    samples stand for all.
     """
 
     name = "wmv"
@@ -261,19 +264,23 @@ class VarianceStop(BlindStop):
     def __init__(self, problem: Problem, epochs: int, generator: nn.Module | None, patience: int | None) -> None:
         super().__init__(generator, patience)
         self._window = min(WINDOW, epochs)
-        self._outputs = torch.zeros(self._window, len(problem.observed), device=problem.observed.device)
-        self._sum = torch.zeros_like(problem.observed)
-        self._powers = torch.zeros(self._window, device=problem.observed.device)
+        self._stride = -(-len(problem.observed) // MOST_SAMPLES)
+        samples = problem.observed[:: self._stride]
+        self._outputs = samples.new_zeros(self._window, len(samples))
+        self._sum = torch.zeros_like(samples)
+        self._powers = samples.new_zeros(self._window)
 
     def _measure(self, step: Epoch) -> Tensor | None:
-        place = step.epoch % self._window
-        self._sum += step.output - self._outputs[place]
-        self._outputs[place] = step.output
-        self._powers[place] = step.output.square().mean()
+        place, output = step.epoch % self._window, step.output[:: self._stride]
+        self._sum += output - self._outputs[place]
+        self._outputs[place] = output
+        self._powers[place] = output.square().mean()
+        if place == 0:  # what rounding has added up in the meantime
+            self._sum = self._outputs.sum(dim=0)
         if step.epoch < self._window:
             return None
         power_of_mean = (self._sum / self._window).square().mean()
-        return (self._powers.mean() - power_of_mean) / power_of_mean
+        return ((self._powers.mean() - power_of_mean) / power_of_mean).clamp_min(SMALLEST_VARIANCE)
 
 
 class LastEpoch(BlindStop):
@@ -289,7 +296,7 @@ class LastEpoch(BlindStop):
         return {}
 
     def _measure(self, step: Epoch) -> Tensor | None:
-        return torch.tensor(-float(step.epoch))
+        return torch.where(step.loss.isfinite(), -float(step.epoch), torch.nan)
 
 
 def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
@@ -297,17 +304,24 @@ def hold_out(problem: Problem, share: float, rng: torch.Generator) -> Tensor:
 
     Args:
         problem: on the CPU.
-        share: of the samples that count.
+        share: of the samples that count; at least one is taken.
         rng: source of the choice.
     """
-    held = torch.zeros(len(problem.observed), dtype=torch.bool)
-    if problem.mask is None:
-        held[torch.randperm(len(held), generator=rng)[: max(1, round(share * len(held)))]] = True
-        return held
-    # What is to be told is how well gaps are filled, not single samples between others that are known.
+    counts = torch.ones(len(problem.observed), dtype=torch.bool) if problem.mask is None else problem.mask
+    wanted = max(1, round(share * int(counts.sum())))
+    # With gaps it is to be told how well such are filled, not single samples between others that are known.
     lengths = sorted(stop - start for start, stop in problem.gaps)
-    length = lengths[len(lengths) // 2]
-    wanted = max(1, round(share * int(problem.mask.sum()) / length))
-    for start in torch.randint(max(1, len(held) - length), (wanted,), generator=rng).tolist():
-        held[start : start + length] = True
-    return held & problem.mask
+    length = min(lengths[len(lengths) // 2], wanted) if lengths else 1
+    while True:
+        places = (counts.unfold(0, length, 1).sum(dim=1) == length).nonzero()[:, 0]
+        if len(places):
+            break
+        length = max(1, length // 2)  # no stretch between the gaps is so long
+    held = torch.zeros_like(counts)
+    for start in places[torch.randperm(len(places), generator=rng)].tolist():
+        if wanted < length / 2:
+            break
+        if not held[start : start + length].any():
+            held[start : start + length] = True
+            wanted -= length
+    return held

@@ -9,8 +9,9 @@ from typing import Any
 
 from dawp.stopping import EMA, GAP
 
-LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}
-LABELS |= {GAP + name: f"gap {LABELS[name]}" for name in ("si_snr", "psnr")}
+LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}  # the order is that of importance
+NOTHING = {"value": None, "gain": None, "epoch": None}
+LABELS = {GAP + name: f"gap {LABELS[name]}" for name in ("si_snr", "psnr")} | LABELS
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -34,15 +35,15 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         judged = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
         return {name: _over_repetitions(inputs, metrics) for name, metrics in judged.items()}
 
-    oracle, blind = _over_repetitions(inputs, [result["best"] for result in results]), by_name("blind")
-    for metrics in blind.values():
-        for name, statistics_of in metrics.items():
-            possible = oracle[name]["gain"]["mean"]
-            statistics_of["share"] = statistics_of["gain"]["mean"] / possible if possible > 0 else math.nan
+    blind = by_name("blind")
+    for stop, metrics in blind.items():
+        for name in metrics:
+            if not name.endswith("pesq"):  # the oracle may not have looked at the PESQ of that epoch
+                metrics[name]["share"] = _share(stop, name, results)
     return {
         "repetitions": len(results),
         "diverged": sum(result["error"] is not None for result in results),
-        "metrics": oracle,
+        "metrics": _over_repetitions(inputs, [result["best"] for result in results]),
         "restored": _over_repetitions(inputs, restored),
         "blind": blind,
         "baselines": by_name("baselines"),
@@ -88,7 +89,8 @@ def table(summary: dict[str, Any]) -> str:
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
         lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
-        lines += [_share_line(name, metrics) for name, metrics in summary["blind"].items()]
+        shares = (_share_line(name, metrics) for name, metrics in summary["blind"].items())
+        lines += [share for share in shares if share]
     else:
         lines.append("no clean clip to judge by")
     if several:
@@ -98,16 +100,29 @@ def table(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str:
-    """How much of the oracle's gain a blind stop keeps, by the first metric."""
-    metric = next(iter(metrics))
-    shares = {"": "output", EMA: "running mean"}
-    told = [
-        f"{_shown(100 * _number(metrics[prefix + metric]['share']), '.0f')} % ({what})"
-        for prefix, what in shares.items()
-        if prefix + metric in metrics
+def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
+    """A blind stop's mean gain by a metric as a share of the oracle's, over the repetitions in which both have one."""
+    gains = [
+        (_number(result["blind"].get(stop, {}).get("metrics", {}).get(name, NOTHING)["gain"]), _number(best["gain"]))
+        for result in results
+        if (best := result["best"].get(name))
     ]
-    return f"blind stop {stop} keeps of the oracle's gain in {LABELS[metric]}: {', '.join(told)}"
+    both = [(kept, possible) for kept, possible in gains if math.isfinite(kept + possible)]
+    possible = sum(possible for _, possible in both)
+    return sum(kept for kept, _ in both) / possible if possible > 0 else math.nan
+
+
+def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str | None:
+    """How much of the oracle's gain a blind stop keeps, by the first metric by which the oracle gains anything."""
+    names = {"": "output", EMA: "running mean"}
+    for metric in LABELS:
+        shares = {
+            what: _number(metrics.get(prefix + metric, {}).get("share", math.nan)) for prefix, what in names.items()
+        }
+        told = [f"{100 * share:.0f} % ({what})" for what, share in shares.items() if not math.isnan(share)]
+        if told:
+            return f"blind stop {stop} keeps of the oracle's gain in {LABELS[metric]}: {', '.join(told)}"
+    return None
 
 
 def _over_repetitions(
@@ -118,9 +133,8 @@ def _over_repetitions(
     summary = {}
     for name in names:
         pairs = [
-            (given[name.removeprefix(EMA)], one[name])
+            (given[name.removeprefix(EMA)], one.get(name, NOTHING))  # a fit that diverged may have restored nothing
             for given, one in zip(inputs, metrics, strict=True)
-            if name in one  # a fit that diverged has restored nothing
         ]
         summary[name] = {
             "input": _statistics(given for given, _ in pairs),

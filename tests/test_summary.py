@@ -113,4 +113,22 @@ def test_the_share_of_the_oracles_gain_that_a_blind_stop_keeps():
     assert "blind stop wmv keeps of the oracle's gain in SI-SNR (dB): 83 % (output)" in table(summary)
     lost = summarise([{**result(2.0), "blind": {"wmv": judged(1.0, 2.5, 7)}}])
     assert math.isnan(lost["blind"]["wmv"]["si_snr"]["share"])
-    assert "- % (output)" in table(lost)
+    assert "blind stop" not in table(lost)
+
+
+def test_the_share_is_over_the_repetitions_that_both_stops_have():
+    kept = {**result(12.5), "blind": {"wmv": judged(10.5, 2.5, 7)}}
+    diverged = {**result(4.5, error="diverged"), "blind": {}}
+    summary = summarise([kept, diverged])
+    assert summary["blind"]["wmv"]["si_snr"]["share"] == pytest.approx(0.8)
+    assert summary["blind"]["wmv"]["si_snr"]["best"]["nan"] == 1
+
+
+def test_the_share_is_told_by_a_metric_that_the_gain_of_is_known():
+    """Gaps of zeros have no SI-SNR, so that there is no gain by it."""
+    gap = {"value": 5.0, "epoch": 10, "gain": None}
+    psnr = {"value": 36.0, "epoch": 10, "gain": 4.0}
+    one = result(4.0, gap_si_snr=gap, gap_psnr=psnr)
+    one["input"] |= {"gap_si_snr": None, "gap_psnr": 32.0}
+    one["blind"] = {"wmv": {"epoch": 7, "metrics": {"gap_si_snr": gap, "gap_psnr": {**psnr, "gain": 3.0}}}}
+    assert "keeps of the oracle's gain in gap PSNR (dB): 75 % (output)" in table(summarise([one]))

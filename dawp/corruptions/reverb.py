@@ -34,7 +34,9 @@ MOST_IMAGES = 4_000_000  # image sources: some 3 s and 1.2 GB for each step of t
 RAY_TRACED_ORDER = 3  # reflections by image sources where rays do the rest
 DIRECT_SECONDS = 0.0025  # around the peak of a measured impulse response: its direct path
 DECAY_DB = 30  # T30: from -5 to -35 dB, extrapolated to 60 dB (ISO 3382-1)
+DRY_SECONDS = 0.5  # of a response in which the shortest RT60 of a usual room shows
 LONGEST_SEARCH = 30  # steps; four are usual
+CLOSED = 1.0001  # ratio of the bounds of the search at which it is over
 EDGE = 1024  # samples
 CLIPPING = 0.99
 
@@ -244,14 +246,8 @@ def _search_walls(room: _Room, rt60: float) -> tuple[float, Tensor]:
     volume, surface = float(room.dim.prod()), float(2 * (room.dim.prod() / room.dim).sum())
     eyring = 0.161 * volume / surface * float(room.dim.max() / room.dim.mean())
     longest = min(eyring / least, room.longest())
-    hint = "" if room.ray_tracing else "; longer ones may take ray_tracing"
-    sides = " x ".join(f"{side:.3g}" for side in room.dim)
-    refusal = f"rt60 {rt60:g} s: the walls of this room of {sides} m can give"
     if rt60 >= longest:
-        raise BadInput(f"{refusal} at most {longest:.2g} s{hint}")
-    shortest = measure_rt60(room.response(most, room.order(rt60)), room.sample_rate)
-    if not shortest < rt60:
-        raise BadInput(f"{refusal} {shortest:.2g} to {longest:.2g} s{hint}")
+        raise BadInput(_refusal(room, rt60, longest))
     low, high, guess = least, most, min(most, eyring / rt60)
     nearest, found = math.inf, (guess, torch.zeros(0))
     for _ in range(LONGEST_SEARCH):
@@ -262,11 +258,25 @@ def _search_walls(room: _Room, rt60: float) -> tuple[float, Tensor]:
         if abs(nearest / rt60 - 1) < TOLERANCE:
             return found
         low, high = (guess, high) if measured > rt60 else (low, guess)
+        if high / low < CLOSED:
+            break
         step = guess * measured / rt60
         guess = step if low < step < high else math.sqrt(low * high)
     if abs(nearest / rt60 - 1) < RAY_TOLERANCE:
         return found
-    raise BadInput(f"{refusal} {nearest:.2g} s, but nothing nearer to what was asked")
+    raise BadInput(_refusal(room, rt60, longest, nearest))
+
+
+def _refusal(room: _Room, rt60: float, longest: float, nearest: float = math.nan) -> str:
+    """Which RT60 the walls of a room can give in place of the asked one, as far as it can be told."""
+    most_absorbing = -math.log(1 - ABSORPTION[1])
+    enough = room.order(min(longest, max(rt60, DRY_SECONDS)))
+    shortest = measure_rt60(room.response(most_absorbing, enough), room.sample_rate)
+    asked = f"rt60 {rt60:g} s: the walls of this room of {' x '.join(f'{side:.3g}' for side in room.dim)} m"
+    hint = "" if room.ray_tracing or rt60 < shortest < longest else "; ray_tracing reaches further"
+    if shortest < rt60 < longest or not shortest < longest:
+        return f"{asked} do not give it, the nearest found was {nearest:.2g} s{hint}"
+    return f"{asked} can give {shortest:.2g} to {longest:.2g} s{hint}"
 
 
 def _furnish(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> _Room:
