@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from dawp import experiment, report
-from dawp.config import PRESETS, Config, Settings, groups_of, kind_of
+from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of
 from dawp.errors import BadInput, shown
 from dawp.files import read_json
 from dawp.sources import find_recordings
@@ -95,7 +95,7 @@ def get_parser(task: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    fast = "; ".join(f"{name} {value}" for name, value in PRESETS["fast"].items())
+    fast = "; ".join(f"{name} {value}" for name, value in preset_of(task, "fast").items())
     parser.add_argument(
         "--preset",
         choices=PRESETS,

@@ -530,6 +530,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each preset sets differently from the defaults."""
 
+PRESETS_OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
+    ("fast", "inpaint"): {**PRESETS["fast"], "lr": 1e-3, "crit": "L1", "channels": 64, "lstm_layers": 1},
+}
+"""Presets that set something else for one task: gaps are not filled by convolutions alone."""
+
+
+def preset_of(task: str, name: str) -> dict[str, Any]:
+    """What a preset sets differently from the defaults for a task."""
+    return PRESETS_OF_TASK.get((name, task), PRESETS[name])
+
 
 @dataclass(frozen=True)
 class Config:
@@ -563,7 +573,7 @@ class Config:
         for name in settings.keys() - names:
             near = difflib.get_close_matches(name, names, n=1)
             raise BadInput(f"there is no setting {shown(name)}" + (f": did you mean {near[0]}?" if near else ""))
-        values = {**PRESETS[preset], **settings}
+        values = {**preset_of(task, preset), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
             for key, group in groups.items()

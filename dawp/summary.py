@@ -10,6 +10,7 @@ from typing import Any
 from dawp.stopping import EMA, GAP
 
 LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}  # the order is that of importance
+WORTH_SHARING = 0.5  # dB
 NOTHING = {"value": None, "gain": None, "epoch": None}
 LABELS = {GAP + name: f"gap {LABELS[name]}" for name in ("si_snr", "psnr")} | LABELS
 
@@ -101,7 +102,10 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
-    """A blind stop's mean gain by a metric as a share of the oracle's, over the repetitions in which both have one."""
+    """A blind stop's mean gain by a metric as a share of the oracle's, over the repetitions in which both have one.
+
+    NaN where the oracle gains next to nothing: a share of that tells nothing.
+    """
     gains = [
         (_number(result["blind"].get(stop, {}).get("metrics", {}).get(name, NOTHING)["gain"]), _number(best["gain"]))
         for result in results
@@ -109,7 +113,7 @@ def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
     ]
     both = [(kept, possible) for kept, possible in gains if math.isfinite(kept + possible)]
     possible = sum(possible for _, possible in both)
-    return sum(kept for kept, _ in both) / possible if possible > 0 else math.nan
+    return sum(kept for kept, _ in both) / possible if possible >= WORTH_SHARING * len(both) > 0 else math.nan
 
 
 def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str | None:

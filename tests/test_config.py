@@ -32,6 +32,14 @@ def test_single_settings_override_a_preset():
     assert dataclasses.replace(changed.fit, lr=fast.fit.lr) == fast.fit
 
 
+def test_a_preset_may_differ_between_tasks():
+    assert (
+        Config.of("denoise", "fast").generator.lstm_layers == Config.of("dereverb", "fast").generator.lstm_layers == 0
+    )
+    assert Config.of("inpaint", "fast").generator.lstm_layers == 1
+    assert Config.of("inpaint", "fast").fit.epochs == Config.of("denoise", "fast").fit.epochs
+
+
 @pytest.mark.parametrize("task", CORRUPTIONS)
 def test_setting_names_are_unique_over_the_groups(task):
     names = [setting.name for group in groups_of(task).values() for setting in dataclasses.fields(group)]

@@ -8,7 +8,7 @@ from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import CORRUPTIONS, PRESETS, groups_of
+from dawp.config import CORRUPTIONS, PRESETS, groups_of, preset_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GROUPS = list(dict.fromkeys(group for task in CORRUPTIONS for group in groups_of(task).values()))
@@ -23,11 +23,19 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
     assert len(table) == len(dataclasses.fields(group))
 
 
-def test_the_presets_are_told_in_full():
-    (line,) = [line for line in README.splitlines() if line.startswith("| `fast` |")]
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [("`fast`", PRESETS["fast"]), ("`fast` of inpaint.py", preset_of("inpaint", "fast"))],
+)
+def test_the_presets_are_told_in_full(row, settings):
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
     assert [
-        f"`--{name} {value}`" if value is not False else f"`--no_{name}`" for name, value in PRESETS["fast"].items()
+        f"`--{name} {value}`" if value is not False else f"`--no_{name}`" for name, value in settings.items()
     ] == re.findall(r"`-[^`]+`", line)
+
+
+def test_nothing_was_left_to_be_filled_in():
+    assert not re.findall(r"^[A-Z_]{4,}$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("task", "least"), [("denoise", 5), ("dereverb", 3), ("inpaint", 4)])
