@@ -93,9 +93,10 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
     for channel in torch.where(channels.isfinite(), channels, 0).T:
         threshold = channel.square().mean() * 10 ** (BESIDE_DB / 10)
         for start, stop in stretches(channel == 0):
+            if not least <= stop - start <= most:
+                continue
             sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
-            if least <= stop - start <= most and all(len(side) and side.square().mean() > threshold for side in sides):
-                missing[start:stop] = True
+            missing[start:stop] |= all(len(side) and side.square().mean() > threshold for side in sides)
     marked = channels.clone()
     marked[missing] = torch.nan
     return marked.view_as(waveform)
@@ -167,8 +168,7 @@ def read_clip(
             )
         shorter = min(len(clean), len(corrupted))
         clean, corrupted = clean[:shorter], corrupted[:shorter]
-    chosen_by = clean if clean is not None else corrupted
-    assert chosen_by is not None  # noqa: S101 - a recording has one of the two; this tells the type checker
+    chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
     start, stop = _choose_stretch(chosen_by.nan_to_num(), config, turn, name)
     clips = []
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):

@@ -48,7 +48,8 @@ def check_installed(task: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise BadInput(
-            f"baselines need packages that are not installed: {', '.join(missing)} (pip install 'dawp[baselines]')"
+            f"baselines need packages that are not installed: {', '.join(missing)} "
+            "(pip install '.[baselines]' in the toolkit's folder)"
         )
 
 

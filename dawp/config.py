@@ -11,6 +11,7 @@ import difflib
 import math
 import numbers
 import operator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -167,12 +168,12 @@ class ClipConfig(Settings):
 
 
 @dataclass(frozen=True)
-class CorruptionConfig(Settings):
+class CorruptionConfig(Settings, ABC):
     """How clean clips are corrupted."""
 
+    @abstractmethod
     def label(self) -> str:
         """A few readable words for the name of a run."""
-        raise NotImplementedError
 
     @property
     def sources_are_corrupted(self) -> bool:
@@ -444,7 +445,9 @@ class StopConfig(Settings):
         none="all epochs are run",
     )
     estimate: str = _setting(
-        "mean", "what is taken at the stop: the output, or the running mean of outputs", choices=("output", "mean")
+        "mean",
+        "what is taken at the stop: the output, or the running mean of outputs if --ema is not 0",
+        choices=("output", "mean"),
     )
 
     def identity(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -237,15 +237,7 @@ def solve(
 
     error = None
     began = time.perf_counter()
-    bar = tqdm(
-        total=config.fit.epochs,
-        desc=progress,
-        unit="epoch",
-        disable=progress is None,
-        mininterval=0.1 if sys.stderr.isatty() else 10,
-        dynamic_ncols=True,
-    )
-    with bar:
+    with _bar(config.fit.epochs, progress) as bar:
         try:
             for step in fit(there, generator, config.fit, seeded(seed, "input", repetition), held_out):
                 current = estimates.update(step)
@@ -271,16 +263,11 @@ def solve(
         return {name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
 
     taken = EMA if config.stop.estimate == "mean" and config.metrics.ema else ""
-    blind, restored = {}, None
-    for name, stop in stops.items():
-        estimates_then = stop.estimates
-        if not estimates_then:
-            continue
-        values_then = {prefix: measured(waveform) for prefix, waveform in estimates_then.items()}
-        both = {prefix + metric: value for prefix, of in values_then.items() for metric, value in of.items()}
-        blind[name] = Judged(estimates_then[taken], both, stop.epoch)
-        if stop is chosen:
-            restored = Judged(estimates_then[taken], values_then[taken], stop.epoch)
+    blind = {name: _at_stop(stop, taken, measured) for name, stop in stops.items() if stop.epoch}
+    restored = None
+    if chosen.name in blind:
+        then = blind[chosen.name]
+        restored = replace(then, values={name: then.values[taken + name] for name in oracle.judge.metrics})
     return Result(
         problem=problem,
         input=corrupted,
@@ -308,6 +295,25 @@ def _blind_stops(
     if own == "epochs":
         stops.append(LastEpoch(keep.get("epochs")))
     return {stop.name: stop for stop in stops}
+
+
+def _at_stop(stop: BlindStop, taken: str, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
+    """The estimate ``taken`` at a blind stop, with what the metrics say of both estimates then."""
+    then = stop.estimates
+    values = {prefix + name: value for prefix in then for name, value in measured(then[prefix]).items()}
+    return Judged(then[taken], values, stop.epoch)
+
+
+def _bar(epochs: int, title: str | None) -> Any:
+    """A progress bar on standard error; without a title none is shown."""
+    return tqdm(
+        total=epochs,
+        desc=title,
+        unit="epoch",
+        disable=title is None,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
+        dynamic_ncols=True,
+    )
 
 
 def describe(device: torch.device) -> str:

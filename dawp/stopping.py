@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -180,7 +181,7 @@ class OracleStop:
         return values
 
 
-class BlindStop:
+class BlindStop(ABC):
     """Base of the stops that do without the clean clip: the epoch at which a quantity is smallest.
 
     Args:
@@ -222,9 +223,9 @@ class BlindStop:
         """The estimates of that epoch by name, on the CPU; empty if there was none."""
         return {} if self.epoch is None else dict(zip(self._names, self._best.tensors, strict=True))
 
+    @abstractmethod
     def _measure(self, step: Epoch) -> Tensor | None:
         """A scalar on the fit's device, relative to the clip's power; None where there is none yet."""
-        raise NotImplementedError
 
 
 class HoldoutStop(BlindStop):

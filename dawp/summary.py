@@ -9,10 +9,17 @@ from typing import Any
 
 from dawp.stopping import EMA, GAP
 
-LABELS = {"si_snr": "SI-SNR (dB)", "psnr": "PSNR (dB)", "pesq": "PESQ"}  # the order is that of importance
-WORTH_SHARING = 0.5  # dB
+LABELS = {
+    f"{GAP}si_snr": "gap SI-SNR (dB)",
+    f"{GAP}psnr": "gap PSNR (dB)",
+    "si_snr": "SI-SNR (dB)",
+    "psnr": "PSNR (dB)",
+    "pesq": "PESQ",
+}
+"""Every metric, the telling ones first."""
+
+WORTH_SHARING = 0.5  # dB: a share of less gain than that tells nothing
 NOTHING = {"value": None, "gain": None, "epoch": None}
-LABELS = {GAP + name: f"gap {LABELS[name]}" for name in ("si_snr", "psnr")} | LABELS
 
 
 def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

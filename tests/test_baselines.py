@@ -69,7 +69,7 @@ def test_the_shortest_clip(task):
 
 def test_missing_packages_are_named_in_one_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"not installed: noisereduce \(pip install 'dawp\[baselines\]'\)"):
+    with pytest.raises(BadInput, match=r"not installed: noisereduce \(pip install '\.\[baselines\]' in"):
         baselines.check_installed("denoise")
     baselines.check_installed("inpaint")  # needs none
 

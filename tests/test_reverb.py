@@ -176,7 +176,14 @@ def test_the_librarys_constants_are_put_back(speech):
         ({"rt60": 0.001, **ROOM}, r"rt60 0.001 s: the walls of this room of 5 x 4 x 3 m can give 0\.0\d+ to 0.9 s$"),
         ({"rt60": 9.0, **ROOM}, r"can give 0\.0\d+ to 0.9 s; ray_tracing reaches further"),
         ({"rt60": 0.5, "room_dim": (100, 3, 3)}, r"of 100 x 3 x 3 m can give 0\.6\d+ to 0.88 s$"),
-        ({"rt60": 0.5, "room_dim": (100, 100, 100)}, r"m do not give it, the nearest found was [\d.]+ s; ray_tracing"),
+        (
+            {"rt60": 0.5, "room_dim": (100, 100, 100)},
+            r"do not give it by image sources, the nearest found was [\d.]+ s; ray",
+        ),
+        (
+            {"rt60": 1.0, "room_dim": (50, 1, 1), "source_pos": (1, 0.5, 0.5), "mic_pos": (2, 0.5, 0.5)},
+            "of 50 x 1 x 1 m do not give it by image sources; ray_tracing reaches further",
+        ),
         ({"rt60": 9.9, "room_dim": (2.6, 2.6, 2.0), "ray_tracing": True}, r"can give 0\.0\d+ to 6.8 s$"),
         ({"rt60": 0.5, "room_dim": (1.0, 1.0, 1.0)}, "room_dim 1,1,1 is too small to draw places"),
         ({"room_dim": (2.0, 2.0, 2.0), "source_pos": (2.0, 1.0, 1.0)}, "source_pos 2,1,1 is not inside the room of 2"),

@@ -20,19 +20,19 @@ def _as_it_is(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
     return Problem(observed, clean, sample_rate)
 
 
-class Corruption(NamedTuple):
-    """Two ways to a problem."""
+class Ways(NamedTuple):
+    """How a problem is come by."""
 
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]  # clean [T], sample_rate, config, rng
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = _as_it_is  # corrupted [T], clean [T] or None, ...
 
 
-CORRUPTIONS = {
-    "denoise": Corruption(add_noise),
-    "dereverb": Corruption(add_reverb),
-    "inpaint": Corruption(cut_gaps, find_gaps),
+WAYS = {
+    "denoise": Ways(add_noise),
+    "dereverb": Ways(add_reverb),
+    "inpaint": Ways(cut_gaps, find_gaps),
 }
-"""Each task's corruption."""
+"""Each task's ways to a problem: corrupt a clean clip, or take a corrupted one."""
 
 
 def pose(
@@ -57,10 +57,10 @@ def pose(
         BadInput: a clip is silent, or cannot be corrupted as asked.
     """
     if corrupted is not None:
-        return CORRUPTIONS[task].adopt(corrupted, clean, sample_rate, config)
+        return WAYS[task].adopt(corrupted, clean, sample_rate, config)
     if clean is None:
         raise BadInput("a problem needs a clean clip or a corrupted one")
-    return CORRUPTIONS[task].corrupt(clean, sample_rate, config, rng)
+    return WAYS[task].corrupt(clean, sample_rate, config, rng)
 
 
 __all__ = ["add_noise", "add_reverb", "cut_gaps", "find_gaps", "pose"]

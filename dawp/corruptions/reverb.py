@@ -275,7 +275,8 @@ def _refusal(room: _Room, rt60: float, longest: float, nearest: float = math.nan
     asked = f"rt60 {rt60:g} s: the walls of this room of {' x '.join(f'{side:.3g}' for side in room.dim)} m"
     hint = "" if room.ray_tracing or rt60 < shortest < longest else "; ray_tracing reaches further"
     if shortest < rt60 < longest or not shortest < longest:
-        return f"{asked} do not give it, the nearest found was {nearest:.2g} s{hint}"
+        found = f", the nearest found was {nearest:.2g} s" if math.isfinite(nearest) else ""
+        return f"{asked} do not give it by image sources{found}{hint}" if hint else f"{asked} do not give it{found}"
     return f"{asked} can give {shortest:.2g} to {longest:.2g} s{hint}"
 
 

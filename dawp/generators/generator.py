@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn, ones
 
 from dawp.config import MIN_LENGTH
 from dawp.errors import BadInput
 
 
-class Generator(nn.Module):
+class Generator(nn.Module, ABC):
     """Base of the networks ``z [B, 1, valid_length(T)] -> waveform [B, 1, T]``, for every T of at least 64 samples.
 
     The buffer ``gain``, 1 at first, scales the output: it lets a fit take the clip's level off the network.
@@ -46,12 +48,13 @@ class Generator(nn.Module):
         """
         return self.gain * centre_trim(self._generate(z), length)
 
+    @abstractmethod
     def _valid_length(self, length: int) -> int:
-        raise NotImplementedError
+        """``valid_length`` of a length that is long enough."""
 
+    @abstractmethod
     def _generate(self, z: Tensor) -> Tensor:
         """The waveform ``[B, 1, at least T]`` before gain and trim."""
-        raise NotImplementedError
 
 
 def centre_trim(x: Tensor, length: int) -> Tensor:
