@@ -17,6 +17,7 @@ from julius.resample import resample_frac
 from torch import Tensor, nn
 
 from dawp.config import GeneratorConfig
+from dawp.generators import lstm
 from dawp.generators.generator import Generator, centre_trim
 
 # The paper's architecture itself (section 2.1: "a kernel of size 8 with a step of 4"), not settings of it.
@@ -95,7 +96,7 @@ class _BLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(2, 0, 1)  # (frames, B, channels)
-        x = self.linear(self.lstm(x)[0])
+        x = self.linear(lstm.outputs(self.lstm, x))
         return x.permute(1, 2, 0)
 
 
