@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from variants import config_of
+
 from dawp.audio import read_clip
-from dawp.config import ClipConfig, Config
+from dawp.config import ClipConfig
 from dawp.corruptions import add_noise
 from dawp.errors import BadInput
 from dawp.randomness import seeded
@@ -32,7 +34,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     try:
-        clips = [read_clip(recording, ClipConfig())[0] for recording in find_recordings(args.source)]
+        clips = [read_clip(recording, ClipConfig())[::2] for recording in find_recordings(args.source)]
         print(f"{len(clips)} clips, Gaussian noise at 2.5 dB")
         targets = "".join(f"  s to {target:g} dB" for target in args.targets)
         print(f"{'mean best':>9} {'epoch':>6} {'lowest':>6} {'ms/epoch':>8}{targets}  variant")
@@ -44,14 +46,10 @@ def main() -> None:
 
 def row(variant: str, clips: list[Any], targets: list[float]) -> str:
     """One line of the table: a variant over all clips."""
-    preset, *changes = variant.split()
-    given = {name: parsed(value) for name, value in (change.split("=") for change in changes)}
-    config = Config.of("denoise", preset, **{"pesq_every": 10**9, **given})
+    config = config_of(variant, pesq_every=10**9)
     curves, seconds, bests, epochs = [], [], [], []
-    for index, clip in enumerate(clips):
-        problem = add_noise(
-            clip, config.clip.samplerate, config.corruption, seeded(config.fit.seed, "corruption", index)
-        )
+    for index, (clip, rate) in enumerate(clips):
+        problem = add_noise(clip, rate, config.corruption, seeded(config.fit.seed, "corruption", index))
         began = time.perf_counter()
         result = solve(problem, config, index)
         seconds.append((time.perf_counter() - began) / config.fit.epochs)
@@ -74,16 +72,6 @@ def running_maximum(values: list[float]) -> list[float]:
         best = max(best, value)  # NaN never is
         maxima.append(best)
     return maxima
-
-
-def parsed(text: str) -> Any:
-    """A setting's value: a number, True, False, or the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"True": True, "False": False}.get(text, text)
 
 
 if __name__ == "__main__":

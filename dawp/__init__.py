@@ -14,19 +14,23 @@ copying the corruption. There is no training data and there are no weights to do
     result.best["si_snr"].waveform         # [T], the output at the epoch of the best SI-SNR
     result.history.column("si_snr")        # one value an epoch
 
+    restored = dawp.restore(noisy, sample_rate=44100)                    # [T] or [channels, T], with no clean version
+
 "Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. ``result.restored`` is the
 estimate at a blind stop, which does without.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
 in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,
-``metrics``, ``stopping``, ``baselines``, ``solver``, ``experiment``, ``report``, ``cli``; every setting is in
-``config``.
+``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``solver``, ``experiment``, ``formats``,
+``restoration``, ``report``, ``cli``; every setting is in ``config``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
+from collections.abc import Collection
 from typing import Any
 
 # Before torch is loaded: threads that wait for each other shall give the core back soon. Left to itself GNU's OpenMP
@@ -39,11 +43,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from dawp.audio import mark_missing
-from dawp.config import MIN_LENGTH, ClipConfig, Config, RunConfig
+from dawp.config import CORRUPTIONS, MIN_LENGTH, ClipConfig, Config, RestoreConfig, RunConfig
 from dawp.corruptions import pose
-from dawp.errors import BadInput, FitDiverged
+from dawp.errors import BadInput, FitDiverged, shown
 from dawp.problem import Problem
 from dawp.randomness import seeded
+from dawp.restoration import restore_waveform
 from dawp.solver import BestEstimate, Judged, OnEpoch, Result, solve
 
 __version__ = "0.1.0"
@@ -65,7 +70,7 @@ def denoise(
         waveform: the clean clip ``[T]`` or ``[1, T]``, samples in [-1, 1], at least 64; fitted whole.
         sample_rate: in Hz; the clip is worked on at this rate.
         corrupted: the same clip with noise, sample-aligned; None to add noise by the settings.
-        preset: ``paper`` or ``fast``.
+        preset: ``paper``, ``fast`` or ``restore``.
         progress: show a progress bar on standard error.
         on_epoch: called after each epoch with the epoch and the history so far.
         settings: any setting of noise, generator, fit and metrics, by the name of its flag: ``epochs=500``,
@@ -83,7 +88,7 @@ def denoise(
         >>> result.best["si_snr"].waveform.shape
         torch.Size([4000])
     """
-    return _restore("denoise", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+    return _solve("denoise", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
 
 
 def dereverb(
@@ -107,7 +112,7 @@ def dereverb(
         >>> abs(result.problem.facts["rt60"] - 0.2) < 0.02
         True
     """
-    return _restore("dereverb", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+    return _solve("dereverb", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
 
 
 def inpaint(
@@ -136,10 +141,61 @@ def inpaint(
         >>> result.restored.waveform.isfinite().all()
         tensor(True)
     """
-    return _restore("inpaint", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
+    return _solve("inpaint", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
 
 
-def _restore(
+def restore(
+    waveform: ArrayLike | Tensor,
+    sample_rate: int = 16000,
+    task: str = "denoise",
+    *,
+    preset: str = "restore",
+    progress: bool = False,
+    **settings: Any,
+) -> Tensor:
+    """Restore a corrupted waveform that has no clean version, of any length.
+
+    It is cut into blocks that overlap, each is fitted by itself (each channel, too) and stopped without a look at a
+    clean clip, and they are faded into one another.
+
+    Args:
+        waveform: corrupted, ``[T]`` or ``[channels, T]``, samples in [-1, 1], at least 64.
+        sample_rate: in Hz.
+        task: ``denoise``, ``dereverb`` or ``inpaint``; for the last one NaN, and runs of zeros unless ``gaps`` names
+            the gaps, are filled.
+        preset: ``restore``, or another one.
+        progress: show a progress bar on standard error.
+        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
+            ``samplerate=16000`` to work at a lower rate.
+
+    Returns:
+        The restored waveform, of the same shape, float32 on the CPU.
+
+    Raises:
+        BadInput: the waveform or a setting cannot be used; a ValueError with one line that says why.
+        FitDiverged: a fit ended without an estimate.
+
+    Example:
+        >>> noisy = torch.sin(torch.arange(4000) / 5) + 0.1 * torch.randn(4000)
+        >>> restore(noisy, epochs=2, channels=4, lstm_layers=0).shape
+        torch.Size([4000])
+    """
+    if not isinstance(task, str) or task not in CORRUPTIONS:
+        raise BadInput(f"task must be one of {', '.join(CORRUPTIONS)}, got {shown(task)}")
+    _check_names(settings, taken=("samplerate", "block", "overlap"))
+    config = Config.of(task, preset, restore=True, **settings)
+    for name in settings.keys() - config.effective().keys():
+        logging.getLogger(__name__).warning("%s has no effect with these settings", name)
+    with torch.inference_mode(False):
+        sample_rate = _check_sample_rate(sample_rate)
+        samples = _as_samples(waveform, "waveform", damaged=task == "inpaint")
+        if samples.ndim not in (1, 2) or not len(samples):
+            raise BadInput(f"waveform must have the shape [T] or [channels, T], got {[*samples.shape]}")
+        channels = samples[None] if samples.ndim == 1 else samples
+        return restore_waveform(channels, sample_rate, config, task if progress else None).view_as(samples)
+
+
+def _solve(
     task: str,
     waveform: ArrayLike | Tensor,
     corrupted: ArrayLike | Tensor | None,
@@ -169,16 +225,26 @@ def _restore(
         return solve(problem, config, progress=task if progress else None, on_epoch=on_epoch)
 
 
-def _check_names(settings: dict[str, Any]) -> None:
-    """Refuse the settings that choose files and stretches of them: a waveform is taken as it is."""
-    for group in (RunConfig, ClipConfig):
+def _check_names(settings: dict[str, Any], taken: Collection[str] = ()) -> None:
+    """Refuse the settings that choose files and stretches of them, save ``taken``: a waveform is taken as it is."""
+    for group in (RunConfig, RestoreConfig, ClipConfig):
         for field in dataclasses.fields(group):
-            if field.name in settings:
+            if field.name in settings and field.name not in taken:
                 raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted as it is given")
 
 
 def _as_clip(waveform: ArrayLike | Tensor, name: str, damaged: bool = False) -> Tensor:
     """``waveform`` as a float32 tensor ``[T]`` on the CPU; samples may be missing if it is ``damaged``."""
+    clip = _as_samples(waveform, name, damaged)
+    if clip.ndim == 2 and len(clip) == 1:
+        clip = clip[0]
+    if clip.ndim != 1:
+        raise BadInput(f"{name} must be one channel, of shape [T] or [1, T], got {[*clip.shape]}")
+    return clip
+
+
+def _as_samples(waveform: ArrayLike | Tensor, name: str, damaged: bool) -> Tensor:
+    """``waveform`` as a float32 tensor ``[..., T]`` on the CPU."""
     if not isinstance(waveform, Tensor):
         try:
             array = np.asarray(waveform)
@@ -189,24 +255,23 @@ def _as_clip(waveform: ArrayLike | Tensor, name: str, damaged: bool = False) -> 
             raise BadInput(f"{name} must be a tensor or an array of numbers, got {got}")
         # In memory order and the machine's own number format, which torch takes and numpy does not always have.
         waveform = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-    clip = waveform.detach().cpu()
-    if clip.ndim == 2 and len(clip) == 1:
-        clip = clip[0]
-    if clip.ndim != 1:
-        raise BadInput(f"{name} must be one channel, of shape [T] or [1, T], got {[*clip.shape]}")
-    if not clip.is_floating_point():
-        raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {clip.dtype}")
-    if len(clip) < MIN_LENGTH:
-        raise BadInput(f"{name} of {len(clip)} samples is too short, at least {MIN_LENGTH} are needed")
-    if not damaged and not torch.isfinite(clip).all():
+    samples = waveform.detach().cpu()
+    if not samples.is_floating_point():
+        raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {samples.dtype}")
+    if samples.ndim and samples.shape[-1] < MIN_LENGTH:
+        raise BadInput(f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed")
+    if not damaged and not torch.isfinite(samples).all():
         raise BadInput(f"{name} holds NaN or infinite samples")
-    return clip.float().clone()
+    return samples.float().clone()
 
 
 def _check_sample_rate(sample_rate: int) -> int:
     """``sample_rate`` as a whole number within the bounds of the setting of that kind."""
     try:
-        return ClipConfig(samplerate=sample_rate).samplerate
+        checked = ClipConfig(samplerate=sample_rate).samplerate
+        if checked is None:
+            raise BadInput("samplerate must be a whole number, got None")
+        return checked
     except BadInput as refusal:
         raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
 
@@ -223,5 +288,6 @@ __all__ = [
     "denoise",
     "dereverb",
     "inpaint",
+    "restore",
     "solve",
 ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchaudio.functional
@@ -43,16 +46,10 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         BadInput: not a sound file, no samples, or samples that are NaN or infinite.
     """
     import numpy as np
-    import soundfile
 
-    try:
-        # Opened here, since soundfile does not take every name that a file can have; handed on as a descriptor, since
-        # a Ctrl-C in the midst of a Python file's methods would be lost in the C library that calls them.
-        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
-            rate, channels = file.samplerate, file.channels
-            blocks = list(file.blocks(READ_FRAMES, dtype="float32", always_2d=True))
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
+    with sound_file(path) as file:
+        rate, channels = file.samplerate, file.channels
+        blocks = list(file.blocks(READ_FRAMES, dtype="float32", always_2d=True))
     if not blocks:
         raise BadInput(f"{shown(path)}: holds no samples")
     if missing is not None:
@@ -61,8 +58,8 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
     gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
     if gone.all():
         raise BadInput(f"{shown(path)}: all samples are missing")
-    waveform = torch.where(gone, 0, waveform)
-    if not torch.isfinite(waveform).all():
+    waveform = torch.where(gone, torch.nan, waveform)
+    if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
         raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
     if channels > 1:
         log.info("%s: %s", shown(path.name), _said_of(channels, first_channel))
@@ -72,26 +69,50 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         except BadInput as refusal:
             raise BadInput(f"{shown(path)}: {refusal}") from None
         log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
-    reach = 0.0 if rate == sample_rate else REACH / min(rate, sample_rate)
-    for start, stop in stretches(gone):
-        first, last = math.floor((start / rate - reach) * sample_rate), math.ceil((stop / rate + reach) * sample_rate)
-        waveform[max(0, first) : last] = torch.nan
     return waveform
 
 
-def mark_missing(waveform: Tensor, sample_rate: int, shortest: float) -> Tensor:
+@contextmanager
+def sound_file(path: Path) -> Iterator[Any]:
+    """A ``soundfile.SoundFile`` to read from; what goes wrong with it inside the block is bad input.
+
+    Raises:
+        BadInput: the file is not there, or cannot be read as sound.
+    """
+    import soundfile
+
+    try:
+        # Opened here, since soundfile does not take every name that a file can have; handed on as a descriptor, since
+        # a Ctrl-C in the midst of a Python file's methods would be lost in the C library that calls them.
+        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+            yield file
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
+
+
+def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:
     """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
 
     Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
     100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the
     channel's RMS. Zeros for longer, at an end, or between sounds that die away are silence.
+
+    Args:
+        waveform: in its own number of channels.
+        sample_rate: in Hz.
+        shortest: seconds from which on zeros count.
+        power: ``[channels]``, mean square of each, where the waveform is a part of something longer; None to take its
+            own.
     """
     channels = waveform[:, None] if waveform.ndim == 1 else waveform
     missing = ~torch.isfinite(channels).all(dim=1)
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
     beside = math.ceil(BESIDE_SECONDS * sample_rate)
-    for channel in torch.where(channels.isfinite(), channels, 0).T:
-        threshold = channel.square().mean() * 10 ** (BESIDE_DB / 10)
+    finite = torch.where(channels.isfinite(), channels, 0).T
+    powers = finite.square().mean(dim=1) if power is None else power
+    for channel, threshold in zip(finite, powers * 10 ** (BESIDE_DB / 10), strict=True):
         for start, stop in stretches(channel == 0):
             if not least <= stop - start <= most:
                 continue
@@ -109,13 +130,24 @@ def _said_of(channels: int, first_channel: bool) -> str:
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     """A waveform ``[..., T]`` at ``rate`` Hz brought to ``new_rate`` Hz.
 
+    NaN for samples that are missing (in ``[T]`` only) stays there, and spreads to those that the filters reach.
+
     Raises:
         BadInput: the two rates have too little in common: the filters would not fit in memory.
     """
+    if rate == new_rate:
+        return waveform
     common = math.gcd(rate, new_rate)
     if (rate // common) * (new_rate // common) > LARGEST_FILTERS:
         raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, rates with too little in common")
-    resampled: Tensor = torchaudio.functional.resample(waveform, rate, new_rate)
+    missing = waveform.isnan()
+    gone = stretches(missing) if waveform.ndim == 1 else []
+    there = torch.where(missing, 0, waveform) if gone else waveform
+    resampled: Tensor = torchaudio.functional.resample(there, rate, new_rate)
+    reach = REACH / min(rate, new_rate)
+    for start, stop in gone:
+        first, last = math.floor((start / rate - reach) * new_rate), math.ceil((stop / rate + reach) * new_rate)
+        resampled[max(0, first) : last] = torch.nan
     return resampled
 
 
@@ -141,7 +173,7 @@ def level_dbfs(waveform: Tensor) -> float:
 
 def read_clip(
     recording: Recording, config: ClipConfig, turn: int = 0, missing: float | None = None
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, int]:
     """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
     Args:
@@ -152,12 +184,15 @@ def read_clip(
         missing: what the corrupted file lacks becomes NaN (see ``read``); None to refuse such a file.
 
     Returns:
-        Clean clip ``[T]`` or None, and corrupted clip ``[T]`` or None.
+        Clean clip ``[T]`` or None, corrupted clip ``[T]`` or None, and their rate in Hz.
 
     Raises:
         BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
     """
     name, rate = shown(recording.path), config.samplerate
+    if rate is None:
+        with sound_file(recording.path) as file:
+            rate = int(file.samplerate)
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:
@@ -169,19 +204,19 @@ def read_clip(
         shorter = min(len(clean), len(corrupted))
         clean, corrupted = clean[:shorter], corrupted[:shorter]
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
-    start, stop = _choose_stretch(chosen_by.nan_to_num(), config, turn, name)
+    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, turn, name)
     clips = []
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
         if clip is not None and not clip.nan_to_num().any():
             raise BadInput(f"{shown(path)}: is silent, all samples are zero")
         clips.append(clip)
-    return clips[0], clips[1]
+    return clips[0], clips[1], rate
 
 
-def _choose_stretch(waveform: Tensor, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:
+def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:
     """First and last sample of the stretch to take."""
-    total, rate = len(waveform), config.samplerate
+    total = len(waveform)
     begin = round(config.trim_start * rate)
     if begin >= total:
         raise BadInput(f"{name}: lasts {total / rate:.3f} s, nothing is left after trim_start {config.trim_start:g} s")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from dawp import spectral
 from dawp.audio import stretches
 from dawp.errors import BadInput, shown
 from dawp.problem import Problem
@@ -28,6 +29,7 @@ AR_CONTEXT = (0.048, 0.128)  # seconds of it at least and at most
 AR_CONTEXT_PER_ORDER = 8
 AR_ITERATIONS = 8
 NOISEREDUCE_SIZE, NOISEREDUCE_SMOOTHING_HZ = 1024, 500  # its own settings, where the clip is long enough
+LOG_MMSE_DECISION = 0.98  # Ephraim and Malah's own
 WIENER_FRAME = 512  # samples
 WIENER_QUIET_SHARE = 0.3
 WPE_SIZE, WPE_SHIFT, WPE_TAPS, WPE_DELAY, WPE_ITERATIONS = 1024, 256, 10, 2, 5
@@ -93,6 +95,17 @@ def noisereduce(problem: Problem, stationary: bool = False) -> Tensor:
 def stationary_noisereduce(problem: Problem) -> Tensor:
     """The same with one threshold a frequency for the whole clip."""
     return noisereduce(problem, stationary=True)
+
+
+def log_mmse(problem: Problem) -> Tensor:
+    """Log-MMSE filter (Ephraim and Malah 1985), its noise taken from the quieter 30 % of the frames, by frequency."""
+    import numpy as np
+
+    spectrum = spectral.analyse(problem.observed, problem.sample_rate)
+    power = np.abs(spectrum) ** 2
+    noise = np.broadcast_to(spectral.quiet_power(power), power.shape)
+    gain = spectral.log_mmse(power, noise, floor=0.0, decision=LOG_MMSE_DECISION)
+    return spectral.synthesise(gain * spectrum, problem.sample_rate, len(problem.observed))
 
 
 def wiener(problem: Problem) -> Tensor:
@@ -207,6 +220,7 @@ BASELINES = {
     "denoise": {
         "noisereduce": Baseline(noisereduce, "noisereduce"),
         "noisereduce_stationary": Baseline(stationary_noisereduce, "noisereduce"),
+        "log_mmse": Baseline(log_mmse),
         "wiener": Baseline(wiener),
     },
     "dereverb": {"wpe": Baseline(wpe, "nara_wpe")},

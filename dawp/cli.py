@@ -12,11 +12,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from dawp import experiment, report
+from dawp import experiment, report, restoration
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of
 from dawp.errors import BadInput, shown
 from dawp.files import read_json
-from dawp.sources import find_recordings
+from dawp.sources import Recording, find_recordings
 from dawp.summary import table
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -53,7 +53,8 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     _show_notices(parser.prog)
     try:
-        config = Config.of(task, given.pop("preset"), **given)
+        preset = given.pop("preset", "restore" if given.get("restore") else "paper")
+        config = Config.of(task, preset, **given)
         for name in _without_effect(config, given):
             logging.getLogger(__name__).info("--%s has no effect with these settings", name)
         command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
@@ -65,10 +66,8 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
-        print(
-            f"{parser.prog}: interrupted; what is finished is kept, the same command without --overwrite goes on",
-            file=sys.stderr,
-        )
+        again = "the same command" if given.get("restore") else "the same command without --overwrite"
+        print(f"{parser.prog}: interrupted; what is finished is kept, {again} goes on", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -95,12 +94,15 @@ def get_parser(task: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    fast = "; ".join(f"{name} {value}" for name, value in preset_of(task, "fast").items())
+    presets = "".join(
+        f"; {preset}: " + ", ".join(f"{name} {_text(value)}" for name, value in preset_of(task, preset).items())
+        for preset in PRESETS
+        if preset != "paper"
+    )
     parser.add_argument(
         "--preset",
         choices=PRESETS,
-        default="paper",
-        help=f"paper: the paper's settings, the defaults below; fast: {fast} (default: paper)",
+        help=f"paper: the paper's settings, the defaults below{presets} (default: paper; with --restore, restore)",
     )
     for group in groups_of(task).values():
         title, _, description = (group.__doc__ or "").partition(": ")
@@ -144,13 +146,8 @@ def _show_notices(prog: str) -> None:
 
 def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
     """The flags that were given but that the results cannot depend on, others being as they are."""
-    groups: list[Settings] = [getattr(config, name) for name in groups_of(config.task)]
-    return [
-        setting.name
-        for group in groups
-        for setting in dataclasses.fields(group)
-        if setting.name in given and setting.name not in group.identity()
-    ]
+    effective = config.effective()
+    return [name for name in given if name not in effective]
 
 
 def _with_dashes(message: str, given: dict[str, Any]) -> str:
@@ -159,7 +156,10 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
 
 
 def _run(config: Config, command: Sequence[str]) -> int:
-    recordings = find_recordings(config.run.source, config.corruption.sources_are_corrupted)
+    restores = config.restoration.restore
+    recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
+    if restores:
+        return _restore(config, recordings, command)
     outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
@@ -172,6 +172,16 @@ def _run(config: Config, command: Sequence[str]) -> int:
     if summary.exists():
         print(f"\n{table(read_json(summary))}\n")
     print(f"sounds, pictures and numbers: {shown(outcome.folder)}")
+    return SOME_FAILED if outcome.failures else OK
+
+
+def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
+    outcome = restoration.run(config, recordings, command, progress=True)
+    if not outcome.done and not outcome.skipped:
+        return BAD_INPUT
+    if not outcome.done and not outcome.failures:
+        logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
+    print(f"restored: {shown(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 
@@ -215,8 +225,11 @@ def _explanation(setting: dataclasses.Field[Any]) -> str:
 
 
 def _default(setting: dataclasses.Field[Any]) -> str:
-    if setting.default is None:
-        return f"none: {setting.metadata['none']}"
-    if isinstance(setting.default, bool):
-        return "on" if setting.default else "off"
-    return f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
+    return f"none: {setting.metadata['none']}" if setting.default is None else _text(setting.default)
+
+
+def _text(value: Any) -> str:
+    """A setting's value as a flag takes it or a table shows it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)

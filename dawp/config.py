@@ -149,8 +149,12 @@ def _three(value: Any, refusal: BadInput) -> Metres:
 class ClipConfig(Settings):
     """Clip: the stretch of a recording that is worked on."""
 
-    samplerate: int = _setting(
-        16000, "working sample rate in Hz; recordings of other rates are resampled", at_least=1000, at_most=192000
+    samplerate: int | None = _setting(
+        16000,
+        "working sample rate in Hz; recordings of other rates are resampled",
+        at_least=1000,
+        at_most=192000,
+        none="each recording's own",
     )
     clip_length: float = _setting(
         2.0, "seconds taken of each recording; 0 takes it whole", at_least=0, at_most=LONGEST_CLIP
@@ -292,9 +296,9 @@ class GapConfig(CorruptionConfig):
     n_gaps: int = _setting(1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000)
     gaps: str | None = _setting(
         None,
-        "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip; or auto: the sources are "
-        "damaged recordings, and their drop-outs the gaps",
-        none="--n_gaps drawn from the seed",
+        "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
+        "recording); or auto: the sources are damaged recordings, and their drop-outs the gaps",
+        none="--n_gaps drawn from the seed; with --restore, auto",
     )
     min_gap_ms: float = _setting(
         1.0,
@@ -420,13 +424,19 @@ class FitConfig(Settings):
         None, "standard deviation of the input noise", above=0, at_most=1e6, none="gaussian 0.1, uniform from -1 to 1"
     )
     resample_input: bool = _setting(False, "draw the input noise anew each epoch, as the paper's text says")
+    highpass: float = _setting(
+        0.0,
+        "take out what lies below so many Hz before the fit (Butterworth, zero phase); 0 for nothing",
+        at_least=0,
+        at_most=1000,
+    )
     seed: int = _setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps")
 
 
 @dataclass(frozen=True)
 class StopConfig(Settings):
-    """Stop: where the fit is stopped without a look at the clean clip."""
+    """Stop: where the fit is stopped without a look at the clean clip, and what is taken then."""
 
     stop: str = _setting(
         "wmv",
@@ -446,12 +456,24 @@ class StopConfig(Settings):
     )
     estimate: str = _setting(
         "mean",
-        "what is taken at the stop: the output, or the running mean of outputs if --ema is not 0",
-        choices=("output", "mean"),
+        "what is taken at the stop: the output; the running mean of outputs, if --ema is not 0; or the mask: that mean "
+        "and the corrupted clip put together, and a spectral gain on both (noise only)",
+        choices=("output", "mean", "mask"),
+    )
+    fits: int = _setting(
+        1,
+        "independent fits of each clip, from other first weights; the mean of what each has at its own stop is taken",
+        at_least=1,
+        at_most=1000,
+    )
+    mask_floor: float = _setting(
+        -12.0, "gain in dB that the mask never goes below: how much of the noise is left", at_least=-100, at_most=0
     )
 
     def identity(self) -> dict[str, Any]:
         without = {"holdout": (), "wmv": ("holdout",), "epochs": ("holdout", "patience")}[self.stop]
+        if self.estimate != "mask":
+            without = (*without, "mask_floor")
         return {name: value for name, value in super().identity().items() if name not in without}
 
 
@@ -497,7 +519,9 @@ class RunConfig(Settings):
     )
     output_dir: Path = _setting(Path("evals"), "folder for the results of all runs")
     name: str | None = _setting(None, "name of this run's folder", none="made from the settings")
-    overwrite: bool = _setting(False, "delete this run's earlier results and begin anew")
+    overwrite: bool = _setting(
+        False, "delete this run's earlier results and begin anew; with --restore, replace restored files that are there"
+    )
     show_every: int = _setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
     save_outputs: bool = _setting(
         False, "every --show_every epochs also save the output: sound, waveform and spectrogram"
@@ -512,6 +536,56 @@ class RunConfig(Settings):
             )
 
 
+@dataclass(frozen=True)
+class RestoreConfig(Settings):
+    """Restore: recordings that have no clean version, each from beginning to end into one file."""
+
+    restore: bool = _setting(
+        False,
+        "the sources are corrupted recordings (of a pair the second): nothing is added to them, and each is restored "
+        "whole, at its own rate and with its own channels",
+    )
+    output: Path | None = _setting(
+        None,
+        "file for one recording, or folder for the restored tree of several; an unfinished restoration goes on where "
+        "it was, a finished one is only replaced with --overwrite",
+        none="the folder restored",
+        short="-o",
+    )
+    output_format: str | None = _setting(
+        None,
+        "format of the restored files",
+        choices=("wav", "flac", "ogg"),
+        none="by the suffix of --output, else the recording's",
+    )
+    subtype: str | None = _setting(
+        None, "sample type of the restored files, as PCM_16, PCM_24 or FLOAT", none="the recording's, or the nearest"
+    )
+    clip_mode: str = _setting(
+        "rescale",
+        "what becomes of samples beyond full scale where the sample type ends there: the whole file is made softer, "
+        "or they are cut",
+        choices=("rescale", "clamp"),
+    )
+    block: float = _setting(
+        4.0, "seconds at most of each block that a recording is cut into, each fitted by itself", above=0, at_most=600
+    )
+    overlap: float = _setting(
+        0.5, "seconds by which blocks overlap, and over which one fades into the next", at_least=0, at_most=300
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output is not None and not self.restore:
+            raise BadInput(f"output is the file of a restored recording and needs --restore, got {shown(self.output)}")
+        if self.overlap > self.block / 2:
+            half = f"half the block of {self.block:g} s"
+            raise BadInput(f"overlap must be at most {half}, got {self.overlap:g}: a block and an overlap go together")
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() if self.restore else {}
+
+
 CORRUPTIONS: dict[str, type[CorruptionConfig]] = {
     "denoise": NoiseConfig,
     "dereverb": ReverbConfig,
@@ -519,24 +593,31 @@ CORRUPTIONS: dict[str, type[CorruptionConfig]] = {
 }
 """The settings of each task's corruption."""
 
+_FAST = {
+    "epochs": 500,
+    "lr": 5e-3,
+    "crit": "L2",
+    "channels": 32,
+    "lstm_layers": 0,
+    "resample": False,
+    "pesq_every": 10,
+}
+_FAST_GAPS = {**_FAST, "lr": 1e-3, "crit": "L1", "channels": 64, "lstm_layers": 1}
+_BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "fast": {
-        "epochs": 500,
-        "lr": 5e-3,
-        "crit": "L2",
-        "channels": 32,
-        "lstm_layers": 0,
-        "resample": False,
-        "pesq_every": 10,
-    },
+    "fast": _FAST,
+    "restore": {**_FAST, **_BLIND, "estimate": "mask", "highpass": 20.0},
 }
 """What each preset sets differently from the defaults."""
 
 PRESETS_OF_TASK: dict[tuple[str, str], dict[str, Any]] = {
-    ("fast", "inpaint"): {**PRESETS["fast"], "lr": 1e-3, "crit": "L1", "channels": 64, "lstm_layers": 1},
+    ("fast", "inpaint"): _FAST_GAPS,
+    ("restore", "inpaint"): {**_FAST_GAPS, **_BLIND, "stop": "wmv"},
+    ("restore", "dereverb"): {**_FAST, **_BLIND},
 }
-"""Presets that set something else for one task: gaps are not filled by convolutions alone."""
+"""Presets that set something else for one task: gaps are not filled by convolutions alone, the mask takes out noise."""
 
 
 def preset_of(task: str, name: str) -> dict[str, Any]:
@@ -551,6 +632,7 @@ class Config:
     task: str
     preset: str
     run: RunConfig
+    restoration: RestoreConfig
     clip: ClipConfig
     corruption: CorruptionConfig
     generator: GeneratorConfig
@@ -581,13 +663,33 @@ class Config:
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
             for key, group in groups.items()
         }
-        return cls(task=task, preset=preset, **made)
+        config = cls(task=task, preset=preset, **made)
+        if task != "denoise" and config.stop.estimate == "mask":
+            raise BadInput(f"estimate mask takes noise out and does nothing else: got it for the task {task}")
+        if task == "inpaint" and config.fit.highpass:
+            raise BadInput(f"highpass must be 0 where gaps are filled, got {config.fit.highpass:g}")
+        return config
+
+    def effective(self) -> dict[str, Any]:
+        """The settings that have an effect with the others as they are, by name."""
+        settings: dict[str, Any] = {"task": self.task}
+        for key in groups_of(self.task):
+            settings |= getattr(self, key).identity()
+        if self.restoration.restore:  # nothing is chosen, corrupted or judged
+            kept = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig)
+            names = {setting.name for group in kept for setting in dataclasses.fields(group)}
+            names |= {"task", "source", "overwrite", "samplerate", "ema", "gaps", "min_gap_ms", "raw_output"}
+            settings = {name: value for name, value in settings.items() if name in names}
+            if settings.get("gaps") not in (None, "auto"):  # without any they are looked for, too
+                settings.pop("min_gap_ms")
+        return settings
 
 
 def groups_of(task: str) -> dict[str, type[Settings]]:
     """The groups of settings of a task, by their names in ``Config``, in the order a reader meets them."""
     return {
         "run": RunConfig,
+        "restoration": RestoreConfig,
         "clip": ClipConfig,
         "corruption": CORRUPTIONS[task],
         "generator": GeneratorConfig,

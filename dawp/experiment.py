@@ -7,12 +7,11 @@ import hashlib
 import io
 import json
 import logging
-import os
 import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +23,17 @@ from dawp import audio, baselines
 from dawp.config import Config, groups_of
 from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
-from dawp.files import RUN_CONFIG, read_json, run_identity, safe_name, whole, write_csv, write_json
+from dawp.files import (
+    RUN_CONFIG,
+    check_writable,
+    held,
+    read_json,
+    run_identity,
+    safe_name,
+    whole,
+    write_csv,
+    write_json,
+)
 from dawp.fitting import Epoch, pick_device
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -85,12 +94,13 @@ def run(
     if config.metrics.baselines:
         baselines.check_installed(config.task)
     folder = run_folder(config, recordings)
-    _check_writable(folder)
+    check_writable(folder)
     repetitions = _plan(config, recordings)
     _check_folder(folder, config, recordings)
     if config.run.save_outputs and config.run.show_every > config.fit.epochs:
         log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
     done, skipped, failures, started = 0, 0, [], False
+    hold, refused = ExitStack(), False
     try:
         for index, (recording, turn) in enumerate(repetitions):
             here = folder / f"{index:03d}_{recording.name}"
@@ -101,19 +111,23 @@ def run(
                     failures.append(f"{here.name}: {finished['error']}")
                 continue
             try:
-                with _memory_as_bad_input(shown(recording.path)):
+                with memory_as_bad_input(shown(recording.path)):
                     problem = _pose(recording, config, index, turn)
             except BadInput as refusal:
                 failures.append(str(refusal))
                 log.error("%s", refusal)
                 continue
             if not started:
-                _begin(folder, config, recordings, command)
+                try:
+                    _begin(folder, config, recordings, command, hold)
+                except BadInput:
+                    refused = True
+                    raise
                 counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
-                log.info("%s, device: %s", counts, _where(config))
+                log.info("%s, device: %s", counts, said_device(config))
                 started = True
             try:
-                with _memory_as_bad_input(here.name):
+                with memory_as_bad_input(here.name):
                     error = _repeat(here, problem, recording, config, index, draw, progress)
                 done += 1
             except BadInput as refusal:
@@ -122,11 +136,12 @@ def run(
                 failures.append(error)
                 log.error("%s", error)
     finally:
-        if folder.exists():
+        if folder.exists() and not refused:
             _summarise(folder)
-            if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
-                (folder / RUN_CONFIG).unlink()
-                folder.rmdir()
+        hold.close()
+        if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
+            (folder / RUN_CONFIG).unlink()
+            folder.rmdir()
     return Outcome(folder if folder.exists() else None, done, skipped, failures)
 
 
@@ -161,10 +176,10 @@ def _finished(here: Path) -> dict[str, Any] | None:
 
 def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
     """The problem of one repetition: read, and corrupted unless it is already."""
-    clean, corrupted = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
+    clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
-        return pose(config.task, clean, corrupted, config.clip.samplerate, config.corruption, rng)
+        return pose(config.task, clean, corrupted, rate, config.corruption, rng)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
@@ -222,24 +237,13 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
 
 def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]:
     """Everything that the numbers of a run depend on, as flat JSON values."""
-    settings: dict[str, Any] = {"task": config.task}
-    for group in groups_of(config.task):
-        settings |= getattr(config, group).identity()
     settings = {
         name: str(value.resolve()) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        for name, value in settings.items()
+        for name, value in config.effective().items()
         if name not in NOT_IDENTITY
     }
     settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
     return settings
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made, before anything is computed."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "no permission" if there.is_dir() else "not a folder"
-        raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
 
 
 def _check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
@@ -269,23 +273,22 @@ def _check_folder(folder: Path, config: Config, recordings: Sequence[Recording])
         )
 
 
-def _begin(folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> None:
-    """Make the run's folder with its config.json, emptied first if it is to be overwritten."""
+def _begin(
+    folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str], hold: ExitStack
+) -> None:
+    """Make the run's folder with its config.json, emptied first if it is to be overwritten, and hold it."""
     try:
         if config.run.overwrite and run_identity(folder):
             # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
             old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
-            folder.rename(old)
+            with held(folder):
+                folder.rename(old)
             shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
+        hold.enter_context(held(folder))
         if not (folder / RUN_CONFIG).exists():
             about = {
-                "task": config.task,
-                "preset": config.preset,
-                "seed": config.fit.seed,
-                "device": describe(pick_device(config.fit.device)),
-                "command": list(command),
-                "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+                **circumstances(config, command),
                 "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
                 "identity": _identity(config, recordings),
             }
@@ -303,8 +306,20 @@ def _summarise(folder: Path) -> None:
         write_csv(folder / "summary.csv", *rows(results))
 
 
+def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:
+    """What is to be known of a command beside its settings: versions, seed, device."""
+    return {
+        "task": config.task,
+        "preset": config.preset,
+        "seed": config.fit.seed,
+        "device": describe(pick_device(config.fit.device)),
+        "command": list(command),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
 @contextmanager
-def _memory_as_bad_input(what: str) -> Iterator[None]:
+def memory_as_bad_input(what: str) -> Iterator[None]:
     """Make running out of memory a refusal of one recording; torch's CPU allocator raises a plain RuntimeError."""
     try:
         yield
@@ -315,7 +330,8 @@ def _memory_as_bad_input(what: str) -> Iterator[None]:
         raise
 
 
-def _where(config: Config) -> str:
+def said_device(config: Config) -> str:
+    """The device of a command, in words."""
     device = pick_device(config.fit.device)
     return describe(device) + (" (no CUDA here)" if config.fit.device == "auto" and device.type == "cpu" else "")
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import platform
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dawp.errors import BadInput, shown
+
 RUN_CONFIG = "config.json"
+HOLDER = ".holder"
 
 
 @contextmanager
@@ -46,11 +51,75 @@ def run_identity(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def is_restored(path: Path) -> bool:
+    """Whether a sound file is one that was restored: its record lies beside it."""
+    try:
+        about = read_json(path.with_name(f"{path.name}.json"))
+        return "sha256" in about and "blocks" in about
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before anything is computed."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "no permission" if there.is_dir() else "not a folder"
+        raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
+
+
+@contextmanager
+def held(folder: Path, what: Path | None = None) -> Iterator[None]:
+    """Keep a folder for this command alone; the hold ends with the process, however that ends.
+
+    Args:
+        folder: which is there.
+        what: it stands for in the message of a refusal; None for itself.
+
+    Raises:
+        BadInput: another command holds it; the message says which.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    refusal = f"{shown(what or folder)}: is in use by"
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{refusal} {_holder(folder)}") from None
+        except OSError:  # a file system without such locks
+            yield
+            return
+        if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise BadInput(f"{refusal} another command")  # which has just put another folder in its place
+        with whole(folder / HOLDER) as temporary:
+            temporary.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(HOLDER, dir_fd=handle)  # wherever the folder may be by now
+    finally:
+        os.close(handle)
+
+
+def _holder(folder: Path) -> str:
+    """Who holds a folder, in words."""
+    try:
+        return shown((folder / HOLDER).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return "another command"
 
 
 def safe_name(name: str, longest: int = 40) -> str:

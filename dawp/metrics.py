@@ -116,20 +116,11 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
         ValueError: the shapes differ.
     """
     _check_shapes(estimate, target)
-    if sample_rate not in (8000, 16000):
-        try:
-            estimate, target = resample(estimate, sample_rate, 16000), resample(target, sample_rate, 16000)
-        except BadInput as refusal:
-            if strict:
-                raise NoPesq(str(refusal)) from None
-            return torch.full(estimate.shape[:-1], torch.nan, dtype=torch.float64)
-        sample_rate = 16000
     length = estimate.shape[-1]
-    pairs = zip(estimate.detach().cpu().reshape(-1, length), target.detach().cpu().reshape(-1, length), strict=True)
     values = []
-    for one_estimate, one_target in pairs:
+    for one_estimate, one_target in zip(estimate.reshape(-1, length), target.reshape(-1, length), strict=True):
         try:
-            values.append(_pesq(one_estimate, one_target, sample_rate))
+            values.append(_pesq(*for_pesq(one_estimate, one_target, sample_rate)))
         except NoPesq:
             if strict:
                 raise
@@ -137,15 +128,33 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
     return torch.tensor(values, dtype=torch.float64).reshape(estimate.shape[:-1])
 
 
+def for_pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, int]:
+    """An estimate and a target ``[T]`` on the CPU, at a rate that PESQ is defined for, and that rate.
+
+    Raises:
+        NoPesq: it cannot be computed for these.
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    estimate, target = estimate.detach().cpu(), target.detach().cpu()
+    if sample_rate not in (8000, 16000):
+        try:
+            estimate, target = resample(estimate, sample_rate, 16000), resample(target, sample_rate, 16000)
+        except BadInput as refusal:
+            raise NoPesq(str(refusal)) from None
+        sample_rate = 16000
+    if not (estimate.isfinite().all() and estimate.any() and target.any()):
+        raise NoPesq("a waveform is silent or not finite")
+    if len(target) > LONGEST_PESQ * sample_rate:
+        raise NoPesq(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
+    return estimate, target, sample_rate
+
+
 def _pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> float:
     """PESQ of one pair ``[T]`` at 8 or 16 kHz."""
     from pesq import PesqError
     from pesq import pesq as itu_pesq
 
-    if not (estimate.isfinite().all() and estimate.any() and target.any()):
-        raise NoPesq("a waveform is silent or not finite")
-    if len(target) > LONGEST_PESQ * sample_rate:
-        raise NoPesq(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
     try:
         mode = "wb" if sample_rate == 16000 else "nb"
         return float(itu_pesq(sample_rate, target.numpy(), estimate.numpy(), mode))

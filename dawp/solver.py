@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +23,17 @@ from dawp.errors import FitDiverged
 from dawp.files import write_csv
 from dawp.fitting import Epoch, fit, pick_device
 from dawp.generators import build
+from dawp.listening import Measured, now
 from dawp.metrics import NoPesq, pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
+from dawp.spectral import mask
 from dawp.stopping import (
     EMA,
     BlindStop,
     Estimates,
     HoldoutStop,
+    Judge,
     LastEpoch,
     OracleStop,
     VarianceStop,
@@ -37,6 +43,7 @@ from dawp.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 
+HIGHPASS_ORDER = 4
 FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
 
 
@@ -45,23 +52,27 @@ class History:
 
     def __init__(self, fetch_every: int = 1) -> None:
         self.fetch_every = fetch_every
-        self._waiting: list[dict[str, Tensor]] = []
+        self._waiting: list[dict[str, Measured]] = []
         self._rows: list[dict[str, float]] = []
+        self._to_come: list[tuple[int, str, Future[Tensor]]] = []  # row and name
 
-    def append(self, values: dict[str, Tensor]) -> None:
-        self._waiting.append(values)
+    def append(self, values: Mapping[str, Measured]) -> None:
+        self._waiting.append(dict(values))
         if len(self._waiting) >= self.fetch_every:
             self.fetch()
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """All rows so far; a quantity that an epoch did not measure is not in its row."""
+        """All rows so far; a quantity that an epoch did not measure is not in its row. Waits for what is to come."""
         self.fetch()
+        for row, name, value in self._to_come:
+            self._rows[row][name] = value.result().item()
+        self._to_come.clear()
         return self._rows
 
     @property
     def latest(self) -> dict[str, float]:
-        """The newest row that is on the host already."""
+        """The newest row that is on the host already; NaN for what is to come."""
         return self._rows[-1] if self._rows else {}
 
     def column(self, name: str) -> list[float]:
@@ -83,12 +94,14 @@ class History:
 
     def fetch(self) -> None:
         """Bring what still waits on the device to the host."""
-        rows: list[dict[str, float]] = [dict.fromkeys(values, 0.0) for values in self._waiting]
-        entries = [
-            (row, name, value)
-            for row, values in zip(rows, self._waiting, strict=True)
-            for name, value in values.items()
-        ]
+        rows: list[dict[str, float]] = [dict.fromkeys(values, math.nan) for values in self._waiting]
+        entries = []
+        for number, (row, values) in enumerate(zip(rows, self._waiting, strict=True), start=len(self._rows)):
+            for name, value in values.items():
+                if isinstance(value, Future):
+                    self._to_come.append((number, name, value))
+                else:
+                    entries.append((row, name, value))
         for device in {value.device for _, _, value in entries}:
             here = [entry for entry in entries if entry[2].device == device]
             # One transfer for all the values of a device.
@@ -194,80 +207,65 @@ class Result:
 
 
 OnEpoch = Callable[[Epoch, History], None]
+Bar = Any  # a tqdm bar
 
 
 def solve(
     problem: Problem,
     config: Config,
     repetition: int = 0,
-    progress: str | None = None,
+    progress: str | Bar | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Result:
-    """Fit a generator to the problem and keep the best estimates.
+    """Fit generators to the problem and keep the best estimates.
 
     Args:
         problem: the corrupted clip and, for the metrics, its clean one.
         config: task, and settings of generator, fit and metrics.
         repetition: which of the seed's streams of random draws to use.
-        progress: title of a progress bar on standard error; None for no bar.
-        on_epoch: called after each epoch with the epoch and the history so far.
+        progress: a progress bar to move on by all epochs of all fits, or the title of one on standard error; None for
+            no bar.
+        on_epoch: called after each epoch of the first fit with the epoch and the history so far.
 
     Returns:
-        The result; with ``error`` set and the best so far if the fit diverged.
+        The result; with ``error`` set and the best so far if a fit diverged.
 
     Raises:
         BadInput: the clip is too short for the generator, the device is not there, or the packages of the baselines
             are not installed.
     """
     device = pick_device(config.fit.device)
-    seed = config.fit.seed
-    generator = build(config.generator, seeded(seed, "weights", repetition)).to(device)
     there = problem.to(device)
-    oracle = OracleStop(there, config.metrics, generator)
-    estimates = Estimates(there, config.metrics.ema)
-    held_out = None
-    if config.stop.stop == "holdout":
-        held_out = hold_out(problem, config.stop.holdout, seeded(seed, "holdout", repetition)).to(device)
-    stops = _blind_stops(there, held_out, config, generator)
-    chosen = stops[config.stop.stop]
-    history = History(1 if device.type == "cpu" else FETCH_EVERY)
-    corrupted = {name: float(value) for name, value in oracle.judge.measure(there.observed)}
+    fitted = replace(there, observed=high_pass(problem.observed, problem.sample_rate, config.fit.highpass).to(device))
+    judge = Judge(there, config.metrics)
+
+    def measured(waveform: Tensor) -> dict[str, float]:
+        return {name: float(now(value)) for name, value in judge.measure(waveform.to(device))}
+
+    corrupted = measured(problem.observed)
     _warn_of_nan(problem)
     others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
-    error = None
     began = time.perf_counter()
-    with _bar(config.fit.epochs, progress) as bar:
-        try:
-            for step in fit(there, generator, config.fit, seeded(seed, "input", repetition), held_out):
-                current = estimates.update(step)
-                values = {"loss": step.loss, **oracle.update(step, current)}
-                for stop in stops.values():
-                    values |= stop.update(step, current)
-                history.append(values)
-                if on_epoch:
-                    on_epoch(step, history)
-                bar.set_postfix(_postfix(history.latest), refresh=False)
-                bar.update()
-                if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
-                    break
-        except FitDiverged as diverged:
-            error = str(diverged)
+    with _bar(config.fit.epochs * config.stop.fits, progress) as bar:
+        fits = [_fit_once(fitted, config, repetition, 0, bar, on_epoch)]
+        while len(fits) < config.stop.fits and fits[-1].error is None:
+            fits.append(_fit_once(fitted, config, repetition, len(fits), bar))
+    first = fits[0]
     best = {
-        name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None) for name, b in oracle.best.items()
+        name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None)
+        for name, b in first.oracle.best.items()
     }
-    history.fetch()  # waits for the device, so that the time below includes all its work
-    seconds = time.perf_counter() - began
-
-    def measured(waveform: Tensor) -> dict[str, float]:
-        return {name: float(value) for name, value in oracle.judge.measure(waveform.to(device))}
-
-    taken = EMA if config.stop.estimate == "mean" and config.metrics.ema else ""
-    blind = {name: _at_stop(stop, taken, measured) for name, stop in stops.items() if stop.epoch}
+    first.history.fetch()  # waits for the device, so that the time below includes all its work
+    chosen = config.stop.stop
+    blind = {name: _at_stop(stop, config, measured) for name, stop in first.stops.items() if stop.epoch}
+    at_stop = [_taken(fit.stops[chosen], config) for fit in fits if fit.stops[chosen].epoch]
     restored = None
-    if chosen.name in blind:
-        then = blind[chosen.name]
-        restored = replace(then, values={name: then.values[taken + name] for name in oracle.judge.metrics})
+    if at_stop:
+        waveform = torch.stack(at_stop).mean(dim=0)
+        if config.stop.estimate == "mask":
+            waveform = mask(fitted.observed, waveform, problem.sample_rate, config.stop.mask_floor)
+        restored = Judged(waveform, measured(waveform), first.stops[chosen].epoch)
     return Result(
         problem=problem,
         input=corrupted,
@@ -275,21 +273,78 @@ def solve(
         restored=restored,
         blind=blind,
         baselines={name: Judged(waveform, measured(waveform)) for name, waveform in others.items()},
-        history=history,
-        generator=(chosen.weights or oracle.weights).state(),
-        seconds=seconds,
+        history=first.history,
+        generator=(first.stops[chosen].weights or first.oracle.weights).state(),
+        seconds=time.perf_counter() - began,
         device=describe(device),
-        error=error,
+        error=fits[-1].error,
     )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A fit that is over: its watchers, what it measured, and why it ended early, if it did."""
+
+    oracle: OracleStop
+    stops: dict[str, BlindStop]
+    history: History
+    error: str | None
+
+
+def _fit_once(
+    problem: Problem, config: Config, repetition: int, number: int, bar: Bar, on_epoch: OnEpoch | None = None
+) -> _Fit:
+    """One fit from its own first weights: of several on the same clip the first is recorded and judged."""
+
+    def draws(purpose: str) -> torch.Generator:
+        return seeded(config.fit.seed, f"{purpose} of fit {number}" if number else purpose, repetition)
+
+    device = problem.observed.device
+    if number:  # nobody looks at the clean clip in it
+        problem = replace(problem, clean=None)
+        config = replace(config, metrics=replace(config.metrics, show_estimates_vs_noise=False))
+    generator = build(config.generator, draws("weights")).to(device)
+    held_out = None
+    if config.stop.stop == "holdout":
+        held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, draws("holdout")).to(device)
+    oracle = OracleStop(problem, config.metrics, generator)
+    stops = _blind_stops(problem, held_out, config, generator)
+    chosen = stops[config.stop.stop]
+    estimates = Estimates(problem, config.metrics.ema)
+    history = History(1 if device.type == "cpu" else FETCH_EVERY)
+    error, epochs_run = None, 0
+    try:
+        for step in fit(problem, generator, config.fit, draws("input"), held_out):
+            epochs_run = step.epoch
+            current = estimates.update(step)
+            values = {"loss": step.loss, **oracle.update(step, current)}
+            for stop in stops.values():
+                values |= stop.update(step, current)
+            history.append(values)
+            if on_epoch:
+                on_epoch(step, history)
+            bar.set_postfix(_postfix(history.latest), refresh=False)
+            bar.update()
+            if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
+                break
+    except FitDiverged as diverged:
+        error = str(diverged)
+    bar.update(config.fit.epochs - epochs_run)
+    return _Fit(oracle, stops, history, error)
 
 
 def _blind_stops(
     problem: Problem, held_out: Tensor | None, config: Config, generator: nn.Module
 ) -> dict[str, BlindStop]:
-    """The blind stops to watch, by name; the settings' own keeps the weights where no oracle decides about them."""
+    """The blind stops to watch, by name: the settings' own, and where a clean clip judges them the one that is free.
+
+    The settings' own keeps the weights where no oracle decides about them.
+    """
     patience, own = config.stop.patience, config.stop.stop
     keep = {own: generator if problem.clean is None else None}
-    stops: list[BlindStop] = [VarianceStop(problem, config.fit.epochs, keep.get("wmv"), patience)]
+    stops: list[BlindStop] = []
+    if own == "wmv" or problem.clean is not None:
+        stops.append(VarianceStop(problem, config.fit.epochs, keep.get("wmv"), patience))
     if held_out is not None:
         stops.append(HoldoutStop(problem, held_out, keep.get("holdout"), patience))
     if own == "epochs":
@@ -297,14 +352,30 @@ def _blind_stops(
     return {stop.name: stop for stop in stops}
 
 
-def _at_stop(stop: BlindStop, taken: str, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
-    """The estimate ``taken`` at a blind stop, with what the metrics say of both estimates then."""
+def _taken(stop: BlindStop, config: Config) -> Tensor:
+    """The estimate that the settings take at a stop."""
     then = stop.estimates
-    values = {prefix + name: value for prefix in then for name, value in measured(then[prefix]).items()}
-    return Judged(then[taken], values, stop.epoch)
+    return then[""] if config.stop.estimate == "output" else then.get(EMA, then[""])
 
 
-def _bar(epochs: int, title: str | None) -> Any:
+def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
+    """What a blind stop takes, with what the metrics say of both estimates then."""
+    values = {prefix + name: value for prefix, then in stop.estimates.items() for name, value in measured(then).items()}
+    return Judged(_taken(stop, config), values, stop.epoch)
+
+
+def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
+    """A waveform ``[T]`` without what lies below ``cutoff`` Hz: a Butterworth filter there and back, in phase."""
+    if not cutoff:
+        return waveform
+    from scipy.signal import butter, sosfiltfilt
+
+    sections = butter(HIGHPASS_ORDER, cutoff, "highpass", fs=sample_rate, output="sos")
+    padding = min(3 * (2 * len(sections) + 1), len(waveform) - 1)
+    return torch.from_numpy(sosfiltfilt(sections, waveform.double().numpy(), padlen=padding).copy()).to(waveform)
+
+
+def progress_bar(epochs: int, title: str | None) -> Bar:
     """A progress bar on standard error; without a title none is shown."""
     return tqdm(
         total=epochs,
@@ -314,6 +385,16 @@ def _bar(epochs: int, title: str | None) -> Any:
         mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
         dynamic_ncols=True,
     )
+
+
+@contextmanager
+def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
+    """The caller's bar, left open, or one's own."""
+    if progress is not None and not isinstance(progress, str):
+        yield progress
+        return
+    with progress_bar(epochs, progress) as bar:
+        yield bar
 
 
 def describe(device: torch.device) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dawp.errors import BadInput, shown
-from dawp.files import run_identity, safe_name
+from dawp.files import is_restored, run_identity, safe_name
 
 SOUND_SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist".split()
@@ -81,7 +81,7 @@ def _find_recordings(source: Path) -> list[Recording]:
 def sounds_in(folder: Path) -> list[Path]:
     """The sound files in a folder and below, by suffix, sorted.
 
-    Passed over are hidden files and folders, links to folders, and the folders of earlier runs.
+    Passed over are hidden files and folders, links to folders, the folders of earlier runs, and restored files.
 
     Raises:
         BadInput: there are none.
@@ -92,7 +92,8 @@ def sounds_in(folder: Path) -> list[Path]:
             name for name in folders if not name.startswith(".") and not run_identity(Path(parent, name))
         )
         visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        sounds += [path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file()]
+        found = (path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
+        sounds += [path for path in found if not is_restored(path)]
     if not sounds:
         raise BadInput(
             f"{shown(folder)}: no sound files in this folder (looked for {' '.join(sorted(SOUND_SUFFIXES))})"

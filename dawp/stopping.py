@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 
 from dawp.config import MetricConfig
 from dawp.fitting import Epoch
-from dawp.metrics import gap_windows, over_gaps, pesq, psnr, si_snr
+from dawp.listening import Measured, pesq_later
+from dawp.metrics import gap_windows, over_gaps, psnr, si_snr
 from dawp.problem import Problem
 
 GAP = "gap_"  # begins the names of metrics on the gaps alone
@@ -19,6 +22,7 @@ EMA = "ema_"  # begins the names of the running mean's metrics
 SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
 WINDOW = 50  # epochs of outputs whose variance is taken
 MOST_SAMPLES = 32768  # that it is taken of
+MOST_WAITING = 64  # estimates whose PESQ is still to come: beyond that the fit waits for it
 SMALLEST_VARIANCE = 1e-6  # relative: less is rounding
 
 
@@ -106,7 +110,7 @@ class Judge:
         gap_metrics = [GAP + name for name in self._metrics if self._gaps]
         self.metrics = [] if problem.clean is None else [*gap_metrics, *self._metrics, "pesq"]
 
-    def measure(self, estimate: Tensor, epoch: int = 0) -> Iterator[tuple[str, Tensor]]:
+    def measure(self, estimate: Tensor, epoch: int = 0) -> Iterator[tuple[str, Measured]]:
         """The metrics of one estimate ``[T]``; PESQ only where ``epoch`` is a multiple of ``pesq_every``."""
         clean = self._problem.clean
         if clean is not None:
@@ -115,12 +119,12 @@ class Judge:
                     yield GAP + name, over_gaps(metric, estimate, clean, self._gaps)
             yield from self.compare(estimate, clean, epoch)
 
-    def compare(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[str, Tensor]]:
+    def compare(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[str, Measured]]:
         """The metrics between an estimate ``[T]`` and any target ``[T]``, over the whole clip."""
         for name, metric in self._metrics.items():
             yield name, metric(estimate, target)
         if epoch % self._pesq_every == 0:
-            yield "pesq", pesq(estimate, target, self._problem.sample_rate)
+            yield "pesq", pesq_later(estimate, target, self._problem.sample_rate)
 
 
 class Estimates:
@@ -157,28 +161,46 @@ class OracleStop:
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
         self.judge = Judge(problem, config)
         estimates = ["", EMA] if config.ema else [""]
-        self.best = {prefix + metric: Best() for prefix in estimates for metric in self.judge.metrics}
+        self._best = {prefix + metric: Best() for prefix in estimates for metric in self.judge.metrics}
+        self._waiting: deque[tuple[Future[Tensor], str, int, Tensor]] = deque()
         self._problem = problem
         self._against_corrupted = config.show_estimates_vs_noise
         self.weights = BestWeights(generator)
 
-    def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Measured]:
         """Judge one epoch's estimates.
 
         Returns:
-            Each metric of this epoch as a scalar tensor, PESQ on the CPU and only in the epochs it is computed.
+            Each metric of this epoch as a scalar tensor; PESQ, in the epochs it is computed, as one to come.
         """
-        values: dict[str, Tensor] = {}
+        values: dict[str, Measured] = {}
         for prefix, estimate in estimates.items():
             for metric, value in self.judge.measure(estimate, step.epoch):
                 values[prefix + metric] = value
-                self.best[prefix + metric].update(value, step.epoch, [estimate])
-        if self.judge.metrics:
-            self.weights.update(values[self.judge.metrics[0]], step)
+                if isinstance(value, Future):
+                    self._waiting.append((value, prefix + metric, step.epoch, estimate))
+                else:
+                    self._best[prefix + metric].update(value, step.epoch, [estimate])
+        first = values[self.judge.metrics[0]] if self.judge.metrics else None
+        if isinstance(first, Tensor):
+            self.weights.update(first, step)
         if self._against_corrupted:
             for metric, value in self.judge.compare(estimates[""], self._problem.observed, step.epoch):
                 values[f"{metric}_vs_corrupted"] = value
+        self._take(MOST_WAITING)
         return values
+
+    @property
+    def best(self) -> dict[str, Best]:
+        """The best so far by each metric; waits for what is still to come."""
+        self._take(0)
+        return self._best
+
+    def _take(self, most: int) -> None:
+        """Take in the values that have come, and wait for others until at most ``most`` are still to come."""
+        while self._waiting and (len(self._waiting) > most or self._waiting[0][0].done()):
+            value, name, epoch, estimate = self._waiting.popleft()
+            self._best[name].update(value.result(), epoch, [estimate])
 
 
 class BlindStop(ABC):

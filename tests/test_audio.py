@@ -7,7 +7,7 @@ import soundfile
 import torch
 from conftest import write_sound
 
-from dawp.audio import level_dbfs, read, read_clip, write
+from dawp.audio import level_dbfs, read, read_clip, resample, write
 from dawp.config import ClipConfig
 from dawp.errors import BadInput
 from dawp.sources import Recording
@@ -18,7 +18,7 @@ def tone(seconds, rate=16000, hertz=440.0, level=0.5):
 
 
 def clip_of(path, turn=0, corrupted=None, **settings):
-    return read_clip(Recording(path, corrupted), ClipConfig(**settings), turn)
+    return read_clip(Recording(path, corrupted), ClipConfig(**settings), turn)[:2]
 
 
 def test_write_then_read_gives_the_same_samples(tmp_path):
@@ -173,6 +173,27 @@ def test_a_pair_may_differ_by_ten_milliseconds_and_no_more(tmp_path):
     far = write_sound(tmp_path / "far.wav", tone(1.02))
     with pytest.raises(BadInput, match=r"must have one length \(to 10 ms\), got 1.000 s and 1.020 s"):
         clip_of(clean, 0, far)
+
+
+def test_without_a_working_rate_each_recording_keeps_its_own(tmp_path):
+    samples = torch.randn(44100)
+    path = write_sound(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
+    clean, corrupted, rate = read_clip(Recording(path), ClipConfig(samplerate=None, clip_length=0))
+    assert (rate, corrupted) == (44100, None)
+    assert torch.equal(clean, samples)
+
+
+def test_a_missing_sample_spoils_its_neighbours_when_the_rate_is_changed():
+    waveform = torch.randn(48000)
+    waveform[24000:24010] = torch.nan
+    resampled = resample(waveform, 48000, 16000)
+    assert resampled.isnan().nonzero()[:, 0].tolist() == list(range(8000 - 7, 8004 + 7))
+    there = resample(waveform.nan_to_num(), 48000, 16000)
+    assert torch.equal(resampled[resampled.isfinite()], there[resampled.isfinite()])
+    assert resample(waveform, 48000, 48000) is waveform
+    waveform[10] = torch.inf
+    assert not resample(waveform, 48000, 16000)[:5].isfinite().all()
+    assert resample(torch.stack([waveform, waveform]), 48000, 16000)[0, 8000].isnan()
 
 
 def test_a_silent_twin_is_refused(tmp_path):

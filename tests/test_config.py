@@ -87,7 +87,7 @@ def test_bad_settings_are_refused_by_name_and_value(settings, message):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(BadInput, match="preset must be one of paper, fast, got quick"):
+    with pytest.raises(BadInput, match="preset must be one of paper, fast, restore, got quick"):
         Config.of("denoise", "quick")
 
 
@@ -131,3 +131,10 @@ def test_gaps_given_in_any_order_and_spelling():
     assert GapConfig(gaps="0.5:0.002, 0.25:1e-2").given == [(0.5, 0.002), (0.25, 0.01)]
     assert GapConfig(gaps="auto").given == GapConfig().given == []
     assert GapConfig(gaps="0.1:0.2,0.3:0.1").given  # one may begin where another ends
+
+
+@pytest.mark.parametrize(("gaps", "counts"), [(None, True), ("auto", True), ("0.5:0.01", False)])
+def test_the_shortest_gap_counts_where_gaps_are_looked_for(gaps, counts):
+    config = Config.of("inpaint", "restore", restore=True, gaps=gaps, min_gap_ms=3.0)
+    assert ("min_gap_ms" in config.effective()) == counts
+    assert "n_gaps" not in config.effective()

@@ -1,14 +1,18 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import soundfile
 import torch
-from conftest import TINY, write_sound
+from conftest import ROOT, TINY, write_sound
 
 from dawp import experiment
 from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.files import held
 from dawp.generators import Demucs
 from dawp.sources import Recording
 
@@ -360,3 +364,40 @@ def test_outputs_are_saved_every_so_many_epochs(tmp_path, sounds):
     assert [path.name for path in outputs] == ["epoch_00002.wav", "epoch_00004.wav"]
     assert soundfile.info(outputs[0]).frames == 4000
     assert drawn == [False, False, True]
+
+
+def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_path, sounds):
+    refusals = []
+
+    def meanwhile(folder, facts):
+        if not refusals:
+            for overwrite in (False, True):
+                with pytest.raises(BadInput) as refusal:
+                    run(tmp_path, sounds, name="r", overwrite=overwrite)
+                refusals.append(str(refusal.value))
+
+    outcome = run(tmp_path, sounds, meanwhile, name="r")
+    assert outcome.done == 3
+    assert len(results(outcome)) == 3
+    assert len(refusals) == 2
+    assert all(f"is in use by process {os.getpid()} on " in refusal for refusal in refusals)
+    assert run(tmp_path, sounds, name="r").skipped == 3
+    assert not list(outcome.folder.glob(".*"))
+
+
+def test_a_command_that_was_killed_holds_nothing(tmp_path):
+    code = (
+        "import os, pathlib, sys; from dawp.files import held; folder = pathlib.Path(sys.argv[1])\n"
+        "with held(folder):\n    print('held', flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(BadInput, match=rf"is in use by process {process.pid} on "), held(tmp_path):
+        pass
+    process.kill()
+    process.communicate()
+    with held(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

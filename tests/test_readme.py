@@ -26,12 +26,19 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
 
 @pytest.mark.parametrize(
     ("row", "settings"),
-    [("`fast`", PRESETS["fast"]), ("`fast` of inpaint.py", preset_of("inpaint", "fast"))],
+    [
+        ("`fast`", PRESETS["fast"]),
+        ("`restore`", PRESETS["restore"]),
+        ("`restore` of dereverb.py", preset_of("dereverb", "restore")),
+        ("`restore` of inpaint.py", preset_of("inpaint", "restore")),
+        ("`fast` of inpaint.py", preset_of("inpaint", "fast")),
+    ],
 )
 def test_the_presets_are_told_in_full(row, settings):
     (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
     assert [
-        f"`--{name} {value}`" if value is not False else f"`--no_{name}`" for name, value in settings.items()
+        f"`--{name} {'none' if value is None else value}`" if value is not False else f"`--no_{name}`"
+        for name, value in settings.items()
     ] == re.findall(r"`-[^`]+`", line)
 
 

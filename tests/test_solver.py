@@ -11,7 +11,8 @@ from dawp.config import Config
 from dawp.generators import Demucs
 from dawp.metrics import psnr, si_snr
 from dawp.problem import Problem
-from dawp.solver import History, solve
+from dawp.solver import History, high_pass, solve
+from dawp.spectral import mask
 
 
 def noisy(speech, seed=0):
@@ -184,3 +185,46 @@ def test_cuda_finds_what_the_cpu_finds(speech):
     values = [result.best["si_snr"].value for result in results]
     assert values[0] == pytest.approx(values[1], abs=0.5)
     assert len(results[1].history.rows) == 120
+
+
+def test_several_fits_are_averaged_each_at_its_own_stop(speech):
+    settings = {"epochs": 60, "lr": 0.01, "estimate": "output", "pesq_every": 1000}
+    averaged = solve_tiny(noisy(speech), **settings, fits=3)
+    first = solve_tiny(noisy(speech), **settings)
+    assert torch.equal(torch.tensor(averaged.history.column("loss")), torch.tensor(first.history.column("loss")))
+    assert averaged.best["si_snr"].value == first.best["si_snr"].value
+    assert averaged.restored.epoch == first.restored.epoch
+    two = solve_tiny(noisy(speech), **settings, fits=2)
+    second, third = (2 * two.restored.waveform - first.restored.waveform), averaged.restored.waveform * 3
+    third = third - first.restored.waveform - second
+    for a, b in ((first.restored.waveform, second), (first.restored.waveform, third), (second, third)):
+        assert (a - b).abs().max() > 1e-3
+    residuals = [(estimate - speech).square().mean() for estimate in (first.restored.waveform, second, third)]
+    assert (averaged.restored.waveform - speech).square().mean() < sum(residuals) / 3
+
+
+def test_the_mask_is_made_of_the_running_mean_at_the_stop(speech):
+    problem = noisy(speech)
+    settings = {"epochs": 20, "lr": 0.01, "pesq_every": 1000}
+    mean = solve_tiny(problem, **settings, estimate="mean").restored
+    masked = solve_tiny(problem, **settings, estimate="mask", mask_floor=-20.0).restored
+    assert torch.equal(masked.waveform, mask(problem.observed, mean.waveform, 16000, -20.0))
+    assert masked.epoch == mean.epoch
+    assert masked.values["si_snr"] == pytest.approx(si_snr(masked.waveform, speech).item())
+
+
+def test_a_high_pass_takes_out_rumble_before_the_fit(speech):
+    time = torch.arange(len(speech)) / 16000
+    rumble = 0.3 * torch.sin(2 * torch.pi * 8 * time)
+    filtered = high_pass(speech + rumble, 16000, 40.0)
+    inside = slice(4000, -4000)
+    assert (filtered - high_pass(speech, 16000, 40.0))[inside].abs().max() < 1e-3
+    tone = torch.sin(2 * torch.pi * 200 * time)
+    assert (high_pass(tone, 16000, 40.0) - tone)[inside].abs().max() < 1e-2  # in phase
+    assert high_pass(speech, 16000, 0.0) is speech
+    for length in (64, 100):
+        assert high_pass(torch.randn(length), 16000, 40.0).isfinite().all()
+    problem = Problem(speech + rumble, speech, 16000)
+    result = solve_tiny(problem, highpass=40.0, estimate="mask")
+    assert result.restored.values["si_snr"] > result.input["si_snr"] + 10
+    assert torch.equal(result.problem.observed, problem.observed)

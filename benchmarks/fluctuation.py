@@ -1,0 +1,100 @@
+"""Does it tell noise from sound how much the STFT of the outputs moves from epoch to epoch?
+
+    python benchmarks/fluctuation.py --source PAIRS
+
+The idea of Michelashvili and Wolf (Speech Denoising by Accumulating Per-Frequency Modeling Fluctuations, 2019). The
+noise of each frequency is the median power of the half of its bins that move most; a log-MMSE filter then takes it
+out. To compare with, the half is drawn at random, or is the half with the least power, which needs no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from variants import config_of
+
+from dawp import spectral
+from dawp.audio import read_clip
+from dawp.config import ClipConfig
+from dawp.errors import BadInput
+from dawp.fitting import fit
+from dawp.generators import build
+from dawp.metrics import pesq, si_snr
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.solver import high_pass
+from dawp.sources import find_recordings
+
+FIRST_EPOCH, SMOOTHING, FLOOR = 50, (1, 2), 0.25
+Scores = NDArray[np.float64]  # [bins, frames]: larger for more noise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--source", type=Path, required=True, help="list of clean,noisy pairs")
+    parser.add_argument("--variant", default="restore epochs=200", help="a preset and changed settings")
+    args = parser.parse_args()
+    rows: dict[str, list[tuple[float, float]]] = {}
+    try:
+        config = config_of(args.variant)
+        for recording in find_recordings(args.source):
+            clip = ClipConfig(samplerate=None, clip_length=0, quiet_thresh=1)
+            clean, noisy, rate = read_clip(recording, clip)
+            if clean is None or noisy is None:
+                raise BadInput("source must be a list of clean,noisy pairs")
+            observed = high_pass(noisy, rate, config.fit.highpass)
+            power = np.abs(spectral.analyse(observed, rate)) ** 2
+            drawn = np.random.default_rng(0).random(power.shape)
+            scores = {
+                "the half that moves most": fluctuation(Problem(observed, None, rate), args.variant),
+                "a random half": drawn,
+                "the half with the least power": -gaussian_filter(power, SMOOTHING),
+            }
+            estimates = {"corrupted": noisy, "high-pass alone": observed}
+            estimates |= {name: filtered(observed, rate, score) for name, score in scores.items()}
+            for name, estimate in estimates.items():
+                judged = float(si_snr(estimate, clean)), float(pesq(estimate, clean, rate))
+                rows.setdefault(name, []).append(judged)
+    except BadInput as refusal:
+        parser.error(str(refusal))
+    print(f"{'SI-SNR':>7} {'PESQ':>5}  noise by")
+    for name, values in rows.items():
+        si_snrs, pesqs = zip(*values, strict=True)
+        print(f"{statistics.fmean(si_snrs):>7.2f} {statistics.fmean(pesqs):>5.2f}  {name}")
+
+
+def fluctuation(problem: Problem, variant: str) -> Scores:
+    """Sum over epochs of the relative change of each bin's magnitude."""
+    config = config_of(variant)
+    generator = build(config.generator, seeded(config.fit.seed, "weights"))
+    total, before = 0.0, None
+    for step in fit(problem, generator, config.fit, seeded(config.fit.seed, "input")):
+        if step.epoch >= FIRST_EPOCH:
+            now = np.abs(spectral.analyse(step.output, problem.sample_rate))
+            if before is not None:
+                total = total + np.abs(now - before) / (now + before + 1e-12)
+            before = now
+    moved: Scores = gaussian_filter(np.asarray(total), SMOOTHING)
+    return moved
+
+
+def filtered(observed: Tensor, rate: int, score: Scores) -> Tensor:
+    """The log-MMSE filter whose noise is the median power of the half of the bins with the largest score."""
+    spectrum = spectral.analyse(observed, rate)
+    power = np.abs(spectrum) ** 2
+    chosen = np.where(score >= np.median(score, axis=1, keepdims=True), power, np.nan)
+    noise = np.nanmedian(chosen, axis=1, keepdims=True) / np.log(2) + 1e-20  # exponentially distributed powers
+    gain = spectral.log_mmse(power, np.broadcast_to(noise, power.shape), FLOOR)
+    return spectral.synthesise(gain * spectrum, rate, len(observed))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

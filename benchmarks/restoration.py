@@ -1,0 +1,88 @@
+"""What restorations without the clean recording come to, judged by it afterwards; for the preset and variations of it.
+
+    python benchmarks/restoration.py --source PAIRS --variant restore --variant "restore block=2"
+
+A list of clean,noisy pairs brings its own noise; clean recordings get white noise at --snr. Recordings are taken whole
+unless --seconds cuts them. The last column is what a second of sound takes; compare it within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from torch import Tensor
+from variants import config_of
+
+from dawp import baselines
+from dawp.audio import read_clip
+from dawp.config import ClipConfig
+from dawp.corruptions import pose
+from dawp.errors import BadInput
+from dawp.metrics import pesq, si_snr
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.restoration import restore_waveform
+from dawp.sources import find_recordings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--source", type=Path, help="as for denoise.py; the bundled clips if left out")
+    parser.add_argument("--snr", type=float, default=2.5, help="of clean recordings, in dB")
+    parser.add_argument("--seconds", type=float, default=0.0, help="taken of each recording; 0 for all")
+    parser.add_argument("--samplerate", type=int, help="in Hz; each recording's own if left out")
+    parser.add_argument("--baselines", action="store_true", help="also judge the classical methods")
+    parser.add_argument(
+        "--variant", action="append", help='a preset and changed settings, as in "restore block=2"; repeatable'
+    )
+    args = parser.parse_args()
+    try:
+        problems = list(posed(args.source, args.snr, args.seconds, args.samplerate))
+        print(f"{len(problems)} recordings, {sum(map(seconds_of, problems)):.0f} s of sound")
+        print(f"{'SI-SNR':>7} {'lowest':>7} {'PESQ':>6} {'s per s':>8}  estimate")
+        print(row("corrupted", problems, [problem.observed for problem in problems]))
+        if args.baselines:
+            others = [baselines.run("denoise", problem) for problem in problems]
+            for name in others[0]:
+                print(row(f"baseline {name}", problems, [other[name] for other in others]), flush=True)
+        for variant in args.variant or ["restore"]:
+            config = config_of(variant, restore=True)
+            began = time.perf_counter()
+            restored = [restore_waveform(p.observed[None], p.sample_rate, config)[0] for p in problems]
+            cost = (time.perf_counter() - began) / sum(map(seconds_of, problems))
+            print(row(variant, problems, restored, cost), flush=True)
+    except BadInput as refusal:
+        parser.error(str(refusal))
+
+
+def posed(source: Path | None, snr: float, seconds: float, samplerate: int | None) -> list[Problem]:
+    """Each recording with its own noise, or with white noise."""
+    config = config_of("restore", snr=snr, clip_length=seconds, quiet_thresh=1, samplerate=samplerate)
+    clip = ClipConfig(samplerate=samplerate, clip_length=seconds, quiet_thresh=1)
+    problems = []
+    for index, recording in enumerate(find_recordings(source)):
+        clean, corrupted, rate = read_clip(recording, clip)
+        rng = seeded(config.fit.seed, "corruption", index)
+        problems.append(pose("denoise", clean, corrupted, rate, config.corruption, rng))
+    return problems
+
+
+def seconds_of(problem: Problem) -> float:
+    return len(problem.observed) / problem.sample_rate
+
+
+def row(title: str, problems: list[Problem], estimates: list[Tensor], cost: float | None = None) -> str:
+    """One line of the table: an estimate of each problem."""
+    values = [float(si_snr(e, p.clean)) for e, p in zip(estimates, problems, strict=True)]
+    quality = [float(pesq(e, p.clean, p.sample_rate)) for e, p in zip(estimates, problems, strict=True)]
+    heard = [value for value in quality if value == value]
+    told = f"{statistics.fmean(heard):.2f}" if heard else "-"
+    seconds = "" if cost is None else f"{cost:.1f}"
+    return f"{statistics.fmean(values):>7.2f} {min(values):>7.2f} {told:>6} {seconds:>8}  {title}"
+
+
+if __name__ == "__main__":
+    main()

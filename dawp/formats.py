@@ -1,0 +1,164 @@
+"""The formats of sound files: which one a restored recording gets, and how it is written, like the recording itself."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from dawp.errors import BadInput, shown
+from dawp.files import whole
+
+log = logging.getLogger(__name__)
+
+BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+UNLIMITED = ("FLOAT", "DOUBLE")  # sample types that do not end at full scale
+CHUNKED: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RF64": "little", b"FORM": "big"}  # WAV, AIFF
+FIRST_CHUNK = 12  # bytes from the beginning of a WAV or AIFF file
+
+FORMATS = {
+    **{".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3"},
+    **{".aif": "AIFF", ".aiff": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".caf": "CAF", ".w64": "W64"},
+    **{".rf64": "RF64", ".sph": "NIST", ".nist": "NIST"},
+}
+"""libsndfile's format of each suffix that recordings can have."""
+
+NEAREST = {
+    ("FLAC", "PCM_32"): "PCM_24",
+    ("FLAC", "FLOAT"): "PCM_24",
+    ("FLAC", "DOUBLE"): "PCM_24",
+}
+"""Sample types that take the place of one that a format does not have, where its default would lose more."""
+
+WIDEST_SAMPLE, LONGEST_WAV = 8, 2**32 - 2**16  # bytes
+
+
+class Form(NamedTuple):
+    """What a sound file is made of, in libsndfile's words."""
+
+    format: str
+    subtype: str
+
+
+def form_of(output: Path, recording: Form, subtype: str | None, rate: int, channels: int, frames: int) -> Form:
+    """Format and sample type of an output: those of the recording as far as the output's suffix has them.
+
+    Args:
+        output: its suffix is one of ``FORMATS``.
+        recording: what it was restored from.
+        subtype: the sample type that is asked for; None for the recording's or the nearest.
+        rate: in Hz.
+        channels: how many.
+        frames: samples of each.
+
+    Raises:
+        BadInput: there is no such sample type, or not for this rate and number of channels.
+    """
+    import soundfile
+
+    suffix = output.suffix.lower()
+    wanted = FORMATS[suffix]
+    if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):
+        wanted = recording.format
+    if wanted == "WAV" and frames * channels * WIDEST_SAMPLE > LONGEST_WAV:
+        wanted = "RF64"
+    subtype = subtype.upper() if subtype else None
+    if subtype is None:
+        subtype = "OPUS" if suffix == ".opus" else recording.subtype
+        if not soundfile.check_format(wanted, subtype):
+            subtype = NEAREST.get((wanted, subtype)) or soundfile.default_subtype(wanted)
+    if not soundfile.check_format(wanted, subtype):
+        possible = (
+            ", ".join(soundfile.available_subtypes(wanted)) if wanted in soundfile.available_formats() else "none"
+        )
+        raise BadInput(f"subtype of {shown(output)} must be one of {possible}, got {shown(subtype)}")
+    try:
+        soundfile.SoundFile(io.BytesIO(), "w", rate, channels, subtype, format=wanted).close()
+    except soundfile.SoundFileError:
+        raise BadInput(
+            f"{shown(output)}: {wanted} {subtype} cannot hold {channels} channels at {rate} Hz; "
+            "another output_format may"
+        ) from None
+    return Form(wanted, subtype)
+
+
+def write(
+    output: Path, samples: Callable[[], Iterator[Tensor]], rate: int, form: Form, clip_mode: str, tags: dict[str, str]
+) -> float:
+    """Write one sound file, whole or not at all.
+
+    Args:
+        output: the file.
+        samples: gives its pieces ``[channels, n]``, each time from the beginning.
+        rate: in Hz.
+        form: format and sample type.
+        clip_mode: ``rescale`` or ``clamp``, for what goes beyond full scale in a sample type that ends there.
+        tags: title, artist and so on; those that the format has not are left out.
+
+    Returns:
+        The gain that the samples were given.
+
+    Raises:
+        BadInput: the sound library refuses to write it.
+        OSError: the file cannot be written.
+    """
+    import soundfile
+
+    gain = 1.0
+    if form.subtype not in UNLIMITED:
+        peak = max(float(piece.abs().max()) for piece in samples())
+        if peak > 1:
+            gain = 1 / peak if clip_mode == "rescale" else 1.0
+            what = f"made softer by {20 * math.log10(peak):.2f} dB" if clip_mode == "rescale" else "cut there"
+            log.warning("%s: goes beyond full scale by %.2f dB: %s", shown(output), 20 * math.log10(peak), what)
+    how = (rate, len(next(samples())), form.subtype)
+    try:
+        with whole(output) as temporary:
+            with (
+                temporary.open("w+b") as raw,
+                soundfile.SoundFile(raw.fileno(), "w", *how, format=form.format, closefd=False) as file,
+            ):
+                for name, text in tags.items():
+                    with suppress(soundfile.SoundFileError, ValueError):
+                        setattr(file, name, text)
+                for piece in samples():
+                    file.write(_as_stored(gain * piece.double(), form.subtype).T.numpy())
+            _forget_time(temporary)
+    except soundfile.SoundFileError as error:
+        why = getattr(error, "error_string", error)
+        raise BadInput(f"{shown(output)}: cannot be written as {form.format} {form.subtype} ({shown(why)})") from None
+    return gain
+
+
+def _as_stored(samples: Tensor, subtype: str) -> Tensor:
+    """Samples at the steps that a sample type has: left to libsndfile they would all be rounded down."""
+    if subtype in UNLIMITED:
+        return samples
+    if subtype not in BITS:
+        return samples.clamp(-1, 1)
+    steps = 2 ** (BITS[subtype] - 1)
+    stored: Tensor = (samples * steps).round().clamp(-steps, steps - 1) / steps
+    return stored
+
+
+def _forget_time(path: Path) -> None:
+    """Zero the time at which libsndfile says that a file's peak was measured: the same sound is the same file."""
+    with path.open("r+b") as file:
+        order = CHUNKED.get(file.read(4))
+        file.seek(FIRST_CHUNK)
+        while order and len(header := file.read(8)) == 8:
+            if header[:4] in (b"data", b"SSND"):  # the sound itself
+                return
+            if header[:4] == b"PEAK":
+                file.seek(4, os.SEEK_CUR)  # its version
+                file.write(bytes(4))
+                return
+            size = int.from_bytes(header[4:], order)
+            file.seek(size + size % 2, os.SEEK_CUR)

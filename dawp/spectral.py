@@ -1,0 +1,164 @@
+"""The mask: network and spectral gain put together, for noise that the network fits as fast as the sound.
+
+White noise is hard to fit and the network's output has less of it; real noise lies at low frequencies, where the
+network makes it as readily as speech. So the observed clip and the output are compared frequency by frequency. Where
+the output has less noise it is trusted; what it has missed of the sound is brought back by a gain; and a second gain
+takes out the noise that is left. Without an output that helps, the log-MMSE filter of the observed clip remains.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Powers = NDArray[np.float64]  # [bins, frames]: squared magnitudes of an STFT
+    Spectrum = NDArray[np.complex128]  # [bins, frames]
+
+HOP_SECONDS = 0.008
+OVERLAP = 4  # frames that each sample is in
+SMALLEST_POWER = 1e-20
+
+QUIET_SHARE = 0.3  # of the frames of a frequency that are taken for noise
+QUIET_SECONDS, QUIET_STEP = 2.0, 0.2  # stretch in which they are looked for, and its hop
+BAND_BINS, ABOVE_BAND = 15, 1.5  # noise is at most that many times its median over so many bins: tones are no noise
+PRESENT_SNR = 10**1.5  # of sound where there is any (Gerkmann and Hendriks 2012: 15 dB)
+PRESENT_PRIOR = 0.3
+TRACK_SECONDS, TRACK_ROUNDS = 0.2, 3
+
+DECISION = 0.95  # weight of the frame before in the a-priori SNR (Ephraim and Malah 1984)
+SMALLEST_PRIOR = 10**-2.5
+LARGEST_POSTERIOR = 40.0
+
+
+def mask(observed: Tensor, output: Tensor, sample_rate: int, floor_db: float) -> Tensor:
+    """The observed clip with its noise taken out, with the help of an output of the network.
+
+    Args:
+        observed: noisy clip ``[T]``.
+        output: what the network made of it ``[T]``; ``observed`` itself for none.
+        sample_rate: of both, in Hz.
+        floor_db: gain in dB that no bin goes below.
+
+    Returns:
+        Estimate ``[T]``, on the CPU.
+    """
+    import numpy as np
+
+    length = len(observed)
+    floor = 10 ** (floor_db / 20)
+    noisy, made = analyse(observed, sample_rate), analyse(output, sample_rate)
+    frame_seconds = _hop(length, sample_rate) / sample_rate
+    noise, noise_made = (noise_power(np.abs(spectrum) ** 2, frame_seconds) for spectrum in (noisy, made))
+    missed = noisy - made
+    complete = made + log_mmse(np.abs(missed) ** 2, noise, floor) * missed
+    trust = np.clip(1 - noise_made / noise, 0, 1)
+    combined = noisy + trust * (complete - noisy)
+    sound = (log_mmse(np.abs(combined) ** 2, noise, floor) * np.abs(combined)) ** 2
+    prior = np.maximum(sound / noise, SMALLEST_PRIOR)
+    gain = np.maximum(spectral_gain(prior, np.abs(noisy) ** 2 / noise), floor)
+    return synthesise(gain * combined, sample_rate, length)
+
+
+def analyse(waveform: Tensor, sample_rate: int) -> Spectrum:
+    """The STFT ``[bins, frames]`` of a waveform ``[T]``."""
+    hop = _hop(len(waveform), sample_rate)
+    window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
+    stft: Spectrum = torch.stft(waveform.cpu().double(), len(window), hop, window=window, return_complex=True).numpy()
+    return stft
+
+
+def synthesise(spectrum: Spectrum, sample_rate: int, length: int) -> Tensor:
+    """The waveform ``[length]`` of an STFT that ``analyse`` made of one of that length, and that was changed since."""
+    hop = _hop(length, sample_rate)
+    window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
+    return torch.istft(torch.from_numpy(spectrum), len(window), hop, window=window, length=length).float()
+
+
+def _hop(length: int, sample_rate: int) -> int:
+    return max(1, min(round(HOP_SECONDS * sample_rate), length // OVERLAP))
+
+
+def log_mmse(power: Powers, noise: Powers, floor: float, decision: float = DECISION) -> Powers:
+    """The log-MMSE gain of a spectrogram, its a-priori SNR by decision-directed smoothing (Ephraim and Malah 1985).
+
+    Args:
+        power: squared magnitudes ``[bins, frames]``.
+        noise: power of the noise, of that shape.
+        floor: smallest gain.
+        decision: weight of the frame before in the a-priori SNR.
+    """
+    import numpy as np
+
+    posterior = power / noise
+    above = np.maximum(posterior - 1, 0)
+    gains = np.empty_like(power)
+    before = np.ones(len(power))
+    for frame in range(power.shape[1]):
+        prior = np.maximum(decision * before + (1 - decision) * above[:, frame], SMALLEST_PRIOR)
+        gains[:, frame] = spectral_gain(prior, posterior[:, frame])
+        if frame + 1 < power.shape[1]:
+            before = gains[:, frame] ** 2 * power[:, frame] / noise[:, frame + 1]
+    return np.maximum(gains, floor)
+
+
+def spectral_gain(prior: Powers, posterior: Powers) -> Powers:
+    """Gain of the log-spectral amplitude estimator at SNRs a priori and a posteriori, at most 1 (equation 20 there)."""
+    import numpy as np
+    from scipy.special import exp1
+
+    share = prior / (1 + prior)
+    exponent = np.maximum(share * np.minimum(posterior, LARGEST_POSTERIOR), 1e-8)
+    gain: Powers = np.minimum(share * np.exp(exp1(exponent) / 2), 1)
+    return gain
+
+
+def quiet_power(power: Powers) -> NDArray[np.float64]:
+    """The power ``[bins, 1]`` of noise by the quieter frames of each frequency, with no look at their neighbours."""
+    import numpy as np
+
+    # The quantile of exponentially distributed powers is this share of their mean.
+    quantile: NDArray[np.float64] = np.quantile(power, QUIET_SHARE, axis=1, keepdims=True)
+    power_of_quiet: NDArray[np.float64] = np.maximum(quantile / -np.log1p(-QUIET_SHARE), SMALLEST_POWER)
+    return power_of_quiet
+
+
+def noise_power(power: Powers, frame_seconds: float) -> Powers:
+    """The power of the noise in each bin of a spectrogram, with no knowledge but the spectrogram.
+
+    It begins with the quieter frames of two seconds around, and is refined by the mean over 0.2 s of what is expected
+    of the noise, given the probability that a bin holds sound (Gerkmann and Hendriks 2012, equations 18 and 22).
+
+    Args:
+        power: squared magnitudes ``[bins, frames]``.
+        frame_seconds: from frame to frame.
+    """
+    import numpy as np
+    from scipy.ndimage import gaussian_filter1d, median_filter
+
+    def without_tones(noise: Powers) -> Powers:
+        capped: Powers = np.minimum(noise, ABOVE_BAND * median_filter(noise, (BAND_BINS, 1), mode="nearest"))
+        return capped
+
+    frames = power.shape[1]
+    half, step = round(QUIET_SECONDS / 2 / frame_seconds), max(1, round(QUIET_STEP / frame_seconds))
+    centres = np.arange(0, frames, step)
+    quiet = [np.log(quiet_power(power[:, max(0, centre - half) : centre + half + 1])) for centre in centres]
+    between = np.clip(np.arange(frames) / step, 0, len(centres) - 1)
+    left = between.astype(int)
+    right, part = np.minimum(left + 1, len(centres) - 1), between - left
+    quiet_at = np.concatenate(quiet, axis=1)
+    noise = without_tones(np.exp(quiet_at[:, left] * (1 - part) + quiet_at[:, right] * part))
+    odds = (1 - PRESENT_PRIOR) / PRESENT_PRIOR * (1 + PRESENT_SNR)
+    for _ in range(TRACK_ROUNDS):
+        exponent = np.minimum(power / noise * PRESENT_SNR / (1 + PRESENT_SNR), 200)
+        present = 1 / (1 + odds * np.exp(-exponent))
+        expected = (1 - present) * power + present * noise
+        noise = gaussian_filter1d(expected, TRACK_SECONDS / frame_seconds, axis=1, mode="nearest")
+        noise = np.maximum(noise, SMALLEST_POWER)
+    return without_tones(noise)

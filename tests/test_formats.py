@@ -1,0 +1,157 @@
+import math
+import struct
+import time
+
+import pytest
+import soundfile
+import torch
+from conftest import RATE
+
+from dawp import formats
+from dawp.errors import BadInput
+from dawp.formats import FORMATS, Form, form_of, write
+from dawp.sources import SOUND_SUFFIXES
+
+
+def written(path, pieces, form, clip_mode="rescale", tags=None):
+    return write(path, lambda: iter(pieces), RATE, form, clip_mode, tags or {})
+
+
+def test_every_suffix_of_a_recording_has_a_format():
+    assert set(FORMATS) == SOUND_SUFFIXES
+
+
+# Which format
+
+
+def chosen(tmp_path, name, recording, subtype=None, rate=RATE, channels=2, frames=1000):
+    return form_of(tmp_path / name, recording, subtype, rate, channels, frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "recording", "subtype", "expected"),
+    [
+        ("a.wav", Form("WAV", "PCM_24"), None, Form("WAV", "PCM_24")),
+        ("a.wav", Form("WAVEX", "PCM_16"), None, Form("WAVEX", "PCM_16")),
+        ("a.wav", Form("FLAC", "PCM_24"), None, Form("WAV", "PCM_24")),
+        ("a.flac", Form("WAV", "DOUBLE"), None, Form("FLAC", "PCM_24")),
+        ("a.flac", Form("WAV", "ALAW"), None, Form("FLAC", "PCM_16")),
+        ("a.ogg", Form("WAV", "PCM_16"), None, Form("OGG", "VORBIS")),
+        ("a.OGG", Form("OGG", "VORBIS"), None, Form("OGG", "VORBIS")),
+        ("a.opus", Form("WAV", "PCM_16"), None, Form("OGG", "OPUS")),
+        ("a.wav", Form("WAV", "PCM_16"), "float", Form("WAV", "FLOAT")),
+    ],
+)
+def test_format_and_sample_type(tmp_path, name, recording, subtype, expected):
+    assert chosen(tmp_path, name, recording, subtype) == expected
+
+
+def test_a_wav_file_that_would_be_too_long_for_its_format_becomes_rf64(tmp_path):
+    hours = 4 * 3600 * 48000
+    assert chosen(tmp_path, "a.wav", Form("WAV", "PCM_16"), rate=48000, frames=hours).format == "RF64"
+    assert chosen(tmp_path, "a.flac", Form("WAV", "PCM_16"), rate=48000, frames=hours).format == "FLAC"
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"),
+    [("a.flac", 48000, 10), ("a.mp3", 96000, 2), ("a.mp3", 48000, 6), ("a.opus", 44100, 2)],
+)
+def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path, name, rate, channels):
+    with pytest.raises(BadInput, match=f"{name}: .* cannot hold {channels} channels at {rate} Hz"):
+        chosen(tmp_path, name, Form("WAV", "PCM_16"), rate=rate, channels=channels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sample_type_that_a_format_has_not_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"subtype of .*a\.flac must be one of .*PCM_24.*, got FLOAT"):
+        chosen(tmp_path, "a.flac", Form("WAV", "PCM_16"), "FLOAT")
+
+
+# What is written
+
+
+def test_what_goes_beyond_full_scale_is_made_softer_as_a_whole(tmp_path):
+    pieces = [torch.full((2, 100), 0.5), torch.full((2, 100), -2.0)]
+    assert written(tmp_path / "a.wav", pieces, Form("WAV", "PCM_24")) == 0.5
+    samples = soundfile.read(tmp_path / "a.wav")[0]
+    assert samples[:100] == pytest.approx(0.25, abs=1e-6)
+    assert samples[100:] == pytest.approx(-1, abs=1e-6)
+
+
+def test_or_it_is_cut_there_and_never_wraps_round(tmp_path):
+    pieces = [torch.tensor([[0.5, 2.0, -3.0, 1.0]])]
+    assert written(tmp_path / "a.wav", pieces, Form("WAV", "PCM_16"), "clamp") == 1
+    assert soundfile.read(tmp_path / "a.wav")[0] == pytest.approx([0.5, 1, -1, 1], abs=1e-4)
+
+
+def test_float_samples_have_no_full_scale(tmp_path):
+    assert written(tmp_path / "a.wav", [torch.tensor([[0.5, 2.0, -3.0]])], Form("WAV", "FLOAT")) == 1
+    assert soundfile.read(tmp_path / "a.wav")[0].tolist() == [0.5, 2.0, -3.0]
+
+
+@pytest.mark.parametrize(("subtype", "bits"), [("PCM_U8", 8), ("PCM_16", 16), ("PCM_24", 24)])
+def test_samples_are_rounded_to_the_nearest_step(tmp_path, subtype, bits):
+    samples = (0.1 * torch.randn(1, 20000)).double()
+    written(tmp_path / "a.wav", [samples], Form("WAV", subtype))
+    steps = 2 ** (bits - 1)
+    error = (torch.from_numpy(soundfile.read(tmp_path / "a.wav")[0]) - samples[0]) * steps
+    assert error.abs().max() <= 0.5 + 1e-6
+    assert abs(error.mean()) < 0.02
+    assert math.sqrt(error.square().mean()) == pytest.approx(1 / math.sqrt(12), rel=0.03)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24"])
+def test_what_was_read_is_written_again_as_it_was(tmp_path, subtype):
+    soundfile.write(tmp_path / "a.wav", (0.1 * torch.randn(1000)).numpy(), RATE, subtype=subtype)
+    samples = torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32")[0])[None]
+    written(tmp_path / "b.wav", [samples], Form("WAV", subtype))
+    again = torch.from_numpy(soundfile.read(tmp_path / "b.wav", dtype="float32")[0])[None]
+    assert torch.equal(samples, again)
+
+
+@pytest.mark.parametrize(
+    "form", [Form("WAV", "FLOAT"), Form("AIFF", "FLOAT"), Form("WAVEX", "DOUBLE"), Form("FLAC", "PCM_16")]
+)
+def test_the_same_samples_are_the_same_file_at_any_time(tmp_path, form):
+    pieces = [0.1 * torch.randn(2, 500)]
+    written(tmp_path / "a", pieces, form)
+    time.sleep(1.1)  # the header's time is told in seconds
+    written(tmp_path / "b", pieces, form)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert soundfile.info(tmp_path / "a").frames == 500
+
+
+def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
+    words = struct.unpack("<8h", b"PEAK" + b"\x01\x02\x03\x04" * 3)
+    samples = torch.tensor([[0.0] * 10 + [word / 2**15 for word in words] + [0.0] * 10], dtype=torch.float64)
+    for form in (Form("WAV", "PCM_16"), Form("AU", "PCM_16")):
+        written(tmp_path / "a", [samples], form)
+        assert torch.equal(torch.from_numpy(soundfile.read(tmp_path / "a")[0]), samples[0])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Form("WAV", "PCM_16"),
+        Form("FLAC", "PCM_16"),
+        Form("OGG", "VORBIS"),
+        Form("MP3", "MPEG_LAYER_III"),
+        Form("AU", "PCM_16"),
+    ],
+)
+def test_tags_are_kept_by_formats_that_have_them(tmp_path, form):
+    written(tmp_path / "a", [0.1 * torch.randn(1, 16000)], form, tags={"title": "Old tape", "artist": "Nöbody"})
+    with soundfile.SoundFile(tmp_path / "a") as file:
+        assert file.title == ("" if form.format == "AU" else "Old tape")
+
+
+def test_a_refusal_of_the_library_is_one_line_without_a_half_written_file(tmp_path, monkeypatch):
+    import soundfile as library
+
+    def refuse(*given, **named):
+        raise library.LibsndfileError(1, "Error opening 3: ")
+
+    monkeypatch.setattr(library, "SoundFile", refuse)
+    with pytest.raises(BadInput, match=r"a\.wav: cannot be written as WAV PCM_16 \(Format not recognised\.?\)"):
+        formats.write(tmp_path / "a.wav", lambda: iter([torch.zeros(1, 10)]), RATE, Form("WAV", "PCM_16"), "clamp", {})
+    assert not list(tmp_path.iterdir())

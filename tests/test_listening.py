@@ -1,0 +1,135 @@
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY
+
+import dawp
+from dawp import listening
+from dawp.listening import now, pesq_later
+from dawp.metrics import pesq
+
+
+def estimates(speech, count=6):
+    return [speech + 0.02 * (number + 1) * torch.randn(len(speech)) for number in range(count)]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050])
+def test_the_values_are_those_of_the_metric_in_order(speech, rate):
+    waiting = [pesq_later(estimate, speech, rate) for estimate in estimates(speech)]
+    torch.manual_seed(0)
+    assert [now(value).item() for value in waiting] == [
+        pesq(estimate, speech, rate).item() for estimate in estimates(speech)
+    ]
+
+
+def test_what_has_no_pesq_is_nan(speech):
+    for estimate in (torch.zeros_like(speech), torch.full_like(speech, torch.nan)):
+        assert now(pesq_later(estimate, speech, 16000)).isnan()
+    long = torch.randn(20 * 16000)
+    assert now(pesq_later(long, long, 16000)).isnan()
+    assert now(pesq_later(1e-3 * speech[:1000], speech[:1000], 16000)).isnan()  # too short for an utterance
+    with pytest.raises(ValueError, match="one shape"):
+        pesq_later(speech[1:], speech, 16000)
+
+
+def test_a_process_that_dies_costs_one_value_and_is_replaced(speech, caplog):
+    assert now(pesq_later(speech, speech, 16000)) > 4
+    with caplog.at_level(logging.WARNING):
+        processes = list(listening._listeners().processes)
+        for process in processes:
+            process.kill()
+            process.wait()
+        values = [now(value).item() for value in [pesq_later(speech, speech, 16000) for _ in range(8)]]
+    assert 1 <= sum(value != value for value in values) <= len(processes)
+    assert now(pesq_later(speech, speech, 16000)) > 4
+    assert "PESQ counts as NaN for an estimate: its process" in caplog.text
+    assert not set(processes) & set(listening._listeners().processes)
+
+
+def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
+    noisy = speech + 0.05 * torch.randn(len(speech))
+    outputs = []
+    result = dawp.denoise(
+        speech,
+        corrupted=noisy,
+        **{**TINY, "epochs": 30, "lr": 0.01, "pesq_every": 2},
+        on_epoch=lambda step, history: outputs.append(step.output.clone()),
+    )
+    column = result.history.column("pesq")
+    assert all((value != value) == bool(epoch % 2) for epoch, value in enumerate(column, start=1))
+    expected = {epoch: pesq(outputs[epoch - 1], speech, 16000).item() for epoch in (2, 16, 30)}
+    assert {epoch: column[epoch - 1] for epoch in expected} == pytest.approx(expected)
+    best = result.best["pesq"]
+    assert best.value == max(value for value in column if value == value) == column[best.epoch - 1]
+    assert torch.equal(best.waveform, outputs[best.epoch - 1])
+
+
+def test_what_still_waits_does_not_keep_a_command_from_ending():
+    code = (
+        "import torch; from dawp import listening; x = torch.randn(18 * 16000)\n"
+        "waiting = [listening.pesq_later(x, x, 16000) for _ in range(60)]; listening.now(waiting[0])\n"
+        "print('begun', flush=True); raise KeyboardInterrupt"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    began = time.monotonic()
+    errors = process.communicate()[1]
+    assert time.monotonic() - began < 15  # 60 of them take half a minute, and longer on a busy machine
+    assert "PESQ" not in errors.replace("pesq_later", "")
+    assert "terminate called" not in errors
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_listens_for_itself(speech):
+    code = (
+        "import multiprocessing, torch; from dawp import listening; x = torch.randn(16000)\n"
+        "def listen(queue):\n    queue.put(listening.now(listening.pesq_later(x, x, 16000)).item())\n"
+        "listening.now(listening.pesq_later(x, x, 16000)); context = multiprocessing.get_context('fork')\n"
+        "queue = context.Queue(); child = context.Process(target=listen, args=(queue,)); child.start()\n"
+        "print(queue.get(timeout=30)); child.join()\n"
+        "print(listening.now(listening.pesq_later(x, x, 16000)).item())"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert all(float(line) > 4 for line in result.stdout.splitlines())
+    assert "PESQ counts" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
+def test_the_processes_end_with_the_one_that_asks(speech):
+    code = (
+        "import torch; from dawp import listening; "
+        "x = torch.randn(16000); print(listening.now(listening.pesq_later(x, x, 16000)).item()); "
+        "print(*[process.pid for process in listening._listeners().processes], flush=True); input()"
+    )
+    for end in ("return", "kill"):
+        command = [sys.executable, "-c", code]
+        asking = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert float(asking.stdout.readline()) > 4
+        pids = [int(pid) for pid in asking.stdout.readline().split()]
+        assert pids
+        if end == "kill":
+            asking.send_signal(signal.SIGKILL)
+        asking.communicate("\n" if end == "return" else None)
+        deadline = time.monotonic() + 10
+        while any(running(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(running(pid) for pid in pids)
+
+
+def running(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,448 @@
+"""Restoration in blocks; the real commands with --restore are in test_restore_command.py."""
+
+import logging
+import os
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, TINY, write_sound
+
+import dawp
+from dawp import restoration
+from dawp.audio import mark_missing
+from dawp.config import Config
+from dawp.errors import BadInput
+from dawp.metrics import si_snr
+from dawp.restoration import Block, Sound, cut, duration, faded
+from dawp.sources import find_recordings
+
+SMALL = {**TINY, "epochs": 2}
+
+
+def settings(task="denoise", **changed):
+    return Config.of(task, "restore", restore=True, **changed)
+
+
+# Blocks
+
+
+@pytest.mark.parametrize("frames", [64, 1000, 1001, 4000, 16000, 16001, 99999, 160000])
+@pytest.mark.parametrize(("block", "overlap"), [(0.25, 0.05), (1.0, 0.5), (0.5, 0.0), (600.0, 0.5)])
+def test_blocks_are_equal_cover_everything_and_overlap_as_asked(frames, block, overlap):
+    blocks = cut(frames, 4000, settings(block=block, overlap=overlap))
+    assert (blocks[0].start, blocks[-1].stop) == (0, frames)
+    sizes = {b.stop - b.start for b in blocks}
+    assert len(sizes) == 1
+    assert sizes.pop() <= round(block * 4000)
+    for before, after in pairwise(blocks):
+        assert before.stop - after.start >= round(overlap * 4000)
+        assert after.start > before.start
+    assert all(a.stop <= c.start for a, c in zip(blocks, blocks[2:], strict=False)) or overlap == block / 2
+
+
+def test_a_recording_as_long_as_a_block_is_one_block():
+    assert cut(4000, 4000, settings(block=1.0)) == [Block(0, 4000)]
+    assert len(cut(4001, 4000, settings(block=1.0))) == 2
+
+
+def test_a_block_of_too_few_samples_is_refused():
+    with pytest.raises(BadInput, match=r"^block must hold at least 64 samples, got 0.01 s at 4000 Hz"):
+        cut(4000, 4000, settings(block=0.01, overlap=0.0))
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.5])
+def test_blocks_of_one_waveform_are_faded_into_that_waveform(overlap):
+    waveform = torch.randn(2, 12345)
+    blocks = cut(12345, 4000, settings(block=1.0, overlap=overlap))
+    again = torch.cat(list(faded((b, waveform[:, b.start : b.stop]) for b in blocks)), dim=1)
+    assert again.shape == waveform.shape
+    assert (again - waveform).abs().max() < 1e-6
+
+
+def test_a_fade_is_linear_and_its_gains_add_up_to_one():
+    ones, zeros = torch.ones(1, 10), torch.zeros(1, 10)
+    joined = torch.cat(list(faded([(Block(0, 10), ones), (Block(6, 16), zeros)])), dim=1)[0]
+    assert joined.tolist() == pytest.approx([1.0] * 6 + [0.8, 0.6, 0.4, 0.2] + [0.0] * 6)
+
+
+@pytest.mark.slow
+def test_the_error_at_the_seams_is_no_larger_than_elsewhere():
+    time = torch.arange(4 * RATE) / RATE
+    clean = sum(0.1 * torch.sin(2 * torch.pi * f * time + f) for f in (220.0, 331.0, 787.0, 1319.0))
+    noisy = clean + 0.1 * torch.randn(len(clean))
+    estimates = {
+        estimate: dawp.restore(noisy, RATE, block=1.2, overlap=0.25, estimate=estimate, epochs=300)
+        for estimate in ("mean", "mask")
+    }
+    blocks = cut(len(clean), RATE, settings(block=1.2, overlap=0.25))
+    assert len(blocks) == 4
+    seams = torch.zeros(len(clean), dtype=torch.bool)
+    for before, after in pairwise(blocks):
+        seams[after.start - 80 : before.stop + 80] = True
+    for restored in estimates.values():
+        assert si_snr(restored, clean) > si_snr(noisy, clean) + 5
+        error = restored - clean
+        assert error[seams].square().mean() <= error[~seams].square().mean()
+        steps = error.diff().abs()  # a click would stand out among the steps from sample to sample
+        at_seams = torch.cat([steps[b.start - 2 : b.start + 2] for b in blocks[1:]])
+        assert at_seams.max() <= steps[~seams[1:]].max()
+
+
+# Waveforms
+
+
+def test_a_waveform_keeps_its_shape_and_has_no_need_of_a_clean_one(speech):
+    for waveform in (speech, speech[None], torch.stack([speech, -speech]), speech.numpy().astype("float64")):
+        restored = dawp.restore(waveform, RATE, **SMALL, block=0.6, overlap=0.1)
+        assert tuple(restored.shape) == tuple(waveform.shape)
+        assert restored.dtype == torch.float32
+        assert restored.isfinite().all()
+
+
+def test_the_same_call_gives_the_same_samples(speech):
+    first, second = (dawp.restore(speech, RATE, **SMALL, block=0.6, overlap=0.1) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, dawp.restore(speech, RATE, **SMALL, block=0.6, overlap=0.1, seed=1))
+
+
+def test_a_mono_recording_in_a_stereo_file_stays_mono(speech):
+    restored = dawp.restore(torch.stack([speech, speech]), RATE, **SMALL)
+    assert torch.equal(restored[0], restored[1])
+
+
+def test_a_silent_channel_stays_silent(speech):
+    restored = dawp.restore(torch.stack([speech, 0 * speech]), RATE, **SMALL)
+    assert restored[0].any()
+    assert not restored[1].any()
+
+
+def test_at_a_lower_working_rate_nothing_is_left_above_half_of_it():
+    waveform = torch.randn(48000)
+    restored = dawp.restore(waveform, 48000, samplerate=16000, **SMALL, estimate="output")
+    assert len(restored) == 48000
+    spectrum = torch.fft.rfft(restored * torch.hann_window(48000)).abs().square()
+    assert spectrum[8500:].sum() < 1e-4 * spectrum.sum()
+    at_own_rate = dawp.restore(waveform, 48000, **SMALL, estimate="output")
+    spectrum = torch.fft.rfft(at_own_rate * torch.hann_window(48000)).abs().square()
+    assert spectrum[8500:].sum() > 0.1 * spectrum.sum()
+
+
+def test_gaps_are_filled_and_nothing_else_is_changed():
+    waveform = torch.randn(2, 8000)
+    waveform[:, 3990:4010] = torch.nan  # in the overlap of two blocks
+    waveform[1, 100:120] = torch.nan
+    missing = waveform.isnan().any(dim=0)
+    restored = dawp.restore(waveform, RATE, "inpaint", block=0.3, overlap=0.1, **SMALL)
+    assert restored.isfinite().all()
+    assert restored[:, missing].abs().min() > 0
+    far = torch.nn.functional.max_pool1d(missing.float()[None], 2 * 8 + 1, 1, 8)[0] == 0  # 0.5 ms on either side
+    assert torch.equal(restored[:, far], waveform[:, far])
+
+
+def test_infinite_samples_are_missing_too_and_hide_no_drop_out():
+    waveform = 0.1 * torch.randn(8000)
+    waveform[1000] = torch.inf
+    waveform[4000:4040] = 0
+    restored = dawp.restore(waveform, RATE, "inpaint", **SMALL)
+    assert restored.isfinite().all()
+    assert restored[4000:4040].all()
+
+
+def test_gaps_are_filled_at_the_own_rate_also_when_the_working_rate_is_lower():
+    waveform = 0.1 * torch.randn(48000)
+    waveform[24000:24100] = torch.nan
+    restored = dawp.restore(waveform, 48000, "inpaint", samplerate=16000, **SMALL)
+    assert restored.isfinite().all()
+    assert torch.equal(restored[:23900], waveform[:23900])
+    assert torch.equal(restored[24200:], waveform[24200:])
+
+
+def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
+    waveform = 0.1 * torch.randn(2, 16000)
+    for start, length in ((500, 100), (3180, 60), (7990, 40), (12000, 1500)):
+        waveform[start % 2, start : start + length] = 0
+    waveform[0, 9000] = torch.inf
+    config = settings("inpaint", block=0.25, overlap=0.05)
+    power = waveform.nan_to_num(posinf=0).double().square().mean(dim=1)
+    sound = Sound("a", RATE, power, 16000, lambda start, stop: waveform[:, start:stop])
+    found = torch.zeros(16000, dtype=torch.bool)
+    for block in cut(16000, RATE, config):
+        found[block.start : block.stop] |= restoration._marked(sound, config.corruption, block).isnan().any(dim=0)
+    assert torch.equal(found, mark_missing(waveform.T, RATE, 0.001).isnan().any(dim=1))
+    assert found.sum() == 100 + 60 + 40 + 1500 + 1
+
+
+@pytest.mark.parametrize(
+    ("waveform", "given", "words"),
+    [
+        (torch.randn(3, 2, 1000), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[3, 2, 1000\]"),
+        (torch.randn(10), {}, "waveform of 10 samples is too short"),
+        (torch.zeros(1000), {}, "waveform: is silent"),
+        (torch.full((1000,), torch.nan), {}, "waveform holds NaN"),
+        (torch.tensor(1.0), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[\]"),
+        (torch.randn(1000), {"task": ["denoise"]}, "task must be one of denoise, dereverb, inpaint, got"),
+        (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
+        (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 holds no sample at 16000"),
+        (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must hold at least 64 samples"),
+        (torch.randn(1000), {"task": "upscale"}, "task must be one of denoise, dereverb, inpaint, got upscale"),
+        (torch.randn(1000), {"task": "inpaint"}, "waveform: no drop-outs"),
+        (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
+        (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 where gaps are filled, got 20"),
+        (torch.randn(1000), {"task": "dereverb", "estimate": "mask"}, "estimate mask takes noise out"),
+        (torch.randn(1000), {"output": "a.wav"}, "output is a setting of the command line"),
+        (
+            torch.randn(1000),
+            {"overlap": 3.0},
+            "overlap must be at most half the block of 4 s, got 3: a block and an overlap go together",
+        ),
+        (torch.randn(1000), {"sample_rate": None}, "sample_rate must be a whole number, got None"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused(waveform, given, words):
+    with pytest.raises(BadInput, match=words):
+        dawp.restore(waveform, **given)
+
+
+def test_a_setting_that_has_no_effect_is_told(speech, caplog):
+    with caplog.at_level(logging.WARNING, "dawp"):
+        dawp.restore(speech, RATE, **SMALL, snr=5.0)
+    assert "snr has no effect" in caplog.text
+
+
+def test_a_fit_that_diverges_is_no_restoration(speech):
+    with pytest.raises(dawp.FitDiverged):
+        dawp.restore(speech, RATE, **{**SMALL, "epochs": 5}, lr=1e30)
+
+
+def test_a_long_gap_is_left_silent_with_a_warning(caplog):
+    waveform = 0.1 * torch.randn(16000)
+    waveform[4000:12000] = torch.nan
+    with caplog.at_level(logging.WARNING, "dawp"):
+        restored = dawp.restore(waveform, RATE, "inpaint", block=0.1, overlap=0.01, **SMALL)
+    assert restored.isfinite().all()
+    assert not restored[6000:10000].any()
+    assert "nothing is known around the gap, which stays silent; try a longer block" in caplog.text
+
+
+# Files
+
+
+def test_a_kept_block_that_is_not_whole_is_made_anew(tmp_path):
+    kept = restoration._Kept(tmp_path / "kept")
+    done = restoration.Restored(torch.randn(2, 100), [3, 4])
+    kept.put(0, done)
+    there = kept.get(0, Block(50, 150), 2)
+    assert torch.equal(there.samples, done.samples)
+    assert there.epochs == [3, 4]
+    assert kept.get(0, Block(50, 151), 2) is None
+    assert kept.get(1, Block(0, 100), 2) is None
+    path = tmp_path / "kept" / "000000.npz"
+    whole = path.read_bytes()
+    for damaged in (whole[:200], b"", b"PK\x03\x04" + bytes(200), whole.replace(b"PK\x01\x02", b"PK\x01\xff")):
+        path.write_bytes(damaged)
+        assert kept.get(0, Block(50, 150), 2) is None
+    directory = whole.index(b"PK\x01\x02")
+    for place, value in ((10, 99), (8, 1)):  # a compression that there is not; encrypted
+        path.write_bytes(whole[: directory + place] + bytes([value]) + whole[directory + place + 1 :])
+        assert kept.get(0, Block(50, 150), 2) is None
+    np.save(path.with_suffix(".npy"), np.zeros((2, 100), dtype=np.float32))
+    path.with_suffix(".npy").rename(path)
+    assert kept.get(0, Block(50, 150), 2) is None
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"samples": np.array([{"a": 1}], dtype=object), "epochs": np.array([1])},  # would have to be unpickled
+        {"samples": np.full((1, 1), np.nan, dtype=np.float32), "epochs": np.array([1])},
+        {"samples": np.zeros((1, 1), dtype=np.float32), "epochs": np.array(["many"])},
+        {"samples": np.zeros((1, 1), dtype=np.float32), "epochs": np.array([1, 2])},
+        {"samples": np.zeros((1, 1), dtype=np.float32)},
+    ],
+)
+def test_a_kept_block_with_anything_else_in_it_is_made_anew(tmp_path, arrays):
+    kept = restoration._Kept(tmp_path / "kept")
+    np.savez(tmp_path / "kept" / "000000.npz", **arrays)
+    assert kept.get(0, Block(0, 1), 1) is None
+
+
+class Stopped(Exception):
+    """What ends a restoration half way."""
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Restore ``a.wav`` into ``out.wav`` in this process; ``after`` blocks something happens."""
+
+    def run(after=None, happening=None, **changed):
+        made = []
+        real = restoration._restore_block
+
+        def counted(samples, rate, config, index, bar, clock):
+            if after is not None and index >= after:
+                happening()
+            made.append(index)
+            return real(samples, rate, config, index, bar, clock)
+
+        monkeypatch.setattr(restoration, "_restore_block", counted)
+        where = {"source": tmp_path / "a.wav", "output": tmp_path / "out.wav", "block": 0.3, "overlap": 0.05}
+        config = settings(**{**SMALL, **where, **changed})
+        try:
+            restoration.run(config, find_recordings(config.run.source, True))
+        finally:
+            monkeypatch.setattr(restoration, "_restore_block", real)
+        return made
+
+    return run
+
+
+def stop():
+    raise Stopped
+
+
+def kept_blocks(folder):
+    return sorted(path.name for path in folder.glob(".dawp-*/*/*.npz"))
+
+
+def test_an_interrupted_restoration_goes_on_with_the_next_block(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    assert command() == [0, 1, 2, 3]
+    uninterrupted = (tmp_path / "out.wav").read_bytes()
+    (tmp_path / "out.wav").unlink()
+    with pytest.raises(Stopped):
+        command(2, stop)
+    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]
+    assert command() == [2, 3]
+    assert (tmp_path / "out.wav").read_bytes() == uninterrupted
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_kept_blocks_are_not_taken_for_those_of_other_settings_or_another_recording(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    with pytest.raises(Stopped):
+        command(2, stop)
+    assert command(seed=1, output=tmp_path / "other.wav") == [0, 1, 2, 3]
+    assert command(seed=1) == [0, 1, 2, 3]
+    assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "other.wav").read_bytes()
+    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # a quick try with other settings loses nothing
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(RATE))
+    assert command(overwrite=True) == [0, 1, 2, 3]
+
+
+def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    refusals = []
+
+    def meanwhile():
+        if not refusals:
+            for changed in ({}, {"seed": 1}):
+                outcome = restoration.run(
+                    settings(**SMALL, source=tmp_path / "a.wav", output=tmp_path / "out.wav", **changed),
+                    find_recordings(tmp_path / "a.wav", True),
+                )
+                refusals.extend(outcome.failures)
+
+    assert command(1, meanwhile) == [0, 1, 2, 3]
+    assert len(refusals) == 2
+    assert all(f"out.wav: is in use by process {os.getpid()} on " in refusal for refusal in refusals)
+
+
+def test_an_output_that_another_command_has_made_meanwhile_is_left_alone(command, tmp_path, monkeypatch):
+    write_sound(tmp_path / "a.wav")
+    real = restoration._digest
+
+    def slow(path):  # between the look at what is there and the hold
+        (tmp_path / "out.wav").write_bytes(b"another's")
+        return real(path)
+
+    monkeypatch.setattr(restoration, "_digest", slow)
+    assert command() == []
+    assert (tmp_path / "out.wav").read_bytes() == b"another's"
+
+
+def test_a_record_that_is_no_restorations_is_not_replaced(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    record = tmp_path / "out.wav.json"
+    record.write_text("precious")
+    with pytest.raises(BadInput, match=r"out\.wav\.json: is there already and no restoration's"):
+        command()
+    assert record.read_text() == "precious"
+    command(overwrite=True)
+    (tmp_path / "out.wav").unlink()
+    command()  # its own record is no hindrance
+
+
+def test_restored_files_are_not_restored_again(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    command()
+    assert [recording.path.name for recording in find_recordings(tmp_path)] == ["a.wav"]
+
+
+def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
+    write_sound(tmp_path / "a.wav")
+    config = settings(**{**SMALL, "epochs": 5}, source=tmp_path / "a.wav", output=tmp_path / "b.wav", lr=1e30)
+    outcome = restoration.run(config, find_recordings(config.run.source, True))
+    assert re.search(r"a\.wav: 0\.00 to 1\.00 s: the loss is not a finite number", outcome.failures[0])
+    for changed, words in (
+        ({"samplerate": 15999}, r"a\.wav: cannot be resampled from 16000 to 15999 Hz"),
+        ({"samplerate": 1000, "block": 0.05, "overlap": 0.0}, r"a\.wav: block must hold at least 64 samples"),
+        ({"output": tmp_path / ("x" * 250 + ".wav")}, "the name is too long"),
+        ({"output": tmp_path / "a.wav" / "b.wav"}, "not a folder"),
+    ):
+        config = settings(**{**SMALL, "source": tmp_path / "a.wav", "output": tmp_path / "b.wav", **changed})
+        try:
+            (failure,) = restoration.run(config, find_recordings(config.run.source, True)).failures
+        except BadInput as refusal:
+            failure = str(refusal)
+        assert re.search(words, failure)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_tags_and_format_are_the_recordings(command, tmp_path):
+    path = tmp_path / "a.flac"
+    with soundfile.SoundFile(path, "w", RATE, 1) as file:
+        file.title, file.artist = "Old tape", "Nobody"
+        file.write(torch.randn(RATE).numpy() / 10)
+    command(source=path, output=tmp_path / "b.flac")
+    with soundfile.SoundFile(tmp_path / "b.flac") as file:
+        assert (file.title, file.artist) == ("Old tape", "Nobody")
+
+
+def test_recordings_of_very_low_rates_are_refused():
+    with pytest.raises(BadInput, match=r"^a: must have a rate of at least 1000 Hz, got 40"):
+        Sound("a", 40, torch.ones(1), 1000, lambda start, stop: torch.zeros(1, stop - start))
+
+
+def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
+    fits = []
+    real = restoration.solve
+    monkeypatch.setattr(restoration, "solve", lambda *given: fits.append(1) or real(*given))
+    waveform = 0.1 * torch.randn(4000)
+    waveform[2000:2040] = torch.nan
+    restored = dawp.restore(torch.stack([waveform, waveform]), RATE, "inpaint", **SMALL)
+    assert len(fits) == 1
+    assert torch.equal(restored[0], restored[1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
+)
+def test_times_are_told_as_one_says_them(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_outputs_mirror_the_tree_of_the_recordings(tmp_path):
+    for name in ("a.wav", "b/a.wav", "b/c/d.flac"):
+        write_sound(tmp_path / "in" / name)
+    config = settings(source=tmp_path / "in", output=tmp_path / "in" / "out")
+    write_sound(tmp_path / "in" / "out" / "earlier.wav")
+    jobs = restoration.plan(config, find_recordings(tmp_path / "in", True))
+    assert [job.output.relative_to(tmp_path / "in" / "out").as_posix() for job in jobs] == [
+        "a.wav",
+        "b/a.wav",
+        "b/c/d.flac",
+    ]

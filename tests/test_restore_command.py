@@ -1,0 +1,341 @@
+"""--restore, by the real commands."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import soundfile
+import torch
+from conftest import RATE, ROOT, TINY_FLAGS, environment, write_sound
+from test_cli import refused
+
+from dawp.audio import mark_missing
+
+TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu"]
+"""Restore with a network and a fit that take milliseconds an epoch."""
+
+
+@pytest.fixture
+def restore(door):
+    def run(*flags, task="denoise", **how):
+        return door(task, *TINY, *flags, tiny=False, **how)
+
+    return run
+
+
+def same_sound(path, other):
+    """Rate, channels, length, format and sample type."""
+    about, about_other = soundfile.info(path), soundfile.info(other)
+    names = ("samplerate", "channels", "frames", "format", "subtype")
+    return [getattr(about, name) for name in names] == [getattr(about_other, name) for name in names]
+
+
+def visible(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_recording_into_one_file(restore, tmp_path):
+    write_sound(tmp_path / "old tape.wav", 0.1 * torch.randn(44100, 2), 44100, subtype="PCM_24")
+    result = restore("--source", "old tape.wav", "-o", "restored.wav", "--block", "0.4", "--overlap", "0.1")
+    assert result.returncode == 0, result.stderr
+    assert same_sound(tmp_path / "restored.wav", tmp_path / "old tape.wav")
+    assert visible(tmp_path) == ["old tape.wav", "restored.wav", "restored.wav.json"]
+    assert not list(tmp_path.glob(".*"))
+    assert result.stdout == "restored: restored.wav\n"
+    assert "has no effect" not in result.stderr
+    record = json.loads((tmp_path / "restored.wav.json").read_text())
+    assert (record["sample_rate"], record["channels"], record["samples"]) == (44100, 2, 44100)
+    assert (record["seed"], record["preset"], record["task"]) == (0, "restore", "denoise")
+    assert [block["start"] for block in record["blocks"]] == sorted(block["start"] for block in record["blocks"])
+    assert record["blocks"][-1]["stop"] == 44100
+    assert all(1 <= epoch <= 3 for block in record["blocks"] for epoch in block["epochs"])
+    assert record["settings"]["estimate"] == "mask"
+
+
+def test_the_time_it_takes_is_told_after_a_few_epochs(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    result = restore("--source", "a.wav", "--epochs", "20")
+    assert re.search(r"a\.wav: about \d s to go, less", result.stderr)
+    assert (tmp_path / "restored" / "a.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("a.flac", {"subtype": "PCM_16"}),
+        ("a.ogg", {"subtype": "VORBIS"}),
+        ("a.mp3", {"subtype": "MPEG_LAYER_III"}),
+        ("a.aiff", {"subtype": "PCM_16"}),
+        ("a.wav", {"subtype": "PCM_U8"}),
+        ("a.wav", {"subtype": "FLOAT"}),
+        ("a.wav", {"subtype": "PCM_16", "format": "WAVEX"}),
+        ("a.caf", {"subtype": "ALAW"}),
+    ],
+)
+def test_format_and_sample_type_are_the_recordings(restore, tmp_path, name, how):
+    write_sound(tmp_path / name, 0.1 * torch.randn(22050, 2), 22050, **how)
+    result = restore("--source", name, "-o", "out/")
+    assert result.returncode == 0, result.stderr
+    assert same_sound(tmp_path / "out" / name, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "form"),
+    [
+        (["--output_format", "flac"], "a.flac", ("FLAC", "PCM_24")),
+        (["--output_format", "ogg"], "a.ogg", ("OGG", "VORBIS")),
+        (["--output_format", "wav", "--subtype", "pcm_16"], "a.wav", ("WAV", "PCM_16")),
+        (["-o", "b.opus"], "b.opus", ("OGG", "OPUS")),
+        (["-o", "b.flac", "--subtype", "PCM_16"], "b.flac", ("FLAC", "PCM_16")),
+    ],
+)
+def test_or_those_that_are_asked_for(restore, tmp_path, flags, name, form):
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(16000), subtype="FLOAT")
+    result = restore("--source", "a.wav", *flags)
+    assert result.returncode == 0, result.stderr
+    path = tmp_path / name if "-o" in flags else tmp_path / "restored" / name
+    about = soundfile.info(path)
+    assert (about.format, about.subtype) == form
+    assert (about.samplerate, about.frames) == (16000, 16000)
+
+
+def test_a_folder_becomes_a_mirrored_tree_and_a_second_run_does_nothing(restore, tmp_path):
+    for name in ("in/a.wav", "in/deep/b.flac", "in/deep/er/c.wav"):
+        write_sound(tmp_path / name)
+    (tmp_path / "in" / "note.txt").write_text("no sound")
+    result = restore("--source", "in", "-o", "out")
+    assert result.returncode == 0, result.stderr
+    sounds = [name for name in visible(tmp_path / "out") if not name.endswith(".json")]
+    assert sounds == ["a.wav", "deep/b.flac", "deep/er/c.wav"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    again = restore("--source", "in", "-o", "out")
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    (tmp_path / "out" / "a.wav").unlink()
+    assert restore("--source", "in", "-o", "out").returncode == 0
+    changed = {path.name for path, was in before.items() if path.is_file() and path.stat().st_mtime_ns != was}
+    assert changed == {"a.wav", "a.wav.json"}
+
+
+def test_a_list_with_a_bad_recording_restores_the_others(restore, tmp_path):
+    write_sound(tmp_path / "x" / "a.wav")
+    write_sound(tmp_path / "y" / "a.wav")
+    (tmp_path / "y" / "bad.wav").write_bytes(b"no sound at all")
+    (tmp_path / "list.txt").write_text("x/a.wav\ny/bad.wav\n# a comment\ny/a.wav\nx/a.wav\n")
+    result = restore("--source", "list.txt", "-o", "out")
+    assert result.returncode == 3
+    assert "bad.wav: cannot be read as sound" in result.stderr
+    assert visible(tmp_path / "out") == ["x/a.wav", "x/a.wav.json", "y/a.wav", "y/a.wav.json"]
+
+
+def test_of_a_pair_the_second_is_restored(restore, tmp_path):
+    write_sound(tmp_path / "clean.wav", 0.1 * torch.randn(8000))
+    write_sound(tmp_path / "noisy.wav", 0.1 * torch.randn(8000))
+    (tmp_path / "pairs.txt").write_text("clean.wav,noisy.wav\n")
+    assert restore("--source", "pairs.txt", "-o", "out").returncode == 0
+    assert visible(tmp_path / "out") == ["noisy.wav", "noisy.wav.json"]
+
+
+def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(b"precious")
+    refused(restore("--source", "a.wav", "-o", "b.wav"), "b.wav: is there already", "--overwrite")
+    assert (tmp_path / "b.wav").read_bytes() == b"precious"
+    assert restore("--source", "a.wav", "-o", "b.wav", "--overwrite").returncode == 0
+    assert same_sound(tmp_path / "b.wav", tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--source", "a.wav", "-o", "a.wav", "--overwrite"], ["a.wav", "cannot be its output"]),
+        (["--source", "a.wav", "-o", "link.wav", "--overwrite"], ["link.wav", "cannot be its output"]),
+        (["--source", "both", "-o", "b.wav"], ["--output must be a folder for 2 recordings, got b.wav"]),
+        (["--source", "both", "-o", "note.txt"], ["--output must be a folder", "note.txt"]),
+        (["--source", "both", "-o", "out", "--output_format", "wav"], ["a.wav", "would be the output of", "a.flac"]),
+        (["--source", "a.wav", "-o", "b.flac", "--output_format", "wav"], ["--output_format wav does not go with"]),
+        (["--source", "a.wav", "--output_format", "mp4"], ["--output_format must be one of wav, flac, ogg", "mp4"]),
+        (["--source", "a.wav", "-o", "b.flac", "--subtype", "FLOAT"], ["subtype", "PCM_16", "FLOAT"]),
+        (["--source", "a.wav", "--subtype", "nonsense"], ["subtype", "NONSENSE"]),
+        (["--source", "a.wav", "--block", "0"], ["--block must be a number above 0", "got 0"]),
+        (["--source", "a.wav", "--overlap", "3"], ["--overlap must be at most half the block of 4 s, got 3"]),
+        (["--source", "a.wav", "--block", "0.001", "--overlap", "0"], ["block must hold at least 64 samples"]),
+        (["--source", "six.wav", "-o", "six.mp3"], ["six.mp3", "cannot hold 6 channels at 16000 Hz"]),
+        (["--source", "a.wav", "-o", "b.m4a"], ["--output must be a folder, or a file", ".flac", "got b.m4a"]),
+        (["--source", "a.wav", "-o", "note.txt/b.wav"], ["cannot be written", "not a folder"]),
+        (["--source", "a.wav", "--lr", "1e30", "--epochs", "9"], ["a.wav", "the loss is not a finite number"]),
+        (["--source", "nan.wav"], ["nan.wav: holds samples that are NaN"]),
+        (["--source", "silent.wav"], ["silent.wav: is silent"]),
+        (["--source", "short.wav"], ["short.wav: is too short, of 20 samples"]),
+        (["--source", "missing.wav"], ["missing.wav: no such file"]),
+        ([], ["source must name the damaged recordings"]),
+        (["--source", "a.wav", "--device", "cuda:9"], ["device cuda:9 is not on this machine"]),
+        (["--source", "a.wav", "--fits", "0"], ["--fits must be a whole number at least 1", "got 0"]),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_nothing_is_written(restore, tmp_path, flags, words):
+    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "both" / "a.wav")
+    write_sound(tmp_path / "both" / "a.flac")
+    write_sound(tmp_path / "nan.wav", torch.full((1000,), torch.nan), subtype="FLOAT")
+    write_sound(tmp_path / "silent.wav", torch.zeros(1000))
+    write_sound(tmp_path / "short.wav", torch.randn(20))
+    write_sound(tmp_path / "six.wav", torch.randn(1000, 6))
+    (tmp_path / "note.txt").write_text("a note")
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    before = visible(tmp_path)
+    result = restore(*flags)
+    assert result.returncode == 2, result.stderr
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert len(errors) == 1
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in errors[0]
+    assert visible(tmp_path) == before
+    assert not list(tmp_path.rglob(".dawp*"))
+
+
+def test_output_needs_restore_and_the_flags_of_blocks_say_so(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    refused(denoise("--source", "a.wav", "-o", "b.wav"), "--output", "needs --restore")
+    assert "--block has no effect" in denoise("--source", "a.wav", "--block", "2").stderr
+
+
+def test_flags_of_the_experiment_say_that_they_have_no_effect(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    result = restore("--source", "a.wav", "--snr", "5", "--clip_length", "2")
+    assert "--snr has no effect" in result.stderr
+    assert "--clip_length has no effect" in result.stderr
+    assert result.returncode == 0
+
+
+def test_hostile_names_stay_inside_the_output(restore, tmp_path):
+    name = "a\nb\x1b[31m.wav"
+    write_sound(tmp_path / "x" / "outside.wav")
+    write_sound(tmp_path / "x" / "in" / name)
+    (tmp_path / "x" / "in" / "list.txt").write_text("../outside.wav\n../in/../outside.wav\n")
+    assert restore("--source", "x/in/list.txt", "-o", "x/in/out").returncode == 0
+    assert visible(tmp_path / "x" / "in" / "out") == ["outside.wav", "outside.wav.json"]
+    result = restore("--source", f"x/in/{name}", "-o", "out")
+    assert result.returncode == 0
+    assert "\x1b" not in result.stderr + result.stdout
+    assert visible(tmp_path / "out") == [name, f"{name}.json"]
+
+
+def test_inpaint_fills_the_drop_outs_of_a_stereo_recording(restore, tmp_path):
+    samples = 0.1 * torch.randn(32000, 2)
+    samples[10000:10100, 0] = 0
+    samples[20000:20030] = torch.nan
+    write_sound(tmp_path / "damaged.wav", samples, subtype="FLOAT")
+    flags = ("--source", "damaged.wav", "--gaps", "auto", "--block", "0.5", "--overlap", "0.1")
+    result = restore(*flags, "-o", "whole.wav", task="inpaint")
+    assert result.returncode == 0, result.stderr
+    whole = torch.from_numpy(soundfile.read(tmp_path / "whole.wav", dtype="float32")[0])
+    missing = mark_missing(samples, RATE, 0.001).isnan().any(dim=1)
+    assert missing.sum() == 130
+    assert whole.isfinite().all()
+    assert (whole[missing] != 0).all()
+    kept = ~(torch.nn.functional.max_pool1d(missing.float()[None], 17, 1, 8)[0] > 0)
+    assert torch.equal(whole[kept], samples[kept])
+
+
+def test_inpaint_fills_named_gaps_of_the_recording(restore, tmp_path):
+    samples = 0.1 * torch.randn(48000)
+    write_sound(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert restore("--source", "a.wav", "--gaps", "2.5:0.01", "-o", "b.wav", task="inpaint").returncode == 0
+    changed = (torch.from_numpy(soundfile.read(tmp_path / "b.wav", dtype="float32")[0]) != samples).nonzero()
+    assert 40000 - 8 <= changed.min() <= 40000
+    assert 40159 <= changed.max() <= 40159 + 8
+    refused(restore("--source", "a.wav", "--gaps", "3:1", task="inpaint"), "3:1 lies outside", task="inpaint")
+
+
+def test_dereverb_restores_too(restore, tmp_path):
+    write_sound(tmp_path / "hall.wav")
+    assert restore("--source", "hall.wav", "-o", "dry.flac", task="dereverb").returncode == 0
+    assert soundfile.info(tmp_path / "dry.flac").frames == 16000
+
+
+def test_rescale_and_clamp(restore, tmp_path):
+    samples = torch.randn(16000)
+    samples /= samples.abs().max() / 2  # twice full scale
+    samples[8000:8040] = torch.nan
+    write_sound(tmp_path / "loud.wav", samples, subtype="FLOAT")
+    flags = ("--source", "loud.wav", "--subtype", "PCM_16")
+    softer = restore(*flags, "-o", "softer.wav", task="inpaint")
+    assert "softer.wav: goes beyond full scale by 6.02 dB: made softer by 6.02 dB" in softer.stderr
+    cut = restore(*flags, "-o", "cut.wav", "--clip_mode", "clamp", task="inpaint")
+    assert "cut.wav: goes beyond full scale by 6.02 dB: cut there" in cut.stderr
+    expected = samples[:7900]
+    softer, cut = (soundfile.read(tmp_path / name)[0][:7900] for name in ("softer.wav", "cut.wav"))
+    assert torch.allclose(torch.from_numpy(softer).float(), expected / 2, atol=1e-4)
+    assert torch.allclose(torch.from_numpy(cut).float(), expected.clamp(-1, 1), atol=1e-4)
+    assert json.loads((tmp_path / "softer.wav.json").read_text())["gain"] == pytest.approx(0.5)
+
+
+# Long recordings
+
+
+def long_recording(path, seconds, rate=44100):
+    rng = torch.Generator().manual_seed(0)
+    return write_sound(path, 0.1 * torch.randn(round(seconds * rate), 2, generator=rng), rate)
+
+
+def kept_blocks(folder):
+    return sorted(folder.glob(".dawp-*/*/*.npz"))
+
+
+@pytest.mark.slow
+def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_path):
+    long_recording(tmp_path / "long.wav", 60)
+    flags = ("--source", "long.wav", "--epochs", "6")
+    uninterrupted = restore(*flags, "-o", "a.wav")
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    assert same_sound(tmp_path / "a.wav", tmp_path / "long.wav")
+
+    command = [sys.executable, str(ROOT / "denoise.py"), *TINY, *flags, "-o", "b.wav"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+    while len(kept_blocks(tmp_path)) < 5 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in kept_blocks(tmp_path)}
+    assert 5 <= len(kept) < 17
+    assert not (tmp_path / "b.wav").exists()
+
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+    while len(kept_blocks(tmp_path)) < 12 and process.poll() is None:
+        time.sleep(0.01)
+    assert all(path.stat().st_mtime_ns == was for path, was in kept.items())  # not made again
+    process.send_signal(signal.SIGINT)
+    assert "the same command" in process.communicate()[1].decode()
+    assert process.returncode == 130
+
+    finished = restore(*flags, "-o", "b.wav")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "a.wav").read_bytes()
+    assert not list(tmp_path.glob(".dawp-*"))
+
+
+@pytest.mark.slow
+def test_a_long_recording_takes_no_more_memory_than_a_short_one(tmp_path):
+    peaks = {}
+    for seconds in (7.5, 60):  # blocks of one size
+        long_recording(tmp_path / f"{seconds}.wav", seconds)
+        code = (
+            "import resource, sys; sys.argv[0] = 'denoise.py'; from dawp.cli import main; code = main('denoise'); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+        )
+        command = [sys.executable, "-c", code, *TINY, "--source", f"{seconds}.wav", "-o", f"out{seconds}.wav"]
+        # Large arrays go back to the system at once, so that the peak is that of what was held together.
+        env = {**environment(), "PYTHONPATH": str(ROOT), "MALLOC_MMAP_THRESHOLD_": "65536"}
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        peaks[seconds] = int(result.stdout.splitlines()[-1])
+    samples = 52.5 * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
+    assert peaks[60] - peaks[7.5] < samples / 4

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+
+from dawp.metrics import si_snr
+from dawp.spectral import analyse, log_mmse, mask, noise_power, quiet_power, spectral_gain, synthesise
+
+RATE = 16000
+FRAME = 0.008
+
+
+def noisy_speech(speech, snr=5.0):
+    noise = torch.randn(len(speech))
+    return speech + noise * speech.norm() / noise.norm() * 10 ** (-snr / 20)
+
+
+def exponential(rng, mean, frames=500, bins=257):
+    """The powers of Gaussian noise."""
+    return rng.exponential(mean, (bins, frames))
+
+
+@pytest.mark.parametrize("length", [64, 65, 127, 1000, 16000, 16001])
+@pytest.mark.parametrize("rate", [1000, 8000, 16000, 44100])
+def test_what_is_analysed_is_synthesised_again(length, rate):
+    waveform = torch.randn(length)
+    again = synthesise(analyse(waveform, rate), rate, length)
+    assert again.shape == waveform.shape
+    assert (again - waveform).abs().max() < 1e-5
+
+
+def test_frames_last_32_ms_at_every_rate():
+    for rate in (8000, 16000, 44100, 48000):
+        bins = len(analyse(torch.randn(rate), rate))
+        assert 2 * (bins - 1) / rate == pytest.approx(0.032, abs=0.001)
+
+
+def test_the_gain_of_ephraim_and_malah():
+    # prior 1, posterior 1: 1/2 exp(E1(1/2) / 2) with E1(0.5) = 0.5597735947
+    assert spectral_gain(np.array(1.0), np.array(1.0)) == pytest.approx(0.5 * np.exp(0.5597735947 / 2))
+    assert spectral_gain(np.array(1e6), np.array(1e6)) == pytest.approx(1)
+    gains = spectral_gain(np.array([0.01, 0.1, 1.0, 10.0]), np.full(4, 3.0))
+    assert (np.diff(gains) > 0).all()
+
+
+def test_the_gain_never_goes_below_its_floor_or_above_one():
+    power = exponential(np.random.default_rng(0), 1.0)
+    gains = log_mmse(power, np.ones_like(power), floor=0.25)
+    assert gains.min() == 0.25
+    assert gains.max() <= 1
+
+
+def test_the_quieter_frames_tell_the_mean_power_of_noise():
+    power = exponential(np.random.default_rng(0), np.array([[1.0], [100.0], [1e-6]]), frames=100_000, bins=3)
+    assert quiet_power(power)[:, 0] == pytest.approx([1.0, 100.0, 1e-6], rel=0.03)
+
+
+def test_steady_noise_is_found_under_bursts_of_sound():
+    rng = np.random.default_rng(0)
+    power = exponential(rng, 1.0)
+    power[:, 100:140] += exponential(rng, 100.0, frames=40)
+    power[:, 300:380] += exponential(rng, 1000.0, frames=80)
+    found = 10 * np.log10(noise_power(power, FRAME))
+    assert abs(found.mean()) < 1
+    assert abs(found[:, 110:130].mean()) < 2
+    assert abs(found[:, 310:370].mean()) < 2
+
+
+def test_noise_that_grows_is_followed():
+    rng = np.random.default_rng(0)
+    power = exponential(rng, 1.0, frames=1500)
+    power[:, 750:] *= 10
+    found = 10 * np.log10(noise_power(power, FRAME))
+    assert abs(found[:, :500].mean()) < 1.5
+    assert abs(found[:, 1000:].mean() - 10) < 1.5
+
+
+def test_a_tone_that_lasts_is_not_taken_for_noise():
+    power = exponential(np.random.default_rng(0), 1.0)
+    power[100:102] += 1e4
+    assert 10 * np.log10(noise_power(power, FRAME)[100:102].mean()) < 5
+
+
+def test_the_mask_takes_out_noise_and_more_of_it_with_an_output_that_helps(speech):
+    noisy = noisy_speech(speech)
+    alone, helped = mask(noisy, noisy, RATE, -12.0), mask(noisy, noisy_speech(speech, 15.0), RATE, -12.0)
+    assert si_snr(alone, speech) > 5 + 2
+    assert si_snr(helped, speech) > si_snr(alone, speech) + 2
+
+
+def test_an_output_that_has_nothing_of_the_sound_does_no_harm(speech):
+    noisy = noisy_speech(speech)
+    assert si_snr(mask(noisy, torch.zeros_like(noisy), RATE, -12.0), speech) > 5 + 1.5
+
+
+def test_a_floor_of_0_db_leaves_the_clip_as_it_is(speech):
+    noisy = noisy_speech(speech)
+    assert (mask(noisy, noisy, RATE, 0.0) - noisy).abs().max() < 1e-6
+
+
+def test_the_level_does_not_matter(speech):
+    noisy, output = noisy_speech(speech), noisy_speech(speech, 15.0)
+    for gain in (1e-3, 1e3):
+        scaled = mask(gain * noisy, gain * output, RATE, -12.0) / gain
+        assert (scaled - mask(noisy, output, RATE, -12.0)).abs().max() < 1e-4 * noisy.abs().max()
+
+
+@pytest.mark.parametrize("length", [64, 100, 1000, 16000])
+def test_digital_silence_and_short_clips_give_finite_samples(length):
+    clip = torch.randn(length)
+    clip[length // 4 : length // 2] = 0
+    for output in (clip, torch.zeros(length)):
+        estimate = mask(clip, output, RATE, -12.0)
+        assert estimate.shape == clip.shape
+        assert estimate.isfinite().all()
