@@ -24,7 +24,7 @@ from dawp import spectral
 from dawp.audio import read_clip
 from dawp.config import ClipConfig
 from dawp.errors import BadInput
-from dawp.fitting import fit
+from dawp.fitting import Fit
 from dawp.generators import build
 from dawp.metrics import pesq, si_snr
 from dawp.problem import Problem
@@ -75,7 +75,7 @@ def fluctuation(problem: Problem, variant: str) -> Scores:
     config = config_of(variant)
     generator = build(config.generator, seeded(config.fit.seed, "weights"))
     total, before = 0.0, None
-    for step in fit(problem, generator, config.fit, seeded(config.fit.seed, "input")):
+    for step in Fit(problem, generator, config.fit, seeded(config.fit.seed, "input")):
         if step.epoch >= FIRST_EPOCH:
             now = np.abs(spectral.analyse(step.output, problem.sample_rate))
             if before is not None:

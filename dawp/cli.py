@@ -197,14 +197,15 @@ def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any],
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
     if facts["choices"]:
         metavar = "{" + ",".join(facts["choices"]) + "}"
+    none_word = facts["none_word"] if optional else None
     section.add_argument(
-        *names, f"--{setting.name}", type=lambda text: _parse(text, kind, optional), metavar=metavar, help=text
+        *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
     )
 
 
-def _parse(text: str, kind: type, optional: bool) -> Any:
+def _parse(text: str, kind: type, none_word: str | None) -> Any:
     """A flag's text as its setting's type; what does not parse goes on as text, for the setting to refuse."""
-    if optional and text.lower() == "none":
+    if text.lower() == none_word:
         return None
     if kind in (Path, tuple):
         return text
@@ -220,12 +221,13 @@ def _explanation(setting: dataclasses.Field[Any]) -> str:
     if setting.metadata["choices"]:
         text += f" ({', '.join(setting.metadata['choices'])})"
     if setting.metadata["none"] and setting.default is not None:
-        text += f"; none: {setting.metadata['none']}"
+        text += f"; {setting.metadata['none_word']}: {setting.metadata['none']}"
     return text
 
 
 def _default(setting: dataclasses.Field[Any]) -> str:
-    return f"none: {setting.metadata['none']}" if setting.default is None else _text(setting.default)
+    facts = setting.metadata
+    return f"{facts['none_word']}: {facts['none']}" if setting.default is None else _text(setting.default)
 
 
 def _text(value: Any) -> str:

@@ -53,9 +53,10 @@ def _setting(
     at_most: float | None = None,
     below: float | None = None,
     none: str = "",
+    none_word: str = "none",
     short: str | None = None,
 ) -> Any:
-    """A dataclass field with what the command line has to know; ``none`` says what None stands for."""
+    """A dataclass field with what the command line has to know; ``none`` says what None, or its word, stands for."""
     bounds = [
         (word, bound, test)
         for word, bound, test in (
@@ -66,7 +67,14 @@ def _setting(
         )
         if bound is not None
     ]
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "none": none, "short": short}
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "bounds": bounds,
+        "none": none,
+        "none_word": none_word,
+        "short": short,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -99,7 +107,9 @@ def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
 def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     """``value`` in the setting's own type, or BadInput."""
     kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
-    if value is None and NoneType in get_args(get_type_hints(group)[setting.name]):
+    none_word = setting.metadata["none_word"]
+    optional = NoneType in get_args(get_type_hints(group)[setting.name])
+    if optional and (value is None or (isinstance(value, str) and value == none_word != "none")):
         return None
     words = {
         **{int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"},
@@ -108,7 +118,7 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     expected = f"one of {', '.join(choices)}" if choices else words[kind]
     expected += "".join(f"{' and' if i else ''} {word} {bound:g}" for i, (word, bound, _) in enumerate(bounds))
     if setting.metadata["none"]:
-        expected += f", or none ({setting.metadata['none']})"
+        expected += f", or {none_word} ({setting.metadata['none']})"
     refusal = BadInput(f"{setting.name} must be {expected}, got {shown(value)}")
 
     if kind is Path and isinstance(value, str) and value:
@@ -430,6 +440,9 @@ class FitConfig(Settings):
         at_least=0,
         at_most=1000,
     )
+    compile: bool = _setting(
+        False, "compile the network before the fit (torch.compile; a C++ compiler is needed): for many epochs on CUDA"
+    )
     seed: int = _setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps")
 
@@ -586,6 +599,54 @@ class RestoreConfig(Settings):
         return super().identity() if self.restore else {}
 
 
+@dataclass(frozen=True)
+class WorkConfig(Settings):
+    """Work: how fits share processor cores, GPUs and machines, and what an interruption costs."""
+
+    workers: int | None = _setting(
+        None,
+        "processes that fit at the same time, where there are several fits to do; the numbers do not depend on it",
+        at_least=1,
+        at_most=4096,
+        none="as many as the processor cores, or --fits_per_gpu for each GPU, allow",
+        none_word="auto",
+    )
+    threads: int | None = _setting(
+        None,
+        "processor threads of each fit; rounding depends on it",
+        at_least=1,
+        at_most=4096,
+        none="all cores for a single fit, 1 where there are several to do",
+        none_word="auto",
+    )
+    fits_per_gpu: int = _setting(1, "fits that share a GPU", at_least=1, at_most=256)
+    checkpoint_every: float | None = _setting(
+        60.0,
+        "seconds between checkpoints of a fit, from which the same command goes on after an interruption; "
+        "they are rarer where one takes longer than a twentieth of that",
+        above=0,
+        at_most=1e6,
+        none="no checkpoints",
+    )
+    executor: str = _setting(
+        "local",
+        "where fits are done: local, on this machine; ray, on a Ray cluster (extra cluster)",
+        choices=("local", "ray"),
+    )
+    ray_address: str | None = _setting(
+        None,
+        "the Ray cluster to connect to: auto, HOST:PORT or ray://HOST:PORT",
+        none="that of RAY_ADDRESS or of this machine, else one is started here",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        without = "workers" if self.executor == "ray" else "ray_address"
+        return {name: value for name, value in super().identity().items() if name != without}
+
+
+NOT_OF_THE_NUMBERS = tuple(setting.name for setting in dataclasses.fields(WorkConfig))
+"""Settings on which no number depends, but for rounding."""
+
 CORRUPTIONS: dict[str, type[CorruptionConfig]] = {
     "denoise": NoiseConfig,
     "dereverb": ReverbConfig,
@@ -639,6 +700,7 @@ class Config:
     fit: FitConfig
     stop: StopConfig
     metrics: MetricConfig
+    work: WorkConfig
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
@@ -676,7 +738,7 @@ class Config:
         for key in groups_of(self.task):
             settings |= getattr(self, key).identity()
         if self.restoration.restore:  # nothing is chosen, corrupted or judged
-            kept = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig)
+            kept = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig, WorkConfig)
             names = {setting.name for group in kept for setting in dataclasses.fields(group)}
             names |= {"task", "source", "overwrite", "samplerate", "ema", "gaps", "min_gap_ms", "raw_output"}
             settings = {name: value for name, value in settings.items() if name in names}
@@ -696,4 +758,5 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
         "fit": FitConfig,
         "stop": StopConfig,
         "metrics": MetricConfig,
+        "work": WorkConfig,
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +28,8 @@ class Epoch(NamedTuple):
     z: Tensor  # [1, 1, valid_length(T)]
 
 
-def fit(
-    problem: Problem,
-    generator: Generator,
-    config: FitConfig,
-    rng: torch.Generator,
-    held_out: Tensor | None = None,
-) -> Iterator[Epoch]:
-    """Minimise the distance between the generator's output and the corrupted clip.
+class Fit:
+    """The epochs of a fit, one after the other: minimises the distance between output and corrupted clip.
 
     With G the generator, z its input noise, y the corrupted clip and M the mask without what is held out:
 
@@ -49,44 +43,82 @@ def fit(
         held_out: bool ``[T]``, samples kept out of the loss to tell by them when to stop; None for none.
 
     Yields:
-        Epochs 1 to ``config.epochs``; each before its step.
+        Epochs 1 to ``config.epochs``, or those that a resumed fit still has to do; each before its step.
 
     Raises:
         FitDiverged: the loss is NaN or infinite.
     """
-    device = problem.observed.device
-    length = len(problem.observed)
-    mask = problem.mask
-    if held_out is not None:
-        mask = ~held_out if mask is None else mask & ~held_out
-    weight = None if mask is None else mask / mask.sum()
-    criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
-    if config.normalize:
-        counted = problem.observed if mask is None else problem.observed[mask]
-        generator.gain.copy_(generator.gain_for(counted))
-    # The loss is told in the clip's units, and its gradients are those of a target of unit gain: neither the network's
-    # first outputs nor Adam's steps then have to find the clip's level first.
-    unit = generator.gain**power
-    optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr)
-    valid_length = generator.valid_length(length)
-    z = input_noise(valid_length, config, rng).to(device)
-    finite = torch.ones((), dtype=torch.bool, device=device)
 
-    for epoch in range(1, config.epochs + 1):
-        if config.resample_input and epoch > 1:
-            z = input_noise(valid_length, config, rng).to(device)
-        with torch.enable_grad():
-            output = generator(z, length)[0, 0]  # (T,)
-            distance = criterion(output, problem.observed, reduction="none")
-            loss = distance.mean() if weight is None else (weight * distance).sum()
-            normalized_loss = loss / unit
-        finite &= torch.isfinite(loss)
-        if (device.type == "cpu" or epoch % CHECK_EVERY == 0 or epoch == config.epochs) and not finite:
-            raise FitDiverged(f"the loss is not a finite number any more at epoch {epoch}; a lower lr may help")
-        optimizer.zero_grad()
-        normalized_loss.backward()  # type: ignore[no-untyped-call]
-        yield Epoch(epoch, loss.detach(), output.detach(), z)
-        optimizer.step()
+    def __init__(
+        self,
+        problem: Problem,
+        generator: Generator,
+        config: FitConfig,
+        rng: torch.Generator,
+        held_out: Tensor | None = None,
+    ) -> None:
+        self._problem, self._generator, self._config, self._rng = problem, generator, config, rng
+        mask = problem.mask
+        if held_out is not None:
+            mask = ~held_out if mask is None else mask & ~held_out
+        self._weight = None if mask is None else mask / mask.sum()
+        if config.normalize:
+            counted = problem.observed if mask is None else problem.observed[mask]
+            generator.gain.copy_(generator.gain_for(counted))
+        self._optimizer = torch.optim.Adam(generator.parameters(), lr=config.lr)
+        self._forward = torch.compile(generator) if config.compile else generator
+        self._z = self._draw()
+        self._epoch = 1
+
+    def __iter__(self) -> Iterator[Epoch]:
+        problem, config, device = self._problem, self._config, self._problem.observed.device
+        length = len(problem.observed)
+        criterion, power = (F.l1_loss, 1) if config.crit == "L1" else (F.mse_loss, 2)
+        # The loss is told in the clip's units, and its gradients are those of a target of unit gain: neither the
+        # network's first outputs nor Adam's steps then have to find the clip's level first.
+        unit = self._generator.gain**power
+        finite = torch.ones((), dtype=torch.bool, device=device)
+        while self._epoch <= config.epochs:
+            with torch.enable_grad():
+                output = self._forward(self._z, length)[0, 0]  # (T,)
+                distance = criterion(output, problem.observed, reduction="none")
+                loss = distance.mean() if self._weight is None else (self._weight * distance).sum()
+                normalized_loss = loss / unit
+            finite &= torch.isfinite(loss)
+            looked = device.type == "cpu" or self._epoch % CHECK_EVERY == 0 or self._epoch == config.epochs
+            if looked and not finite:
+                raise FitDiverged(
+                    f"the loss is not a finite number any more at epoch {self._epoch}; a lower lr may help"
+                )
+            self._optimizer.zero_grad()
+            normalized_loss.backward()  # type: ignore[no-untyped-call]
+            yield Epoch(self._epoch, loss.detach(), output.detach(), self._z)
+            self._optimizer.step()
+            self._epoch += 1
+            if config.resample_input and self._epoch <= config.epochs:
+                self._z = self._draw()
+
+    def state(self) -> dict[str, Any]:
+        """All that the epoch just given out, done once more, and those after it depend on; tensors are not copied."""
+        return {
+            "epoch": self._epoch,
+            "weights": self._generator.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "z": self._z,
+            "rng": self._rng.get_state(),
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on with the epoch of a ``state``."""
+        self._epoch = state["epoch"]
+        self._generator.load_state_dict(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._z = state["z"]
+        self._rng.set_state(state["rng"].cpu())
+
+    def _draw(self) -> Tensor:
+        length = self._generator.valid_length(len(self._problem.observed))
+        return input_noise(length, self._config, self._rng).to(self._problem.observed.device)
 
 
 def input_noise(length: int, config: FitConfig, rng: torch.Generator) -> Tensor:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dawp import baselines
+from dawp.checkpoints import Checkpoints
 from dawp.config import Config
 from dawp.errors import FitDiverged
 from dawp.files import write_csv
-from dawp.fitting import Epoch, fit, pick_device
+from dawp.fitting import Epoch, Fit, pick_device
 from dawp.generators import build
 from dawp.listening import Measured, now
 from dawp.metrics import NoPesq, pesq
@@ -36,7 +37,9 @@ from dawp.stopping import (
     Judge,
     LastEpoch,
     OracleStop,
+    State,
     VarianceStop,
+    Watcher,
     hold_out,
 )
 from dawp.summary import LABELS, summarise, table
@@ -91,6 +94,12 @@ class History:
                 for epoch, row in enumerate(rows, start=1)
             ),
         )
+
+    def state(self) -> State:
+        return {"rows": self.rows}
+
+    def resume(self, state: State) -> None:
+        self._rows = state["rows"]
 
     def fetch(self) -> None:
         """Bring what still waits on the device to the host."""
@@ -157,7 +166,8 @@ class Result:
         history: every epoch's loss and metrics.
         generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the
             blind stop without a clean clip.
-        seconds: wall-clock time of the fit with its metrics and whatever ``on_epoch`` did.
+        seconds: that the fits took with their metrics and whatever ``on_epoch`` did, also before an interruption.
+        threads: of the processor that the fit had.
         device: where it ran.
         error: why the fit ended early; None if it did not.
     """
@@ -171,6 +181,7 @@ class Result:
     history: History
     generator: dict[str, Any]
     seconds: float
+    threads: int
     device: str
     error: str | None
 
@@ -194,6 +205,7 @@ class Result:
             "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
+            "threads": self.threads,
             "device": self.device,
             "error": self.error,
         }
@@ -216,6 +228,7 @@ def solve(
     repetition: int = 0,
     progress: str | Bar | None = None,
     on_epoch: OnEpoch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Fit generators to the problem and keep the best estimates.
 
@@ -226,6 +239,7 @@ def solve(
         progress: a progress bar to move on by all epochs of all fits, or the title of one on standard error; None for
             no bar.
         on_epoch: called after each epoch of the first fit with the epoch and the history so far.
+        checkpoints: where the state of the fits is kept, and taken up if it is there; None to keep none.
 
     Returns:
         The result; with ``error`` set and the best so far if a fit diverged.
@@ -235,9 +249,7 @@ def solve(
             are not installed.
     """
     device = pick_device(config.fit.device)
-    there = problem.to(device)
-    fitted = replace(there, observed=high_pass(problem.observed, problem.sample_rate, config.fit.highpass).to(device))
-    judge = Judge(there, config.metrics)
+    judge = Judge(problem.to(device), config.metrics)
 
     def measured(waveform: Tensor) -> dict[str, float]:
         return {name: float(now(value)) for name, value in judge.measure(waveform.to(device))}
@@ -246,17 +258,17 @@ def solve(
     _warn_of_nan(problem)
     others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
-    began = time.perf_counter()
+    fitted = _fitted(problem, config)
     with _bar(config.fit.epochs * config.stop.fits, progress) as bar:
-        fits = [_fit_once(fitted, config, repetition, 0, bar, on_epoch)]
+        fits = [_fit_once(fitted, config, repetition, 0, bar, on_epoch, checkpoints)]
         while len(fits) < config.stop.fits and fits[-1].error is None:
-            fits.append(_fit_once(fitted, config, repetition, len(fits), bar))
+            fits.append(_fit_once(fitted, config, repetition, len(fits), bar, None, checkpoints))
+    began = time.perf_counter()
     first = fits[0]
     best = {
         name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None)
         for name, b in first.oracle.best.items()
     }
-    first.history.fetch()  # waits for the device, so that the time below includes all its work
     chosen = config.stop.stop
     blind = {name: _at_stop(stop, config, measured) for name, stop in first.stops.items() if stop.epoch}
     at_stop = [_taken(fit.stops[chosen], config) for fit in fits if fit.stops[chosen].epoch]
@@ -274,32 +286,61 @@ def solve(
         blind=blind,
         baselines={name: Judged(waveform, measured(waveform)) for name, waveform in others.items()},
         history=first.history,
-        generator=(first.stops[chosen].weights or first.oracle.weights).state(),
-        seconds=time.perf_counter() - began,
+        generator=(first.stops[chosen].weights or first.oracle.weights).kept,
+        seconds=sum(fit.seconds for fit in fits) + time.perf_counter() - began,
+        threads=torch.get_num_threads(),
         device=describe(device),
         error=fits[-1].error,
     )
 
 
+def fit_ahead(
+    problem: Problem,
+    config: Config,
+    repetition: int,
+    number: int,
+    progress: Bar,
+    on_epoch: OnEpoch | None,
+    checkpoints: Checkpoints,
+) -> None:
+    """One of the fits that ``solve`` would do one after the other: it finds it among the checkpoints, done."""
+    _fit_once(_fitted(problem, config), config, repetition, number, progress, on_epoch, checkpoints)
+
+
+def _fitted(problem: Problem, config: Config) -> Problem:
+    """The problem as the network gets it, on its device."""
+    observed = high_pass(problem.observed, problem.sample_rate, config.fit.highpass)
+    return replace(problem, observed=observed).to(pick_device(config.fit.device))
+
+
 @dataclass(frozen=True)
-class _Fit:
-    """A fit that is over: its watchers, what it measured, and why it ended early, if it did."""
+class _FitDone:
+    """A fit that is over: its watchers, what it measured, why it ended early, if it did, and the time it took."""
 
     oracle: OracleStop
     stops: dict[str, BlindStop]
     history: History
     error: str | None
+    seconds: float
 
 
 def _fit_once(
-    problem: Problem, config: Config, repetition: int, number: int, bar: Bar, on_epoch: OnEpoch | None = None
-) -> _Fit:
+    problem: Problem,
+    config: Config,
+    repetition: int,
+    number: int,
+    bar: Bar,
+    on_epoch: OnEpoch | None,
+    checkpoints: Checkpoints | None,
+) -> _FitDone:
     """One fit from its own first weights: of several on the same clip the first is recorded and judged."""
 
     def draws(purpose: str) -> torch.Generator:
         return seeded(config.fit.seed, f"{purpose} of fit {number}" if number else purpose, repetition)
 
+    began = time.perf_counter()
     device = problem.observed.device
+    checkpoint = checkpoints.of(number, problem, config, repetition) if checkpoints else None
     if number:  # nobody looks at the clean clip in it
         problem = replace(problem, clean=None)
         config = replace(config, metrics=replace(config.metrics, show_estimates_vs_noise=False))
@@ -312,9 +353,29 @@ def _fit_once(
     chosen = stops[config.stop.stop]
     estimates = Estimates(problem, config.metrics.ema)
     history = History(1 if device.type == "cpu" else FETCH_EVERY)
-    error, epochs_run = None, 0
+    watchers: dict[str, Watcher] = {"oracle": oracle, "estimates": estimates, "history": history, **stops}
+    fit = Fit(problem, generator, config.fit, draws("input"), held_out)
+    error, epochs_run, steps = None, 0, iter(fit)
+
+    def state(**more: Any) -> dict[str, Any]:
+        seconds = time.perf_counter() - began
+        return {**{name: watcher.state() for name, watcher in watchers.items()}, "seconds": seconds, **more}
+
+    before = checkpoint.load() if checkpoint else None
+    if before:
+        for name, watcher in watchers.items():
+            watcher.resume(before[name])
+        began -= before["seconds"]
+        epochs_run = len(history.rows)
+        bar.update(epochs_run)
+        if before["fit"] is None:  # it is over
+            steps, error = iter(()), before["error"]
+        else:
+            fit.resume(before["fit"])
     try:
-        for step in fit(problem, generator, config.fit, draws("input"), held_out):
+        for step in steps:
+            if checkpoint and checkpoint.is_due and step.epoch > 1:
+                checkpoint.save(state(fit=fit.state()))
             epochs_run = step.epoch
             current = estimates.update(step)
             values = {"loss": step.loss, **oracle.update(step, current)}
@@ -330,7 +391,10 @@ def _fit_once(
     except FitDiverged as diverged:
         error = str(diverged)
     bar.update(config.fit.epochs - epochs_run)
-    return _Fit(oracle, stops, history, error)
+    history.fetch()  # waits for the device, so that the time has all its work
+    if checkpoint and config.stop.fits > 1 and not (before and before["fit"] is None):
+        checkpoint.save(state(fit=None, error=error))
+    return _FitDone(oracle, stops, history, error, time.perf_counter() - began)
 
 
 def _blind_stops(

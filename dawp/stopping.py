@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,18 @@ from dawp.fitting import Epoch
 from dawp.listening import Measured, pesq_later
 from dawp.metrics import gap_windows, over_gaps, psnr, si_snr
 from dawp.problem import Problem
+
+State = Mapping[str, Any]
+"""What a watcher holds in mid-fit: tensors, not copied, in dicts and lists."""
+
+
+class Watcher(Protocol):
+    """Whatever changes from epoch to epoch of a fit, and goes on with it."""
+
+    def state(self) -> State: ...
+
+    def resume(self, state: State) -> None: ...
+
 
 GAP = "gap_"  # begins the names of metrics on the gaps alone
 EMA = "ema_"  # begins the names of the running mean's metrics
@@ -66,6 +79,12 @@ class Best:
         """What was kept, on the CPU; empty if there was no best."""
         return [] if self.epoch is None else [tensor.cpu() for tensor in self._kept]
 
+    def state(self) -> State:
+        return {"value": self._value, "epoch": self._epoch, "kept": self._kept}
+
+    def resume(self, state: State) -> None:
+        self._value, self._epoch, self._kept = state["value"], state["epoch"], state["kept"]
+
 
 class BestWeights:
     """The generator's weights and input noise at the epoch with the largest value."""
@@ -77,7 +96,14 @@ class BestWeights:
     def update(self, value: Tensor, step: Epoch) -> None:
         self._best.update(value, step.epoch, [step.z, *self._generator.state_dict().values()])
 
-    def state(self) -> dict[str, Tensor | dict[str, Tensor]]:
+    def state(self) -> State:
+        return self._best.state()
+
+    def resume(self, state: State) -> None:
+        self._best.resume(state)
+
+    @property
+    def kept(self) -> dict[str, Tensor | dict[str, Tensor]]:
         """``z`` and ``state_dict``; empty if there was no best."""
         kept = self._best.tensors
         if not kept:
@@ -146,6 +172,12 @@ class Estimates:
             estimates[EMA] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
         return estimates
 
+    def state(self) -> State:
+        return {"mean": self._mean}
+
+    def resume(self, state: State) -> None:
+        self._mean = state["mean"]
+
 
 class OracleStop:
     """Per metric the estimate that is best by the clean clip: the paper's protocol, impossible in real life.
@@ -196,6 +228,14 @@ class OracleStop:
         self._take(0)
         return self._best
 
+    def state(self) -> State:
+        return {"best": {name: best.state() for name, best in self.best.items()}, "weights": self.weights.state()}
+
+    def resume(self, state: State) -> None:
+        for name, best in self._best.items():
+            best.resume(state["best"][name])
+        self.weights.resume(state["weights"])
+
     def _take(self, most: int) -> None:
         """Take in the values that have come, and wait for others until at most ``most`` are still to come."""
         while self._waiting and (len(self._waiting) > most or self._waiting[0][0].done()):
@@ -212,6 +252,7 @@ class BlindStop(ABC):
     """
 
     name = ""
+    changing: tuple[str, ...] = ()  # the attributes that its measure changes from epoch to epoch
 
     def __init__(self, generator: nn.Module | None, patience: int | None) -> None:
         self.weights = BestWeights(generator) if generator else None
@@ -245,6 +286,19 @@ class BlindStop(ABC):
         """The estimates of that epoch by name, on the CPU; empty if there was none."""
         return {} if self.epoch is None else dict(zip(self._names, self._best.tensors, strict=True))
 
+    def state(self) -> State:
+        weights = self.weights.state() if self.weights else None
+        own = {name: getattr(self, name) for name in self.changing}
+        return {"best": self._best.state(), "names": self._names, "weights": weights, **own}
+
+    def resume(self, state: State) -> None:
+        self._best.resume(state["best"])
+        self._names = state["names"]
+        if self.weights:
+            self.weights.resume(state["weights"])
+        for name in self.changing:
+            setattr(self, name, state[name])
+
     @abstractmethod
     def _measure(self, step: Epoch) -> Tensor | None:
         """A scalar on the fit's device, relative to the clip's power; None where there is none yet."""
@@ -258,6 +312,7 @@ class HoldoutStop(BlindStop):
     """
 
     name = "holdout"
+    changing = ("_smooth",)
 
     def __init__(self, problem: Problem, held_out: Tensor, generator: nn.Module | None, patience: int | None) -> None:
         super().__init__(generator, patience)
@@ -283,6 +338,7 @@ class VarianceStop(BlindStop):
     """
 
     name = "wmv"
+    changing = ("_outputs", "_sum", "_powers")
 
     def __init__(self, problem: Problem, epochs: int, generator: nn.Module | None, patience: int | None) -> None:
         super().__init__(generator, patience)

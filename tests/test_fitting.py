@@ -5,7 +5,7 @@ import torch
 
 from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.errors import BadInput, FitDiverged
-from dawp.fitting import fit, input_noise, pick_device
+from dawp.fitting import Fit, input_noise, pick_device
 from dawp.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -30,7 +30,7 @@ def run(problem, epochs=4, seed=0, channels=4, **settings):
     network = GeneratorConfig(depth=1, channels=channels, lstm_layers=0, resample=False)
     generator = build(network, seeded(seed, "weights"))
     generator = generator.to(problem.observed.device)
-    return list(fit(problem, generator, FitConfig(epochs=epochs, **settings), seeded(seed, "input")))
+    return list(Fit(problem, generator, FitConfig(epochs=epochs, **settings), seeded(seed, "input")))
 
 
 def test_epochs_count_from_one_and_outputs_have_the_clips_length(speech, device):
@@ -64,16 +64,16 @@ def test_the_level_of_a_clip_changes_nothing_but_the_level_of_the_outputs(speech
 def test_without_normalising_the_network_makes_the_clip_itself(speech):
     problem = problem_of(speech[:999])
     first, second = (build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights")) for _ in "ab")
-    next(fit(problem, first, FitConfig(normalize=False), seeded(0, "input")))
+    next(iter(Fit(problem, first, FitConfig(normalize=False), seeded(0, "input"))))
     assert first.gain == 1
-    next(fit(problem, second, FitConfig(), seeded(0, "input")))
+    next(iter(Fit(problem, second, FitConfig(), seeded(0, "input"))))
     assert second.gain.item() == pytest.approx(problem.observed.square().mean().sqrt().item())
 
 
 def test_weights_at_an_epoch_are_those_of_its_output(speech):
     problem = problem_of(speech[:999])
     generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
-    for step in fit(problem, generator, FitConfig(epochs=3, lr=0.01), seeded(0, "input")):
+    for step in Fit(problem, generator, FitConfig(epochs=3, lr=0.01), seeded(0, "input")):
         assert torch.equal(generator(step.z, 999)[0, 0], step.output)
 
 
@@ -152,7 +152,7 @@ def test_an_epoch_does_not_wait_for_the_device(speech):
     held_out = torch.zeros_like(problem.mask)
     held_out[100:120] = True
     stops = [VarianceStop(problem, 5, generator, None), HoldoutStop(problem, held_out, generator, None)]
-    steps = fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"), held_out)
+    steps = Fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"), held_out)
 
     def watch():
         step = next(steps)
@@ -191,7 +191,7 @@ def test_held_out_samples_take_no_part_in_the_fit(speech):
 
     def outputs(posed, held):
         generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
-        steps = fit(posed, generator, FitConfig(epochs=5), seeded(0, "input"), held)
+        steps = Fit(posed, generator, FitConfig(epochs=5), seeded(0, "input"), held)
         return torch.stack([step.output for step in steps])
 
     assert torch.equal(outputs(problem, held_out), outputs(changed, held_out))
@@ -206,5 +206,5 @@ def test_held_out_samples_and_gaps_are_both_left_out(speech):
     problem = problem_of(speech[:999], mask)
     generator = build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights"))
     counted = mask & ~held_out
-    for step in fit(problem, generator, FitConfig(epochs=3), seeded(0, "input"), held_out):
+    for step in Fit(problem, generator, FitConfig(epochs=3), seeded(0, "input"), held_out):
         torch.testing.assert_close(step.loss, (step.output - problem.observed)[counted].abs().mean())

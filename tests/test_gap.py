@@ -9,7 +9,7 @@ from dawp.audio import mark_missing, read, stretches
 from dawp.config import FitConfig, GapConfig, GeneratorConfig
 from dawp.corruptions import cut_gaps, find_gaps
 from dawp.errors import BadInput
-from dawp.fitting import fit
+from dawp.fitting import Fit
 from dawp.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -143,7 +143,7 @@ def test_the_zeros_of_a_gap_do_not_pull_on_the_output():
     config = GeneratorConfig(depth=2, channels=16, lstm_layers=0, resample=False)
     energies = []
     for posed in (problem, unmasked):
-        steps = fit(posed, build(config, seeded(0, "w")), FitConfig(epochs=300, lr=5e-3, crit="L2"), seeded(0, "i"))
+        steps = Fit(posed, build(config, seeded(0, "w")), FitConfig(epochs=300, lr=5e-3, crit="L2"), seeded(0, "i"))
         *_, last = steps
         energies.append(last.output[1600:1920].square().mean().item())
     assert energies[0] > 4 * energies[1]

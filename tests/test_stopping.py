@@ -62,7 +62,7 @@ def test_the_first_of_equals_is_best():
 
 def test_the_weights_kept_are_those_of_the_best_si_snr_epoch():
     oracle, _ = watch(outputs_of([1, 0.1, 0.5]))
-    state = oracle.weights.state()
+    state = oracle.weights.kept
     assert (state["z"] == 2).all()
     assert (state["state_dict"]["encoder.0.0.weight"] == 2).all()
 

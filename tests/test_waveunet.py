@@ -5,7 +5,7 @@ from conftest import TINY
 import dawp
 from dawp.config import FitConfig, GeneratorConfig
 from dawp.errors import BadInput
-from dawp.fitting import fit
+from dawp.fitting import Fit
 from dawp.generators import WaveUNet, build
 from dawp.generators.waveunet import _doubled
 from dawp.problem import Problem
@@ -96,7 +96,7 @@ def test_what_is_at_a_place_in_z_comes_out_at_that_place():
 def test_a_fit_comes_closer_to_the_clip(speech):
     problem = Problem(speech, None, 16000)
     generator = build(GeneratorConfig(generator="waveunet", **SMALL), seeded(0, "weights"))
-    losses = [step.loss.item() for step in fit(problem, generator, FitConfig(epochs=60, lr=3e-3), seeded(0, "input"))]
+    losses = [step.loss.item() for step in Fit(problem, generator, FitConfig(epochs=60, lr=3e-3), seeded(0, "input"))]
     assert losses[-1] < 0.9 * losses[0]
 
 

@@ -1,0 +1,108 @@
+"""Checkpoints: the state of a fit in a file, from which an interrupted one goes on with the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dawp.config import Config
+from dawp.errors import shown
+from dawp.files import whole
+from dawp.problem import Problem
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".checkpoint"
+OWN_SHARE = 20  # a checkpoint takes at most this part of a fit's time
+
+
+class Checkpoint:
+    """The file of one fit.
+
+    Args:
+        path: the file; its folder is there.
+        every: seconds between checkpoints; None for none on the way.
+        digest: what tells this fit from others, as ``fit_digest`` makes it.
+        saved: called with the path whenever the file is new.
+    """
+
+    def __init__(
+        self, path: Path, every: float | None, digest: str, saved: Callable[[Path], None] | None = None
+    ) -> None:
+        self._path, self._every, self._digest, self._saved = path, every, digest, saved
+        self._latest = time.monotonic()
+        self._cost = 0.0
+
+    def load(self) -> Mapping[str, Any] | None:
+        """The latest state; None if there is none. A file that cannot be used is set aside, with a warning."""
+        try:
+            state: dict[str, Any] = torch.load(self._path, weights_only=True)
+            if state["digest"] == self._digest:
+                return state
+            why = "of another fit"
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever a damaged file makes of its reader
+            why = f"damaged ({type(error).__name__})"
+        aside = self._path.with_name(f"{self._path.name}.unusable")
+        log.warning("%s is %s and set aside as %s: its fit begins anew", shown(self._path), why, aside.name)
+        self._path.replace(aside)
+        return None
+
+    @property
+    def is_due(self) -> bool:
+        if self._every is None:
+            return False
+        return time.monotonic() - self._latest >= max(self._every, OWN_SHARE * self._cost)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Put a state in the place of the one before it."""
+        began = time.monotonic()
+        content = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
+        torch.save({**state, "digest": self._digest}, content)
+        with whole(self._path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+        if self._saved:
+            self._saved(self._path)
+        self._latest = time.monotonic()
+        self._cost = self._latest - began
+
+
+class Checkpoints:
+    """The checkpoints of all fits of one problem, in a folder.
+
+    Args:
+        folder: which is there.
+        saved: called with its path whenever a file is new.
+    """
+
+    def __init__(self, folder: Path, saved: Callable[[Path], None] | None = None) -> None:
+        self._folder, self._saved = folder, saved
+
+    def of(self, number: int, problem: Problem, config: Config, repetition: int) -> Checkpoint:
+        """The checkpoint of one of the fits."""
+        path = self._folder / f"fit_{number}{SUFFIX}"
+        return Checkpoint(path, config.work.checkpoint_every, fit_digest(problem, config, repetition), self._saved)
+
+
+def clear(folder: Path) -> None:
+    """Take away the checkpoints of fits that are not needed any more, and what a kill has left of others."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
+    """What a fit's numbers depend on, in 16 characters."""
+    settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition, torch.__version__)
+    digest = hashlib.sha256(repr(settings).encode())
+    for waveform in (problem.observed, problem.clean, problem.mask, problem.blend):
+        if waveform is not None:
+            digest.update(waveform.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

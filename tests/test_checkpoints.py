@@ -1,0 +1,138 @@
+import logging
+import time
+
+import pytest
+import torch
+from conftest import TINY
+
+from dawp import checkpoints
+from dawp.checkpoints import Checkpoint, Checkpoints, clear
+from dawp.config import Config
+from dawp.corruptions import pose
+from dawp.randomness import seeded
+from dawp.solver import fit_ahead, progress_bar, solve
+
+EPOCHS = 60
+
+
+class Killed(BaseException):
+    pass
+
+
+def posed(task, speech, **settings):
+    config = Config.of(task, **{**TINY, "epochs": EPOCHS, "lr": 0.01, "pesq_every": 7, **settings})
+    rng = seeded(config.fit.seed, "corruption")
+    return config, pose(task, speech, None, 16000, config.corruption, rng)
+
+
+def facts(result):
+    told = {name: value for name, value in result.facts().items() if name != "seconds"}
+    return str(told), str(result.history.rows), result.restored.waveform.tolist()
+
+
+VARIANTS = {
+    "gaps": ("inpaint", {"n_gaps": 3, "gap_ms": 5}),
+    "input drawn anew": ("denoise", {"resample_input": True}),
+    "LSTM, holdout, patience": ("denoise", {"lstm_layers": 1, "stop": "holdout", "patience": 20}),
+    "several fits": ("denoise", {"fits": 3, "stop": "holdout", "estimate": "mask", "epochs": 25}),
+    "last epoch, no mean": ("denoise", {"stop": "epochs", "estimate": "output", "ema": 0, "normalize": False}),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_numbers(variant, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)  # one in every epoch
+    task, settings = VARIANTS[variant]
+    config, problem = posed(task, speech, checkpoint_every=1e-9, **settings)
+    expected = solve(problem, config)
+    first_epochs, kills = [], 0
+    while True:
+        epochs_of_this_try = []
+
+        def on_epoch(step, history, seen=epochs_of_this_try):
+            seen.append(step.epoch)
+            if len(seen) == 17:
+                raise Killed
+
+        try:
+            result = solve(problem, config, on_epoch=on_epoch, checkpoints=Checkpoints(tmp_path))
+        except Killed:
+            kills += 1
+            first_epochs.append(epochs_of_this_try[0])
+            assert kills < 20
+            continue
+        break
+    assert kills >= 1
+    assert first_epochs == sorted(set(first_epochs))  # each goes on later than the one before
+    assert facts(result) == facts(expected)
+    assert all(
+        torch.equal(tensor, result.generator["state_dict"][name])
+        for name, tensor in expected.generator["state_dict"].items()
+    )
+
+
+def test_fits_that_were_done_ahead_in_any_order_are_taken_as_they_are(speech, tmp_path):
+    config, problem = posed("denoise", speech, fits=3, stop="holdout", epochs=20)
+    expected = solve(problem, config)
+    for number in (2, 0, 1):
+        with progress_bar(20, None) as bar:
+            fit_ahead(problem, config, 0, number, bar, None, Checkpoints(tmp_path))
+    epochs = []
+    result = solve(problem, config, on_epoch=lambda step, _: epochs.append(step), checkpoints=Checkpoints(tmp_path))
+    assert epochs == []
+    assert facts(result) == facts(expected)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "text", "another clip's", "other settings'", "a pickle"])
+def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path, caplog):
+    config, problem = posed("denoise", speech, fits=2, epochs=5)
+    expected = solve(problem, config)
+    solve(problem, config, checkpoints=Checkpoints(tmp_path))
+    path = tmp_path / "fit_1.checkpoint"
+    content = path.read_bytes()
+    if damage == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not a checkpoint")
+    elif damage == "another clip's":
+        solve(posed("denoise", -speech, fits=2, epochs=5)[1], config, checkpoints=Checkpoints(tmp_path))
+    elif damage == "other settings'":
+        other = posed("denoise", speech, fits=2, epochs=5, lr=0.02)[0]
+        solve(problem, other, checkpoints=Checkpoints(tmp_path))
+    else:
+        torch.save({"digest": Config}, path)  # a class: nothing that is loaded without being trusted
+    with caplog.at_level(logging.WARNING):
+        result = solve(problem, config, checkpoints=Checkpoints(tmp_path))
+    assert facts(result) == facts(expected)
+    assert "fit_1.checkpoint is " in caplog.text and "set aside as fit_1.checkpoint.unusable" in caplog.text
+    assert (tmp_path / "fit_1.checkpoint.unusable").exists()
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".unusable")] == []
+
+
+def test_checkpoints_come_as_often_as_was_asked_and_cost_little(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoint = Checkpoint(tmp_path / "a.checkpoint", 30, "digest", lambda path: now.__setitem__(0, now[0] + 4))
+    assert not checkpoint.is_due
+    now[0] += 30
+    assert checkpoint.is_due
+    checkpoint.save({"fit": None})  # takes 4 s
+    now[0] += 79
+    assert not checkpoint.is_due
+    now[0] += 2
+    assert checkpoint.is_due
+    assert not Checkpoint(tmp_path / "b.checkpoint", None, "digest").is_due
+
+
+def test_a_failure_while_one_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "a.checkpoint", 1, "digest")
+    checkpoint.save({"fit": None, "epoch": 1})
+    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save({"fit": None, "epoch": 2})
+    monkeypatch.undo()
+    assert checkpoint.load()["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.checkpoint"]
