@@ -28,11 +28,13 @@ setup(
         "pesq>=0.0.4",
         "julius>=0.2.7",
         "tqdm>=4.64",
+        "joblib>=1.2",
         "soundfile>=0.12",
         "pyroomacoustics>=0.10",
     ],
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],
+        "cluster": ["ray>=2.9"],
         "dev": ["ruff==0.17.5", "mypy==2.4.1", "pytest>=8", "pytest-xdist>=3.6", "torchmetrics>=1.4"],
     },
     entry_points={

@@ -92,6 +92,11 @@ class Checkpoints:
         return Checkpoint(path, config.work.checkpoint_every, fit_digest(problem, config, repetition), self._saved)
 
 
+def are_in(folder: Path) -> bool:
+    """Whether a folder holds checkpoints."""
+    return any(folder.glob(f"*{SUFFIX}"))
+
+
 def clear(folder: Path) -> None:
     """Take away the checkpoints of fits that are not needed any more, and what a kill has left of others."""
     for path in folder.glob(f"*{SUFFIX}"):

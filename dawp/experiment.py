@@ -11,7 +11,7 @@ import platform
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from dawp import audio, baselines
-from dawp.config import Config, groups_of
+from dawp import audio, baselines, checkpoints
+from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
 from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
 from dawp.files import (
@@ -37,15 +37,16 @@ from dawp.files import (
 from dawp.fitting import Epoch, pick_device
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import History, Result, describe, solve
+from dawp.solver import History, Result, describe, fit_ahead, solve
 from dawp.sources import Recording
 from dawp.stopping import EMA
 from dawp.summary import rows, summarise
+from dawp.workers import Bars, Job, Line, do
 
 log = logging.getLogger(__name__)
 
 RESULT, SUMMARY = "result.json", "summary.json"
-NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source")
+NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
 """Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
 
 PACKAGES = (
@@ -88,9 +89,10 @@ def run(
 
     Raises:
         BadInput: the device is not there, the folder cannot be written, or holds a run with other settings.
-        KeyboardInterrupt: with the unfinished repetition removed and the summary of the finished ones written.
+        KeyboardInterrupt: with the summary of the finished repetitions written; of the unfinished ones those with
+            checkpoints stay.
     """
-    pick_device(config.fit.device)
+    check_device(config)
     if config.metrics.baselines:
         baselines.check_installed(config.task)
     folder = run_folder(config, recordings)
@@ -99,16 +101,16 @@ def run(
     _check_folder(folder, config, recordings)
     if config.run.save_outputs and config.run.show_every > config.fit.epochs:
         log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
-    done, skipped, failures, started = 0, 0, [], False
-    hold, refused = ExitStack(), False
-    try:
-        for index, (recording, turn) in enumerate(repetitions):
-            here = folder / f"{index:03d}_{recording.name}"
-            finished = None if config.run.overwrite else _finished(here)
-            if finished:
-                skipped += 1
-                if finished["error"]:
-                    failures.append(f"{here.name}: {finished['error']}")
+    places = [folder / f"{index:03d}_{recording.name}" for index, (recording, _) in enumerate(repetitions)]
+    finished = {} if config.run.overwrite else {here: facts for here in places if (facts := _finished(here))}
+    failures = [f"{here.name}: {facts['error']}" for here, facts in finished.items() if facts["error"]]
+    done, begun, going, refused = 0, False, set[Path](), False
+    hold, fits = ExitStack(), config.stop.fits
+
+    def jobs() -> Iterator[Job]:
+        nonlocal begun, refused
+        for index, (here, (recording, turn)) in enumerate(zip(places, repetitions, strict=True)):
+            if here in finished:
                 continue
             try:
                 with memory_as_bad_input(shown(recording.path)):
@@ -116,8 +118,9 @@ def run(
             except BadInput as refusal:
                 failures.append(str(refusal))
                 log.error("%s", refusal)
+                bars.pass_over(fits)
                 continue
-            if not started:
+            if not begun:
                 try:
                     _begin(folder, config, recordings, command, hold)
                 except BadInput:
@@ -125,24 +128,37 @@ def run(
                     raise
                 counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
                 log.info("%s, device: %s", counts, said_device(config))
-                started = True
-            try:
-                with memory_as_bad_input(here.name):
-                    error = _repeat(here, problem, recording, config, index, draw, progress)
-                done += 1
-            except BadInput as refusal:
-                error = str(refusal)
-            if error:
-                failures.append(error)
-                log.error("%s", error)
+                begun = True
+            going.add(here)
+            _make_room(here)
+            yield Job(here.name, here, _repeat, (problem, recording, config, index, draw), fits)
+
+    left = (len(repetitions) - len(finished)) * fits
+    title = config.task if progress else None
+    try:
+        with (
+            Bars(left, config.fit.epochs, title) as bars,
+            closing(do(jobs(), config, len(repetitions) * fits, bars)) as over,
+        ):
+            for job, error, refusal in over:
+                done += refusal is None
+                if refusal is not None:
+                    shutil.rmtree(job.folder, ignore_errors=True)
+                going.discard(job.folder)
+                if error or refusal:
+                    failures.append(str(error or refusal))
+                    log.error("%s", error or refusal)
     finally:
+        for here in going:
+            if not checkpoints.are_in(here):
+                shutil.rmtree(here, ignore_errors=True)
         if folder.exists() and not refused:
             _summarise(folder)
         hold.close()
-        if started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
+        if begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
             folder.rmdir()
-    return Outcome(folder if folder.exists() else None, done, skipped, failures)
+    return Outcome(folder if folder.exists() else None, done, len(finished), failures)
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
@@ -184,31 +200,49 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
 
+def _make_room(here: Path) -> None:
+    """A repetition's folder, with nothing but the checkpoints that an interrupted command has left there."""
+    here.mkdir(exist_ok=True)
+    for path in here.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.suffix != checkpoints.SUFFIX or path.name.startswith("."):
+            path.unlink()
+
+
 def _repeat(
-    here: Path, problem: Problem, recording: Recording, config: Config, index: int, draw: Draw, progress: bool
+    here: Path,
+    line: Line,
+    part: int | None,
+    problem: Problem,
+    recording: Recording,
+    config: Config,
+    index: int,
+    draw: Draw,
 ) -> str | None:
-    """One repetition into its folder, result.json last; returns why it diverged, if it did."""
-    shutil.rmtree(here, ignore_errors=True)
-    here.mkdir()
-    try:
-        if problem.clean is not None:
-            audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
-        audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+    """One repetition into its folder, result.json last, or one of its fits; returns why it diverged, if it did."""
+    kept = checkpoints.Checkpoints(here, line.saved)
 
-        def on_epoch(step: Epoch, history: History) -> None:
-            if step.epoch % config.run.show_every == 0:
-                history.write(here / "metrics.csv")
-                if config.run.save_outputs:
-                    (here / "outputs").mkdir(exist_ok=True)
-                    output = here / "outputs" / f"epoch_{step.epoch:05d}.wav"
-                    audio.write(output, step.output, problem.sample_rate)
-                draw(here, {})
+    def on_epoch(step: Epoch, history: History) -> None:
+        if step.epoch % config.run.show_every == 0:
+            history.write(here / "metrics.csv")
+            if config.run.save_outputs:
+                (here / "outputs").mkdir(exist_ok=True)
+                output = here / "outputs" / f"epoch_{step.epoch:05d}.wav"
+                audio.write(output, step.output, problem.sample_rate)
+            draw(here, {})
 
-        result = solve(problem, config, index, here.name if progress else None, on_epoch)
+    with memory_as_bad_input(here.name):
+        if not part:
+            if problem.clean is not None:
+                audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
+            audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+        if part is not None:
+            fit_ahead(problem, config, index, part, line, None if part else on_epoch, kept)
+            return None
+        result = solve(problem, config, index, line, on_epoch, kept)
         _write_result(here, result, recording, index, draw)
-    except BaseException:
-        shutil.rmtree(here, ignore_errors=True)
-        raise
+        checkpoints.clear(here)
     return None if result.error is None else f"{here.name}: {result.error}"
 
 
@@ -312,7 +346,7 @@ def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:
         "task": config.task,
         "preset": config.preset,
         "seed": config.fit.seed,
-        "device": describe(pick_device(config.fit.device)),
+        "device": said_device(config),
         "command": list(command),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
@@ -330,8 +364,16 @@ def memory_as_bad_input(what: str) -> Iterator[None]:
         raise
 
 
+def check_device(config: Config) -> None:
+    """Refuse a device that is not there; what the nodes of a cluster have is not known here."""
+    if config.work.executor == "local":
+        pick_device(config.fit.device)
+
+
 def said_device(config: Config) -> str:
     """The device of a command, in words."""
+    if config.work.executor == "ray":
+        return f"{config.fit.device} of a Ray cluster's nodes"
     device = pick_device(config.fit.device)
     return describe(device) + (" (no CUDA here)" if config.fit.device == "auto" and device.type == "cpu" else "")
 

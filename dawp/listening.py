@@ -21,6 +21,8 @@ from dawp.metrics import NoPesq, for_pesq
 
 log = logging.getLogger(__name__)
 
+_most: int | None = None
+
 Measured = Tensor | Future[Tensor]  # a scalar, or one to come
 
 
@@ -44,9 +46,18 @@ def now(value: Measured) -> Tensor:
     return value.result() if isinstance(value, Future) else value
 
 
+@cache
 def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use, as its affinity and its container allow."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def share(processes: int) -> None:
+    """Have at most so many processes; to be said before the first PESQ."""
+    global _most
+    _most = processes
 
 
 class _Listeners:
@@ -61,7 +72,8 @@ class _Listeners:
         self.ended = False
         self._requests: SimpleQueue[tuple[Future[Tensor], tuple[Tensor, Tensor, int]] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"listener-{number}", daemon=True) for number in range(cores())
+            threading.Thread(target=self._work, name=f"listener-{number}", daemon=True)
+            for number in range(_most or cores())
         ]
         for thread in self._threads:
             thread.start()

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,26 +26,35 @@ import torch
 from torch import Tensor
 
 from dawp import audio
-from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, Config, CorruptionConfig, GapConfig
+from dawp.checkpoints import Checkpoints
+from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, CorruptionConfig, GapConfig, WorkConfig
 from dawp.corruptions import pose
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.experiment import Outcome, circumstances, memory_as_bad_input, said_device
+from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 from dawp.files import check_writable, held, is_restored, whole, write_json
-from dawp.fitting import Epoch, pick_device
 from dawp.formats import FORMATS, Form, form_of, write
 from dawp.randomness import seeded
-from dawp.solver import Bar, History, progress_bar, solve
+from dawp.solver import fit_ahead, solve
 from dawp.sources import SOUND_SUFFIXES, Recording
+from dawp.workers import Bars, Job, Line, do, duration
 
 log = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT = Path("restored")
-NOT_OF_THE_SAMPLES = ("source", "overwrite", "restore", "output", "output_format", "subtype", "clip_mode")
+NOT_OF_THE_SAMPLES = (
+    "source",
+    "overwrite",
+    "restore",
+    "output",
+    "output_format",
+    "subtype",
+    "clip_mode",
+    *NOT_OF_THE_NUMBERS,
+)
 """Settings that the restored samples do not depend on."""
 
 LOWEST_RATE = 1000  # Hz
 LONGEST_NAME = 255 - len(".12345678.") - len(".json")  # bytes of an output's name: its record's has more, for a time
-WARM_UP, TIMED = 3, 10  # epochs before the time that a restoration takes is told, and epochs that tell it
 SURVEYED_AT_ONCE = 1 << 16  # samples
 HASHED_AT_ONCE = 1 << 20  # bytes
 
@@ -110,11 +119,27 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         BadInput: the waveform cannot be used.
         FitDiverged: a fit did not end.
     """
+    if config.work.executor != "local":
+        raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
-    with memory_as_bad_input("waveform"):
-        blocks = _blocks_of(sound, config)
-        done = [(block, restored.samples) for block, restored in _restore_blocks(sound, blocks, config, progress)]
+    blocks = _blocks_of(sound, config)
+    under_way: dict[int, _UnderWay] = {}
+    fits = len(blocks) * len(power) * config.stop.fits
+    here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
+    with Bars(fits, config.fit.epochs, progress, forecast=True) as bars:
+
+        def jobs() -> Iterator[Piece]:
+            for index, block in enumerate(blocks):
+                under_way[index] = _UnderWay(_marked(sound, config.corruption, block), config)
+                bars.pass_over(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
+                yield from _pieces(sound, block, under_way[index], config, index, None)
+
+        for piece, value, failure in do(jobs(), dataclasses.replace(config, work=here), fits, bars):
+            if failure:
+                raise failure
+            under_way[piece.block].take(piece.channel, value)
+    done = [(block, under_way[index].restored(_where(sound, block)).samples) for index, block in enumerate(blocks)]
     return torch.cat(list(faded(done)), dim=1)
 
 
@@ -184,61 +209,9 @@ def _blocks_of(sound: Sound, config: Config) -> list[Block]:
     return blocks
 
 
-def _restore_blocks(
-    sound: Sound, blocks: Sequence[Block], config: Config, progress: str | None, kept: _Kept | None = None
-) -> Iterator[tuple[Block, Restored]]:
-    """Every block with what becomes of it; those that are kept already are not computed again."""
-    channels = len(sound.power)
-    epochs_per_block = channels * config.stop.fits * config.fit.epochs
-    with progress_bar(len(blocks) * epochs_per_block, progress) as bar:
-        clock = _Clock(bar, sound.name) if progress else None
-        for index, block in enumerate(blocks):
-            done = kept.get(index, block, channels) if kept else None
-            if done is None:
-                samples = _marked(sound, config.corruption, block)
-                where = f"{sound.name}: {block.start / sound.rate:.2f} to {block.stop / sound.rate:.2f} s"
-                try:
-                    done = _restore_block(samples, sound.rate, config, index, bar, clock)
-                except (BadInput, FitDiverged) as failure:
-                    raise type(failure)(f"{where}: {failure}") from None
-                if (samples.isnan() | (samples == 0)).all() and samples.isnan().any():
-                    log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", where)
-                if kept:
-                    kept.put(index, done)
-            bar.update((index + 1) * epochs_per_block - bar.n)
-            yield block, done
-
-
-class _Clock:
-    """Tells, after the first epochs, how long a restoration will take."""
-
-    def __init__(self, bar: Bar, name: str) -> None:
-        self._bar, self._name = bar, name
-        self._began = 0.0
-        self._told = False
-
-    def __call__(self, step: Epoch, history: History) -> None:
-        if self._told:
-            return
-        if step.epoch == WARM_UP:
-            self._began = time.perf_counter()
-        if step.epoch == WARM_UP + TIMED:
-            seconds = (time.perf_counter() - self._began) / TIMED * (self._bar.total - self._bar.n)
-            log.info("%s: about %s to go, less where fits stop early", self._name, duration(seconds))
-            self._told = True
-
-
-def duration(seconds: float) -> str:
-    """A time to wait, to two digits.
-
-    Example:
-        >>> duration(4000)
-        '1 h 07 min'
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+def _where(sound: Sound, block: Block) -> str:
+    """A block, in words."""
+    return f"{sound.name}: {block.start / sound.rate:.2f} to {block.stop / sound.rate:.2f} s"
 
 
 def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
@@ -259,53 +232,113 @@ def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     return samples[:, block.start - first : block.stop - first]
 
 
-def _restore_block(samples: Tensor, rate: int, config: Config, index: int, bar: Bar, clock: _Clock | None) -> Restored:
-    """Each channel by itself; equal ones, as of a mono recording in a stereo file, stay equal."""
-    restored: list[Tensor] = []
-    epochs: list[int] = []
-    known = samples.nan_to_num()  # what is missing is missing from all channels
-    for number, channel in enumerate(samples):
-        twin = next((other for other in range(number) if torch.equal(known[other], known[number])), None)
-        if twin is not None:
-            restored.append(restored[twin])
-            epochs.append(epochs[twin])
-            continue
-        waveform, epoch = _restore_channel(channel, rate, config, index, bar, clock)
-        restored.append(waveform)
-        epochs.append(epoch)
-    return Restored(torch.stack(restored), epochs)
+@dataclass(frozen=True, eq=False)
+class Piece(Job):
+    """The job of restoring one channel of one block."""
+
+    block: int
+    channel: int
+
+
+class _UnderWay:
+    """A block of which some channels are still to be restored.
+
+    Equal channels, as of a mono recording in a stereo file, are restored once and stay equal; those in which nothing
+    is to be restored stay what they are.
+
+    Attributes:
+        samples: ``[channels, n]``, NaN for those that are missing.
+        to_fit: the channels that have to be fitted.
+    """
+
+    def __init__(self, samples: Tensor, config: Config) -> None:
+        self.samples = samples
+        known = samples.nan_to_num()  # what is missing is missing from all channels
+        channels = range(len(samples))
+        self._twins = [next(other for other in channels if torch.equal(known[other], known[own])) for own in channels]
+        needed = isinstance(config.corruption, GapConfig) and not samples.isnan().any()
+        self.to_fit = [own for own in channels if self._twins[own] == own and not needed and known[own].any()]
+        self._done = {own: (known[own], 0) for own in channels if own not in self.to_fit}
+
+    def take(self, channel: int, restored: tuple[Tensor, int]) -> None:
+        """What has become of a channel, and the epoch at which its fit was stopped."""
+        self._done[channel] = restored
+
+    @property
+    def is_done(self) -> bool:
+        return len(self._done) == len(self.samples)
+
+    def restored(self, where: str) -> Restored:
+        """The block, of which every channel is done."""
+        if (self.samples.isnan() | (self.samples == 0)).all() and self.samples.isnan().any():
+            log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", where)
+        done = [self._done[twin] for twin in self._twins]
+        return Restored(torch.stack([samples for samples, _ in done]), [epoch for _, epoch in done])
+
+
+def _pieces(
+    sound: Sound, block: Block, under_way: _UnderWay, config: Config, index: int, kept: _Kept | None
+) -> Iterator[Piece]:
+    """What there is to do of a block: one job for each channel that has to be fitted."""
+    where = _where(sound, block)
+    for channel in under_way.to_fit:
+        folder = kept.workplace(index, channel) if kept else None
+        args = (under_way.samples[channel], sound.rate, config, index, where)
+        yield Piece(where, folder, _restore_channel, args, config.stop.fits, index, channel)
 
 
 def _restore_channel(
-    channel: Tensor, rate: int, config: Config, index: int, bar: Bar, clock: _Clock | None
-) -> tuple[Tensor, int]:
-    """One channel ``[T]`` of one block, and the epoch at which its fit was stopped (0 if there was nothing to fit)."""
-    as_it_is, corruption = channel.nan_to_num(), config.corruption
-    if isinstance(corruption, GapConfig):
-        if not channel.isnan().any():
-            return as_it_is, 0
-        corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
-    if not as_it_is.any():
-        return as_it_is, 0
-    working_rate = config.clip.samplerate or rate
-    rng = seeded(config.fit.seed, "corruption", index)
-    own = pose(config.task, None, channel, rate, corruption, rng)
-    problem = own
-    if working_rate != rate:
-        resampled = audio.resample(channel, rate, working_rate)
-        problem = pose(config.task, None, resampled, working_rate, corruption, rng)
-    result = solve(problem, config, index, bar, clock)
-    if result.restored is None or result.error:
-        raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
-    output = audio.resample(result.restored.waveform, working_rate, rate)[: len(channel)]
-    return own.estimate(output), result.restored.epoch or 0
+    folder: Path | None,
+    line: Line,
+    part: int | None,
+    channel: Tensor,
+    rate: int,
+    config: Config,
+    index: int,
+    where: str,
+) -> tuple[Tensor, int] | None:
+    """One channel ``[T]`` of one block, and the epoch at which its fit was stopped; or one of its fits.
+
+    Args:
+        folder: for checkpoints; None for none.
+        line: told how far it is.
+        part: which of the fits to do ahead; None for what is left of them, and the channel.
+        channel: NaN for samples that are missing.
+        rate: in Hz.
+        config: all settings.
+        index: of the block.
+        where: the block, in words.
+    """
+    try:
+        with memory_as_bad_input("not restored"):
+            corruption = config.corruption
+            if isinstance(corruption, GapConfig):
+                corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
+            working_rate = config.clip.samplerate or rate
+            rng = seeded(config.fit.seed, "corruption", index)
+            own = pose(config.task, None, channel, rate, corruption, rng)
+            problem = own
+            if working_rate != rate:
+                resampled = audio.resample(channel, rate, working_rate)
+                problem = pose(config.task, None, resampled, working_rate, corruption, rng)
+            checkpoints = Checkpoints(folder, line.saved) if folder else None
+            if part is not None and checkpoints:
+                fit_ahead(problem, config, index, part, line, None, checkpoints)
+                return None
+            result = solve(problem, config, index, line, None, checkpoints)
+            if result.restored is None or result.error:
+                raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
+            output = audio.resample(result.restored.waveform, working_rate, rate)[: len(channel)]
+            return own.estimate(output), result.restored.epoch or 0
+    except (BadInput, FitDiverged) as failure:
+        raise type(failure)(f"{where}: {failure}") from None
 
 
 # Files
 
 
 @dataclass(frozen=True)
-class Job:
+class Target:
     """A recording to restore.
 
     Attributes:
@@ -337,29 +370,79 @@ def run(
         BadInput: the device is not there, or an output cannot be what was asked for.
         KeyboardInterrupt: the blocks that are finished are kept.
     """
-    pick_device(config.fit.device)
-    jobs = plan(config, recordings)
-    for folder in dict.fromkeys(job.output.parent for job in jobs):
+    check_device(config)
+    targets = plan(config, recordings)
+    for folder in dict.fromkeys(target.output.parent for target in targets):
         check_writable(folder)
     done, skipped = 0, 0
     failures: list[str] = []
-    for number, job in enumerate(jobs, start=1):
-        if job.output.exists() and not config.run.overwrite:
-            log.info("%s: is there already (--overwrite makes it anew)", shown(job.output))
-            skipped += 1
-            continue
-        try:
-            with memory_as_bad_input(shown(job.path)):
-                _restore_file(job, config, command, progress, f"{number} of {len(jobs)}: " if len(jobs) > 1 else "")
-            done += 1
-        except (BadInput, FitDiverged) as failure:
-            failures.append(str(failure))
-            log.error("%s", failure)
-    folder = jobs[0].output if len(jobs) == 1 else Path(os.path.commonpath([job.output.parent for job in jobs]))
+    owners: dict[Piece, _File] = {}
+    open_files: list[_File] = []
+    fits = [_fits_of(target.path, config) for target in targets]
+    title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
+
+    def fail(failure: Exception) -> None:
+        failures.append(str(failure))
+        log.error("%s", failure)
+
+    def close(file: _File) -> None:
+        """Write the file if all its blocks are there, and let go of it if nothing of it is under way any more."""
+        nonlocal done
+        if file not in open_files or file.going or not (file.all_given or file.failed):
+            return
+        open_files.remove(file)
+        with file.hold:
+            try:
+                if not file.failed:
+                    file.finish(command)
+                    done += 1
+            except BadInput as refusal:
+                fail(refusal)
+
+    def work() -> Iterator[Piece]:
+        nonlocal skipped
+        for number, target in enumerate(targets, start=1):
+            if target.output.exists() and not config.run.overwrite:
+                log.info("%s: is there already (--overwrite makes it anew)", shown(target.output))
+                skipped += 1
+                bars.pass_over(fits[number - 1])
+                continue
+            try:
+                with memory_as_bad_input(shown(target.path)):
+                    file = _File(target, config, command, f"{number} of {len(targets)}: " if len(targets) > 1 else "")
+            except BadInput as refusal:
+                fail(refusal)
+                bars.pass_over(fits[number - 1])
+                continue
+            open_files.append(file)
+            for piece in file.jobs(bars):
+                owners[piece] = file
+                yield piece
+            close(file)
+
+    try:
+        with (
+            Bars(sum(fits), config.fit.epochs, title if progress else None, forecast=True) as bars,
+            closing(do(work(), config, sum(fits), bars)) as over,
+        ):
+            for piece, value, refusal in over:
+                file = owners.pop(piece)
+                if refusal is not None and not file.failed:
+                    fail(refusal)
+                file.take(piece, value, failed=refusal is not None)
+                close(file)
+    finally:
+        for file in open_files:
+            file.hold.close()
+    folder = (
+        targets[0].output
+        if len(targets) == 1
+        else Path(os.path.commonpath([target.output.parent for target in targets]))
+    )
     return Outcome(folder, done, skipped, failures)
 
 
-def plan(config: Config, recordings: Sequence[Recording]) -> list[Job]:
+def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
     """Where each recording goes: the output itself, or its place in a tree that mirrors that of the recordings.
 
     Recordings that lie in the output folder are the results of an earlier command and left out.
@@ -388,28 +471,28 @@ def plan(config: Config, recordings: Sequence[Recording]) -> list[Job]:
     suffix = f".{asked}" if asked else None
     if asked and named and FORMATS[output.suffix.lower()] != asked.upper():
         raise BadInput(f"output_format {asked} does not go with the suffix of {shown(output)}")
-    jobs: dict[Path, Job] = {}
+    targets: dict[Path, Target] = {}
     for path in paths:
         place = output if named else output / _plain(path).relative_to(_plain(base))
         if suffix and not named:
             place = place.with_suffix(suffix)
         if len(os.fsencode(place.name)) > LONGEST_NAME:
             raise BadInput(f"{shown(place)}: the name is too long for an output, of at most {LONGEST_NAME} bytes")
-        if place in jobs:
-            raise BadInput(f"{shown(place)}: would be the output of {shown(jobs[place].path)} and of {shown(path)}")
-        jobs[place] = Job(path, place)
+        if place in targets:
+            raise BadInput(f"{shown(place)}: would be the output of {shown(targets[place].path)} and of {shown(path)}")
+        targets[place] = Target(path, place)
     inputs = {path.resolve() for path in paths}
-    for place in jobs:
+    for place in targets:
         if place.resolve() in inputs:
             raise BadInput(f"{shown(place)}: is a recording of this command and cannot be its output")
         if place.is_dir():
             raise BadInput(f"{shown(place)}: is a folder, expected a file to write")
-        record = jobs[place].record
+        record = targets[place].record
         if record.exists() and not is_restored(place) and not config.run.overwrite:
             raise BadInput(f"{shown(record)}: is there already and no restoration's (--overwrite replaces it)")
-    if len(jobs) == 1 and named and output.exists() and not config.run.overwrite:
+    if len(targets) == 1 and named and output.exists() and not config.run.overwrite:
         raise BadInput(f"{shown(output)}: is there already (--overwrite replaces it)")
-    return list(jobs.values())
+    return list(targets.values())
 
 
 def _plain(path: Path) -> Path:
@@ -417,50 +500,131 @@ def _plain(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _restore_file(job: Job, config: Config, command: Sequence[str], progress: bool, count: str) -> None:
-    began = time.perf_counter()
-    sound, source, tags = _survey(job.path, missing_allowed=isinstance(config.corruption, GapConfig))
-    form = form_of(job.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames)
-    blocks = _blocks_of(sound, config)
-    settings = {name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES}
-    about = circumstances(config, command)
-    identity = {"settings": settings, "recording": _digest(job.path), "torch": about["versions"]["torch"]}
-    length = sound.frames / sound.rate
-    said = f"{length:.1f} s of sound, blocks: {len(blocks)}, device: {said_device(config)}"
-    log.info("%s%s: %s", count, sound.name, said)
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    with _kept_for(job.output, identity) as kept:
-        if job.output.exists() and not config.run.overwrite:
-            raise BadInput(f"{shown(job.output)}: is there already, from another command (--overwrite replaces it)")
-        title = shown(job.path.name) if progress else None
-        told = [
-            {"start": block.start, "stop": block.stop, "epochs": restored.epochs}
-            for block, restored in _restore_blocks(sound, blocks, config, title, kept)
-        ]
+def _fits_of(path: Path, config: Config) -> int:
+    """How many fits a recording takes at most; 0 if it cannot be used."""
+    try:
+        with audio.sound_file(path) as file:
+            blocks = cut(file.frames, int(file.samplerate), config)
+            return len(blocks) * int(file.channels) * config.stop.fits
+    except BadInput:
+        return 0
+
+
+class _File:
+    """A recording that is being restored; other commands keep out of its output until ``hold`` is closed.
+
+    Attributes:
+        hold: to be closed at the end, whatever that is.
+        going: the jobs that are under way.
+        all_given: there are no more jobs to come.
+        failed: one of the jobs has failed.
+
+    Raises:
+        BadInput: the recording cannot be restored, or not into this output.
+    """
+
+    def __init__(self, target: Target, config: Config, command: Sequence[str], count: str) -> None:
+        self._began = time.perf_counter()
+        self._target, self._config = target, config
+        self.going: set[Piece] = set()
+        self.all_given = self.failed = False
+        self._under_way: dict[int, _UnderWay] = {}
+        self._epochs: dict[int, list[int]] = {}
+        self._sound, source, self._tags = _survey(target.path, missing_allowed=isinstance(config.corruption, GapConfig))
+        sound = self._sound
+        self._form = form_of(
+            target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
+        )
+        self._blocks = _blocks_of(sound, config)
+        self._settings = {name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES}
+        self._about = circumstances(config, command)
+        self._sha256 = _digest(target.path)
+        length = sound.frames / sound.rate
+        said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
+        log.info("%s%s: %s", count, sound.name, said)
+        target.output.parent.mkdir(parents=True, exist_ok=True)
+        identity = {
+            "settings": self._settings,
+            "recording": self._sha256,
+            "torch": self._about["versions"]["torch"],
+        }
+        with ExitStack() as hold:
+            self._kept = hold.enter_context(_kept_for(target.output, identity))
+            if target.output.exists() and not config.run.overwrite:
+                raise BadInput(
+                    f"{shown(target.output)}: is there already, from another command (--overwrite replaces it)"
+                )
+            self.hold = hold.pop_all()
+
+    def jobs(self, bars: Bars) -> Iterator[Piece]:
+        """What there is to do, one channel of one block after the other; ends early if one of them fails."""
+        channels, fits = len(self._sound.power), self._config.stop.fits
+        for index, block in enumerate(self._blocks):
+            kept = self._kept.get(index, block, channels)
+            if kept is not None:
+                self._epochs[index] = kept.epochs
+                bars.pass_over(fits * channels)
+                continue
+            with memory_as_bad_input(_where(self._sound, block)):
+                under_way = _UnderWay(_marked(self._sound, self._config.corruption, block), self._config)
+            self._under_way[index] = under_way
+            bars.pass_over(fits * (channels - len(under_way.to_fit)))
+            self._put(index)
+            for piece in _pieces(self._sound, block, under_way, self._config, index, self._kept):
+                if self.failed:
+                    return
+                self.going.add(piece)
+                yield piece
+        self.all_given = True
+
+    def take(self, piece: Piece, restored: tuple[Tensor, int], failed: bool) -> None:
+        """What came of a job."""
+        self.going.discard(piece)
+        self.failed |= failed
+        if not failed:
+            self._under_way[piece.block].take(piece.channel, restored)
+            self._put(piece.block)
+            if piece.folder:
+                shutil.rmtree(piece.folder, ignore_errors=True)
+
+    def _put(self, index: int) -> None:
+        if self._under_way[index].is_done:
+            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]))
+            self._kept.put(index, done)
+            self._epochs[index] = done.epochs
+
+    def finish(self, command: Sequence[str]) -> None:
+        """Write the output, and its record."""
+        target, sound, blocks, clip_mode = self._target, self._sound, self._blocks, self._config.restoration.clip_mode
 
         def samples() -> Iterator[Tensor]:
-            return faded((block, kept.again(index, block, len(sound.power))) for index, block in enumerate(blocks))
+            return faded(
+                (block, self._kept.again(index, block, len(sound.power))) for index, block in enumerate(blocks)
+            )
 
-        gain = write(job.output, samples, sound.rate, form, config.restoration.clip_mode, tags)
-        seconds = time.perf_counter() - began
+        gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
+        seconds = time.perf_counter() - self._began
         record = {
-            "recording": str(job.path),
-            "sha256": identity["recording"],
+            "recording": str(target.path),
+            "sha256": self._sha256,
             "sample_rate": sound.rate,
             "channels": len(sound.power),
             "samples": sound.frames,
-            "format": form.format,
-            "subtype": form.subtype,
-            "clip_mode": config.restoration.clip_mode,
+            "format": self._form.format,
+            "subtype": self._form.subtype,
+            "clip_mode": clip_mode,
             "gain": gain,
-            "blocks": told,
+            "blocks": [
+                {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
+                for index, block in enumerate(blocks)
+            ],
             "seconds": seconds,
-            **about,
-            "settings": settings,
+            **self._about,
+            "settings": self._settings,
         }
-        write_json(job.record, record)
-        kept.remove()
-    log.info("%s: done in %s", shown(job.output), duration(seconds))
+        write_json(target.record, record)
+        self._kept.remove()
+        log.info("%s: done in %s", shown(target.output), duration(seconds))
 
 
 def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, str]]:
@@ -515,8 +679,7 @@ def _kept_for(output: Path, identity: dict[str, Any]) -> Iterator[_Kept]:
             try:
                 yield kept
             finally:
-                with suppress(OSError):
-                    kept.folder.rmdir()
+                kept.tidy()
     finally:
         with suppress(OSError):
             folder.rmdir()
@@ -528,6 +691,18 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(exist_ok=True)
+
+    def workplace(self, index: int, channel: int) -> Path:
+        """A folder for the checkpoints of one channel of a block."""
+        folder = self.folder / f"{index:06d}_{channel}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def tidy(self) -> None:
+        """Take away the folders in which nothing is."""
+        for folder in [*self.folder.glob("*_*/"), self.folder]:
+            with suppress(OSError):
+                folder.rmdir()
 
     def put(self, index: int, done: Restored) -> None:
         import numpy as np

@@ -385,7 +385,7 @@ def _fit_once(
             if on_epoch:
                 on_epoch(step, history)
             bar.set_postfix(_postfix(history.latest), refresh=False)
-            bar.update()
+            bar.update(1)
             if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
                 break
     except FitDiverged as diverged:
@@ -439,7 +439,7 @@ def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
     return torch.from_numpy(sosfiltfilt(sections, waveform.double().numpy(), padlen=padding).copy()).to(waveform)
 
 
-def progress_bar(epochs: int, title: str | None) -> Bar:
+def progress_bar(epochs: int, title: str | None, **how: Any) -> Bar:
     """A progress bar on standard error; without a title none is shown."""
     return tqdm(
         total=epochs,
@@ -448,6 +448,7 @@ def progress_bar(epochs: int, title: str | None) -> Bar:
         disable=title is None,
         mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
         dynamic_ncols=True,
+        **how,
     )
 
 

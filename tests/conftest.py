@@ -28,12 +28,13 @@ TINY = {
     "epochs": 3,
     "pesq_every": 3,
     "device": "cpu",
+    "workers": 1,
 }
 """A network and a fit that take milliseconds an epoch."""
 
 TINY_FLAGS = [
     *("--depth", "1", "--channels", "4", "--lstm_layers", "0", "--no_resample"),
-    *("--epochs", "3", "--pesq_every", "3", "--device", "cpu"),
+    *("--epochs", "3", "--pesq_every", "3", "--device", "cpu", "--workers", "1"),
 ]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
