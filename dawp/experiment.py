@@ -142,7 +142,9 @@ def run(
         ):
             for job, error, refusal in over:
                 done += refusal is None
-                if refusal is not None:
+                if refusal is None:
+                    checkpoints.clear(job.folder)
+                else:
                     shutil.rmtree(job.folder, ignore_errors=True)
                 going.discard(job.folder)
                 if error or refusal:
@@ -242,7 +244,6 @@ def _repeat(
             return None
         result = solve(problem, config, index, line, on_epoch, kept)
         _write_result(here, result, recording, index, draw)
-        checkpoints.clear(here)
     return None if result.error is None else f"{here.name}: {result.error}"
 
 

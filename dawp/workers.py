@@ -156,9 +156,10 @@ class Bars:
 
     def __init__(self, fits: int, epochs: int, title: str | None, forecast: bool = False) -> None:
         self._alone = fits == 1
-        self._epochs = epochs
+        self._total, self._epochs, self._title = fits * epochs, epochs, title
         self._single = title is not None and not self._alone and sys.stderr.isatty()
-        self._all = progress_bar(fits * epochs, title)
+        self._bar: Any = None
+        self._passed_over = 0
         self._fits: dict[Task, Any] = {}
         self._counted: dict[Task, int] = {}
         self._done = 0
@@ -171,16 +172,29 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         for task in list(self._counted):
             self.end(task)
-        self._all.close()
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def _all(self) -> Any:
+        """The bar for all epochs, shown when the first fit begins: what comes before may refuse the command."""
+        if self._bar is None:
+            self._bar = progress_bar(self._total, self._title)
+            self._bar.update(self._passed_over)
+        return self._bar
 
     def pass_over(self, fits: int) -> None:
         """Count fits that need not be done."""
-        self._all.update(fits * self._epochs)
+        if self._bar is None:
+            self._passed_over += fits * self._epochs
+        else:
+            self._bar.update(fits * self._epochs)
 
     def begin(self, task: Task) -> None:
         self._counted[task] = 0
+        shown = self._all
         if self._alone:
-            self._all.set_description(task.job.name)
+            shown.set_description(task.job.name)
         elif self._single and len(self._fits) < MOST_BARS:
             taken = {bar.pos for bar in self._fits.values()}
             place = next(place for place in range(1, MOST_BARS + 1) if -place not in taken)
@@ -482,11 +496,16 @@ class _Process:
         return f"its process was killed ({name}{', perhaps for want of memory' if name == 'SIGKILL' else ''})"
 
 
-class _There:
-    """The line of a job, in the process that does it."""
+class Far:
+    """The line of a job, in the process that does it.
 
-    def __init__(self, say: Callable[[Told], None]) -> None:
-        self._say = say
+    Args:
+        say: hands on what it says.
+        saved: called with the path of a file that is worth keeping.
+    """
+
+    def __init__(self, say: Callable[[Told], Any], saved: Callable[[Path], Any] | None = None) -> None:
+        self._say, self._saved = say, saved
         self._values: Mapping[str, str] = {}
         self._epochs, self._told = 0, 0.0
 
@@ -501,7 +520,8 @@ class _There:
         self._values = values
 
     def saved(self, path: Path) -> None:
-        pass
+        if self._saved:
+            self._saved(path)
 
     def flush(self) -> None:
         if self._epochs:
@@ -512,7 +532,7 @@ class _There:
 class Notices(logging.Handler):
     """Hands notices on."""
 
-    def __init__(self, say: Callable[[Said], None]) -> None:
+    def __init__(self, say: Callable[[Said], Any]) -> None:
         super().__init__()
         self._say = say
 
@@ -552,7 +572,7 @@ def _serve(pipe: connection.Connection, threads: int, level: int) -> None:
             folder, work, part, args = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the process that began this
         except EOFError:
             return
-        line = _There(say)
+        line = Far(say)
         ended = outcome(work, folder, line, part, *args)
         line.flush()
         say(ended)

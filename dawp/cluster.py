@@ -1,0 +1,216 @@
+"""A Ray cluster as the place where fits are done. Its nodes need the toolkit installed, and no shared disk.
+
+The command that drives the run stays on its machine. It sends each job with the checkpoints that the job's folder
+holds, and writes what the job writes into that folder, checkpoint by checkpoint: whatever becomes of a node, the job
+goes on elsewhere from where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from dawp import listening
+from dawp.checkpoints import SUFFIX
+from dawp.config import Config
+from dawp.errors import BadInput, shown
+from dawp.files import whole
+from dawp.workers import Died, Event, Executor, Far, Notices, Returned, Task, outcome
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.5  # seconds between looks at what the tasks have said
+PATIENCE = 60  # seconds to wait for a cluster to answer
+
+Files = dict[str, bytes]
+"""Contents, by names relative to a job's folder."""
+
+
+class Written(NamedTuple):
+    """Files that are new in a job's folder."""
+
+    files: Files
+
+
+class Nodes(Executor):
+    """The nodes of a Ray cluster: one that is there, or one that is started on this machine for the command.
+
+    As many tasks are begun as the cluster's processors, or its GPUs where it has some, can take.
+
+    Raises:
+        BadInput: Ray is not installed, no cluster answers, or it cannot take a single fit.
+    """
+
+    def __init__(self, config: Config) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+        try:
+            import ray
+        except ImportError:
+            raise BadInput("executor ray needs the package ray: pip install '.[cluster]'") from None
+        if config.fit.device not in ("auto", "cpu", "cuda"):
+            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(config.fit.device)}")
+        self._ray: Any = ray
+        self._config = config
+        self._threads = config.work.threads or 1
+        self._going: dict[Any, tuple[int, Task]] = {}
+        self._begun = 0
+        self._started = False
+
+    def __enter__(self) -> Nodes:
+        ray = self._ray
+        if not ray.is_initialized():
+            address = self._config.work.ray_address
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+                asked = address or os.environ.get("RAY_ADDRESS") or "none"
+                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise BadInput(f"ray_address must be that of a Ray cluster, got {shown(asked)}: {shown(why)}") from None
+            self._started = True
+        has = ray.cluster_resources()
+        device = self._config.fit.device
+        gpus = 1 / self._config.work.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
+        self._needs: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
+        largest = {
+            kind: max((node["Resources"].get(kind, 0) for node in self._alive()), default=0) for kind in self._needs
+        }
+        for kind, needed in self._needs.items():
+            if largest < needed:
+                raise BadInput(f"a fit needs {needed:g} {kind}, and the Ray cluster's largest node has {largest:g}")
+        log.info("Ray cluster: nodes: %d, fits at the same time: %d", len(self._alive()), self._room())
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self._post = ray.remote(num_cpus=0, scheduling_strategy=here)(Post).remote()
+        self._work = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_on_node)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):  # of a cluster that is gone
+            for reference in self._going:
+                self._ray.cancel(reference, force=True)
+            self._ray.kill(self._post)
+        if self._started:
+            self._ray.shutdown()
+
+    @property
+    def is_free(self) -> bool:
+        return len(self._going) < max(1, self._room())
+
+    def begin(self, task: Task) -> None:
+        self._begun += 1
+        job, files = task.job, {}
+        if job.folder:
+            files = {path.name: path.read_bytes() for path in job.folder.glob(f"*{SUFFIX}")}
+        level = logging.getLogger("dawp").getEffectiveLevel()
+        name = job.folder is not None
+        reference = self._work.remote(
+            self._post, self._begun, self._threads, level, name, files, job.work, task.part, job.args
+        )
+        self._going[reference] = self._begun, task
+
+    def events(self) -> Iterator[tuple[Task, Event]]:
+        ray = self._ray
+        ended, _ = ray.wait(list(self._going), num_returns=len(self._going), timeout=LOOK_EVERY)
+        tasks = dict(self._going.values())
+        for number, said in ray.get(self._post.take.remote()):
+            event = pickle.loads(said)  # noqa: S301 - from a task of our own
+            if number not in tasks:
+                continue
+            if isinstance(event, Written):
+                _write(tasks[number].job.folder, event.files)
+            else:
+                yield tasks[number], event
+        for reference in ended:
+            _, task = self._going.pop(reference)
+            try:
+                came, files = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                lost = isinstance(error, ray.exceptions.NodeDiedError)
+                why = "its node is lost" if lost else f"its process has died ({type(error).__name__})"
+                yield task, Died(why)
+                continue
+            _write(task.job.folder, files)
+            yield task, came
+
+    def _alive(self) -> list[Any]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
+    def _room(self) -> int:
+        """Tasks that the nodes can do at the same time."""
+        return sum(
+            min(int(node["Resources"].get(kind, 0) / needed + 1e-6) for kind, needed in self._needs.items())
+            for node in self._alive()
+        )
+
+
+class Post:
+    """Where the tasks leave what they have to say: an actor on the driver's node."""
+
+    def __init__(self) -> None:
+        self._letters: list[tuple[int, bytes]] = []
+
+    def put(self, number: int, said: bytes) -> None:
+        self._letters.append((number, said))
+
+    def take(self) -> list[tuple[int, bytes]]:
+        letters, self._letters = self._letters, []
+        return letters
+
+
+def _on_node(
+    post: Any,
+    number: int,
+    threads: int,
+    level: int,
+    has_folder: bool,
+    files: Files,
+    work: Callable[..., Any],
+    part: int | None,
+    args: tuple[Any, ...],
+) -> tuple[Event, Files]:
+    """One task, on whatever node: what came of it, and the files that it has written."""
+    import ray
+
+    def say(event: Any) -> Any:
+        return post.put.remote(number, pickle.dumps(event))
+
+    torch.set_num_threads(threads)
+    listening.share(threads)
+    logger = logging.getLogger("dawp")
+    logger.handlers[:], logger.propagate = [Notices(say)], False
+    logger.setLevel(level)
+    with tempfile.TemporaryDirectory(prefix="dawp-") as place:
+        folder = Path(place)
+        _write(folder, files)
+        line = Far(say, lambda path: say(Written(_read(folder, [path]))))
+        came = outcome(work, folder if has_folder else None, line, part, *args)
+        line.flush()
+        ray.get(post.put.remote(number, pickle.dumps(Written({}))))  # so that all that was said before is there
+        written = _read(folder, folder.rglob("*")) if isinstance(came, Returned) else {}
+    return came, written
+
+
+def _read(folder: Path, paths: Any) -> Files:
+    """Files of a folder, those written first before the others."""
+    there = [(path.stat().st_mtime_ns, path) for path in paths if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for _, path in sorted(there)}
+
+
+def _write(folder: Path | None, files: Files) -> None:
+    """Write files into a folder, in their order, each whole."""
+    for name, content in files.items():
+        if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"a task has written {shown(name)}, which is not in its folder")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary:
+            temporary.write_bytes(content)
