@@ -79,10 +79,8 @@ class Nodes(Executor):
         device = self._config.fit.device
         gpus = 1 / self._config.work.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
         self._needs: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
-        largest = {
-            kind: max((node["Resources"].get(kind, 0) for node in self._alive()), default=0) for kind in self._needs
-        }
         for kind, needed in self._needs.items():
+            largest = max((node["Resources"].get(kind, 0) for node in self._alive()), default=0)
             if largest < needed:
                 raise BadInput(f"a fit needs {needed:g} {kind}, and the Ray cluster's largest node has {largest:g}")
         log.info("Ray cluster: nodes: %d, fits at the same time: %d", len(self._alive()), self._room())

@@ -230,7 +230,7 @@ class Bars:
             self._began = (now, self._done) if self._done >= WARM_UP else None
         elif self._done - self._began[1] >= TIMED:
             seconds = (now - self._began[0]) / (self._done - self._began[1]) * (self._all.total - self._all.n)
-            log.info("about %s to go, less where fits stop early", duration(seconds))
+            log.info("%s: about %s to go, less where fits stop early", self._title, duration(seconds))
             self._forecast = False
 
 

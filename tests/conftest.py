@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -88,3 +89,26 @@ def repetitions(evals: Path) -> list[Path]:
     """The repetition folders of the only run under an output folder."""
     (run,) = evals.glob("*/*")
     return sorted(path for path in run.iterdir() if path.is_dir())
+
+
+def running(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def numbers(run):
+    """Everything a run has found, but for the time it took."""
+    found = {}
+    for here in sorted(path for path in run.iterdir() if path.is_dir()):
+        facts = json.loads((here / "result.json").read_text())
+        del facts["seconds"]
+        found[here.name] = (
+            facts,
+            (here / "metrics.csv").read_text(),
+            (here / "restored.wav").read_bytes(),
+            (here / "best_si_snr.wav").read_bytes(),
+        )
+    return found

@@ -5,7 +5,7 @@ import torch
 
 from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.errors import BadInput, FitDiverged
-from dawp.fitting import Fit, input_noise, pick_device
+from dawp.fitting import Adam, Fit, input_noise, pick_device
 from dawp.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -37,6 +37,20 @@ def test_epochs_count_from_one_and_outputs_have_the_clips_length(speech, device)
     steps = run(problem_of(speech[:999]).to(device))
     assert [step.epoch for step in steps] == [1, 2, 3, 4]
     assert all(step.output.shape == (999,) and not step.output.requires_grad for step in steps)
+
+
+def test_adam_makes_the_steps_of_torchs_adam():
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)) for _ in "ab")
+    theirs.load_state_dict(ours.state_dict())
+    adam, reference = Adam(ours.parameters(), 0.01), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    for _ in range(200):
+        x = torch.randn(4, 7)
+        for net, optimizer in ((ours, adam), (theirs, reference)):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+        for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(("crit", "distance"), [("L1", torch.nn.L1Loss()), ("L2", torch.nn.MSELoss())])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, running
 
 import dawp
 from dawp import listening
@@ -125,11 +125,3 @@ def test_the_processes_end_with_the_one_that_asks(speech):
         while any(running(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not any(running(pid) for pid in pids)
-
-
-def running(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -17,7 +17,7 @@ from dawp.audio import mark_missing
 from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.metrics import si_snr
-from dawp.restoration import Block, Sound, cut, duration, faded
+from dawp.restoration import Block, Sound, cut, faded
 from dawp.sources import find_recordings
 
 SMALL = {**TINY, "epochs": 2}
@@ -280,21 +280,21 @@ def command(tmp_path, monkeypatch):
 
     def run(after=None, happening=None, **changed):
         made = []
-        real = restoration._restore_block
+        real = restoration._restore_channel
 
-        def counted(samples, rate, config, index, bar, clock):
+        def counted(folder, line, part, channel, rate, config, index, where):
             if after is not None and index >= after:
                 happening()
             made.append(index)
-            return real(samples, rate, config, index, bar, clock)
+            return real(folder, line, part, channel, rate, config, index, where)
 
-        monkeypatch.setattr(restoration, "_restore_block", counted)
+        monkeypatch.setattr(restoration, "_restore_channel", counted)
         where = {"source": tmp_path / "a.wav", "output": tmp_path / "out.wav", "block": 0.3, "overlap": 0.05}
         config = settings(**{**SMALL, **where, **changed})
         try:
             restoration.run(config, find_recordings(config.run.source, True))
         finally:
-            monkeypatch.setattr(restoration, "_restore_block", real)
+            monkeypatch.setattr(restoration, "_restore_channel", real)
         return made
 
     return run
@@ -426,13 +426,6 @@ def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
     restored = dawp.restore(torch.stack([waveform, waveform]), RATE, "inpaint", **SMALL)
     assert len(fits) == 1
     assert torch.equal(restored[0], restored[1])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
-)
-def test_times_are_told_as_one_says_them(seconds, said):
-    assert duration(seconds) == said
 
 
 def test_outputs_mirror_the_tree_of_the_recordings(tmp_path):

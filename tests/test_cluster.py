@@ -1,0 +1,103 @@
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, SAMPLES, environment, numbers
+
+from dawp import cluster
+from dawp.errors import BadInput
+
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("ray is not installed", allow_module_level=True)
+
+FITS = ["--depth", "1", "--channels", "4", "--lstm_layers", "1", "--no_resample", "--device", "cpu"]
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    """A cluster of two nodes with one processor each; the second can be taken away."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    both = Cluster(initialize_head=True, head_node_args=small)
+    both.second = both.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+    yield both
+    both.shutdown()
+
+
+def denoise(tmp_path, *flags):
+    command = [sys.executable, str(ROOT / "denoise.py"), *map(str, flags)]
+    return subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
+    flags = [*FITS, "--source", SAMPLES, "--experiment_repetition", "3", "--epochs", "2000", "--pesq_every", "500"]
+    flags += ["--checkpoint_every", "0.2", "--stop", "holdout"]
+    process = denoise(tmp_path, *flags, "--name", "far", "--executor", "ray", "--ray_address", nodes.address)
+    run = tmp_path / "evals/denoise/far"
+    deadline = time.monotonic() + 200
+    while len(list(run.glob("*/*.checkpoint"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    assert len(list(run.glob("*/*.checkpoint"))) == 2  # both nodes are at work, and what they have is here
+    nodes.remove_node(nodes.second, allow_graceful=False)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors
+    assert "it is tried once more" in errors
+    assert "nodes: 2, fits at the same time: 2" in errors
+    here = denoise(tmp_path, *flags, "--name", "near", "--workers", "1")
+    assert here.communicate(timeout=300) is not None
+    assert here.returncode == 0
+    assert numbers(run) == numbers(tmp_path / "evals/denoise/near")
+    assert sorted(p.relative_to(run) for p in run.rglob("*")) == sorted(
+        p.relative_to(tmp_path / "evals/denoise/near") for p in (tmp_path / "evals/denoise/near").rglob("*")
+    )
+
+
+@pytest.mark.slow
+def test_fits_of_one_clip_and_blocks_of_a_recording_are_done_on_a_cluster(nodes, tmp_path):
+    flags = [*FITS, "--epochs", "20", "--fits", "2"]
+    far = ["--executor", "ray", "--ray_address", nodes.address]
+    for name, more in (("far", far), ("near", ["--workers", "1"])):
+        run = denoise(tmp_path, *flags, "--experiment_repetition", "1", "--name", name, *more)
+        assert "Traceback" not in run.communicate(timeout=200)[1]
+        assert run.returncode == 0
+        restored = denoise(
+            tmp_path, *flags, "--restore", "--source", SAMPLES / "speech.wav", "--block", "2", "-o", name, *more
+        )
+        assert "Traceback" not in restored.communicate(timeout=200)[1]
+        assert restored.returncode == 0
+    assert numbers(tmp_path / "evals/denoise/far") == numbers(tmp_path / "evals/denoise/near")
+    assert (tmp_path / "far/speech.wav").read_bytes() == (tmp_path / "near/speech.wav").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["speech.wav", "speech.wav.json"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--ray_address 127.0.0.1:1", "ray_address must be that of a Ray cluster, got 127.0.0.1:1"),
+        ("--device cuda:1", "device must be auto, cpu or cuda on a Ray cluster, got cuda:1"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(flags, words, door, tmp_path):
+    result = door("denoise", "--executor", "ray", *flags.split())
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr.splitlines()[-1]
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert not (tmp_path / "evals").exists()
+
+
+def test_a_task_cannot_write_outside_its_folder(tmp_path):
+    (tmp_path / "job").mkdir()
+    for name in ("../outside", "/tmp/outside", "a/../../outside"):
+        with pytest.raises(BadInput, match="not in its folder"):
+            cluster._write(tmp_path / "job", {name: b"content"})
+    assert [path.name for path in tmp_path.iterdir()] == ["job"]
+    cluster._write(tmp_path / "job", {"a/b.txt": b"content"})
+    assert (tmp_path / "job/a/b.txt").read_bytes() == b"content"

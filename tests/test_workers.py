@@ -1,0 +1,359 @@
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_sound
+
+from dawp import listening
+from dawp.config import Config
+from dawp.errors import BadInput
+from dawp.workers import Bars, Job, do, duration, shares
+
+CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
+
+# What jobs do in other processes
+
+
+def answer(folder, line, part, number):
+    logging.getLogger("dawp.test").warning("number %d", number)
+    line.update(3)
+    return number, os.getpid(), torch.get_num_threads()
+
+
+def in_parts(folder, line, part, log):
+    with (folder / log).open("a") as file:
+        file.write(f"{'all' if part is None else part}\n")
+    return sorted((folder / log).read_text().split())
+
+
+def die(folder, line, part, mark, times):
+    tries = folder / mark
+    with tries.open("a") as file:
+        file.write("x")
+    if len(tries.read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def leave(folder, line, part):
+    os._exit(7)
+
+
+def refuse(folder, line, part):
+    raise BadInput("no good")
+
+
+def fail(folder, line, part):
+    raise ZeroDivisionError("a bug")
+
+
+def sleep(folder, line, part, seconds):
+    time.sleep(seconds)
+
+
+def done(jobs, fits=2, **settings):
+    config = Config.of("denoise", **{**TINY, "workers": 2, **settings})
+    with Bars(fits, config.fit.epochs, None) as bars, closing(do(iter(jobs), config, fits, bars)) as over:
+        return {job.name: (value, error) for job, value, error in over}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_has_its_own_value_and_is_done_by_as_many_processes_as_were_asked_for(workers, tmp_path, caplog):
+    jobs = [Job(f"job {number}", tmp_path, answer, (number,), 1) for number in range(7)]
+    with caplog.at_level(logging.WARNING):
+        values = {name: value for name, (value, _) in done(jobs, 7, workers=workers).items()}
+    assert [values[f"job {number}"][0] for number in range(7)] == list(range(7))
+    assert {threads for _, _, threads in values.values()} == {1}
+    pids = {pid for _, pid, _ in values.values()}
+    assert 1 <= len(pids) <= workers
+    assert (os.getpid() in pids) == (workers == 1)
+    assert sorted(record.message for record in caplog.records) == [f"number {number}" for number in range(7)]
+
+
+def test_parts_are_done_ahead_and_the_whole_comes_last(tmp_path):
+    jobs = [Job(name, tmp_path, in_parts, (name,), 3) for name in ("a", "b")]
+    values = done(jobs, 6)
+    assert values == {name: (["0", "1", "2", "all"], None) for name in ("a", "b")}
+    assert (tmp_path / "a").read_text().split()[-1] == "all"
+    one_by_one = done([Job("c", tmp_path, in_parts, ("c",), 3)], 6, workers=1)
+    assert one_by_one == {"c": (["all"], None)}
+
+
+def test_a_process_that_dies_is_told_and_its_job_tried_once_more(tmp_path, caplog):
+    jobs = [
+        Job("once.wav", tmp_path, die, ("once", 1), 1),
+        Job("always.wav", tmp_path, die, ("always", 9), 1),
+        Job("leaves.wav", tmp_path, leave, (), 1),
+        *(Job(f"good {number}", tmp_path, answer, (number,), 1) for number in range(4)),
+    ]
+    values = done(jobs, 7)
+    assert values["once.wav"] == ("alive", None)
+    assert all(values[f"good {number}"][0][0] == number for number in range(4))
+    value, error = values["always.wav"]
+    assert value is None
+    assert "always.wav: its process was killed (SIGKILL, perhaps for want of memory), for the second time" in str(error)
+    assert "leaves.wav: its process has ended (exit code 7), for the second time" in str(values["leaves.wav"][1])
+    assert (tmp_path / "always").read_text() == "xx"
+    assert caplog.text.count("it is tried once more") == 3
+
+
+def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog):
+    jobs = [Job("bad", tmp_path, refuse, (), 2), Job("good", tmp_path, answer, (1,), 1)]
+    for workers in (1, 2):
+        values = done(jobs, 3, workers=workers)
+        assert isinstance(values["bad"][1], BadInput)
+        assert str(values["bad"][1]) == "no good"
+        assert values["good"][0][0] == 1
+    jobs = [Job("slow", tmp_path, sleep, (600,), 1), Job("wrong", tmp_path, fail, (), 1)]
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        done(jobs)
+    assert time.monotonic() - began < 100
+    assert "in fail" in caplog.text  # where it happened, in that process
+
+
+def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatch):
+    monkeypatch.setattr(listening, "cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+
+    def of(fits, **settings):
+        return shares(Config.of("denoise", device="cpu", **settings), fits)
+
+    assert of(1) == (1, 6)
+    assert of(4) == (4, 1)
+    assert of(40) == (6, 1)
+    assert of(40, workers=2) == (2, 1)
+    assert of(40, workers=1) == (1, 1)
+    assert of(40, workers=50) == (40, 1)
+    assert of(40, threads=3) == (2, 3)
+    assert of(1, threads=2, workers="auto") == (1, 2)
+    assert of(40, threads=9) == (1, 9)
+
+
+@pytest.mark.parametrize("title", ["all", None])
+def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
+    job, parts = Job("a", tmp_path, sleep, (0,), 1), Job("b", tmp_path, sleep, (0,), 2)
+    from dawp.workers import Task
+
+    with Bars(5, 10, title, forecast=True) as bars:
+        bars.pass_over(1)
+        bars.begin(Task(job, None))
+        bars.update(Task(job, None), 4, {})
+        bars.end(Task(job, None), undone=True)
+        bars.begin(Task(job, None, tried=1))
+        bars.update(Task(job, None, tried=1), 10, {})
+        bars.end(Task(job, None, tried=1))
+        for part in (0, 1, None):
+            bars.begin(Task(parts, part))
+            bars.update(Task(parts, part), 10, {})
+            bars.end(Task(parts, part))
+        bars.pass_over(1)
+        assert bars._all.n == (50 if title else 0)  # one that is not shown does not count
+    assert ("50/50" in capsys.readouterr().err) == (title is not None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
+)
+def test_times_are_told_as_one_says_them(seconds, said):
+    assert duration(seconds) == said
+
+
+# Real commands
+
+FITS = ["--depth", "1", "--channels", "4", "--lstm_layers", "1", "--no_resample", "--device", "cpu"]
+LONG = [*FITS, "--epochs", "1500", "--pesq_every", "300", "--stop", "holdout", "--checkpoint_every", "0.02"]
+
+
+def command(task, *flags):
+    return [sys.executable, str(ROOT / f"{task}.py"), *map(str, flags)]
+
+
+@pytest.mark.slow
+def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
+    flags = [
+        *FITS,
+        "--epochs",
+        "20",
+        "--pesq_every",
+        "10",
+        "--fits",
+        "2",
+        "--experiment_repetition",
+        "4",
+        "--lr",
+        "0.01",
+    ]
+    runs = []
+    for workers in ("1", "2", "auto"):
+        result = door("denoise", *flags, "--workers", workers, "--name", f"with-{workers}", tiny=False)
+        assert result.returncode == 0, result.stderr
+        runs.append(numbers(tmp_path / "evals" / "denoise" / f"with-{workers}"))
+    assert len(runs[0]) == 4
+    assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.slow
+def test_restored_files_do_not_depend_on_the_number_of_workers(door, tmp_path):
+    for name in ("a", "b"):
+        write_sound(tmp_path / "in" / f"{name}.wav", torch.randn(40000, 2) * 0.1)
+    flags = [*FITS, "--epochs", "20", "--restore", "--source", "in", "--block", "1", "--fits", "2"]
+    for workers in (1, 2):
+        result = door("denoise", *flags, "--workers", workers, "-o", f"out{workers}", tiny=False)
+        assert result.returncode == 0, result.stderr
+    for name in ("a.wav", "b.wav"):
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "out2").iterdir()) == ["a.wav", "a.wav.json", "b.wav", "b.wav.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(workers, tmp_path):
+    flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", workers]
+    whole = subprocess.run(
+        command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    expected = numbers(tmp_path / "evals/denoise/whole")
+    run = tmp_path / "evals/denoise/killed"
+    kills, rng = 0, random.Random(workers)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command("denoise", *flags, "--name", "killed"),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # Once it is under way, at any moment: of a fit, a checkpoint, the files at the end.
+        before = {path: path.stat().st_mtime_ns for path in run.glob("*/*.checkpoint")}
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            now = {path: path.stat().st_mtime_ns for path in run.glob("*/*.checkpoint") if path.exists()}
+            if any(before.get(path) != stamp for path, stamp in now.items()):
+                break
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 1.2))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills
+    last = subprocess.run(
+        command("denoise", *flags, "--name", "killed"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert last.returncode == 0, last.stderr
+    assert numbers(run) == expected
+    assert not list(run.glob("*/*.checkpoint"))
+    assert not list(run.rglob(".*"))
+
+
+@CPU
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(tmp_path):
+    flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", "2"]
+    process = subprocess.Popen(
+        command("denoise", *flags, "--name", "hit"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = tmp_path / "evals/denoise/hit"
+    deadline = time.monotonic() + 120
+    while not list(run.glob("*/*.checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim = children(process.pid)[0]
+    os.kill(victim, signal.SIGKILL)
+    errors = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, errors
+    assert errors.count("its process was killed (SIGKILL, perhaps for want of memory); it is tried once more") == 1
+    whole = subprocess.run(
+        command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    assert numbers(run) == numbers(tmp_path / "evals/denoise/whole")
+
+
+@CPU
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_command(how, tmp_path):
+    flags = ["--source", SAMPLES, *FITS, "--epochs", "1000000", "--workers", "2", "--checkpoint_every", "0.05"]
+    process = subprocess.Popen(
+        command("denoise", *flags, "--name", "ended"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = tmp_path / "evals/denoise/ended"
+    deadline = time.monotonic() + 120
+    while len(list(run.glob("*/*.checkpoint"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(how)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + 20
+    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(running(pid) for pid in workers)
+    assert len(list(run.glob("*/*.checkpoint"))) == 2  # what was computed is kept
+
+
+def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(tmp_path, monkeypatch):
+    from dawp import experiment
+    from dawp.sources import find_recordings
+
+    settings = {**TINY, "output_dir": tmp_path, "name": "run", "show_every": 1, "epochs": 5}
+    config = Config.of("denoise", **settings)
+
+    def interrupt(folder, facts):
+        raise KeyboardInterrupt
+
+    for keeps in (False, True):
+        if keeps:
+            monkeypatch.setattr("dawp.checkpoints.Checkpoint.is_due", True)
+
+            def interrupt(folder, facts):
+                if len((folder / "metrics.csv").read_text().splitlines()) > 3:
+                    raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(config, find_recordings(None), interrupt)
+        assert len(repetitions_of(tmp_path / "denoise" / "run")) == keeps
+    outcome = experiment.run(config, find_recordings(None), lambda *_: None)
+    assert outcome.done == 3
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def repetitions_of(run):
+    return [path for path in run.glob("*/") if path.is_dir()]
+
+
+def children(pid):
+    """The processes that a process has begun with spawn."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            line = (stat.parent / "cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if parent == pid and b"spawn_main" in line:
+            found.append(int(stat.parent.name))
+    return found
