@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,7 +29,7 @@ from dawp.workers import Died, Event, Executor, Far, Notices, Returned, Task, ou
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between looks at what the tasks have said
-PATIENCE = 60  # seconds to wait for a cluster to answer
+PATIENCE = 10  # seconds to wait for a cluster to answer
 
 Files = dict[str, bytes]
 """Contents, by names relative to a job's folder."""
@@ -69,6 +70,7 @@ class Nodes(Executor):
         if not ray.is_initialized():
             address = self._config.work.ray_address
             try:
+                _reach(address or os.environ.get("RAY_ADDRESS"))
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 asked = address or os.environ.get("RAY_ADDRESS") or "none"
@@ -148,6 +150,14 @@ class Nodes(Executor):
             min(int(node["Resources"].get(kind, 0) / needed + 1e-6) for kind, needed in self._needs.items())
             for node in self._alive()
         )
+
+
+def _reach(address: str | None) -> None:
+    """Fail early where nobody listens: Ray itself tries for minutes, and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
+            pass
 
 
 class Post:

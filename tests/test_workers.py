@@ -169,7 +169,19 @@ def test_times_are_told_as_one_says_them(seconds, said):
 
 # Real commands
 
-FITS = ["--depth", "1", "--channels", "4", "--lstm_layers", "1", "--no_resample", "--device", "cpu"]
+FITS = [
+    "--depth",
+    "1",
+    "--channels",
+    "4",
+    "--lstm_layers",
+    "0",
+    "--no_resample",
+    "--device",
+    "cpu",
+    "--clip_length",
+    "1",
+]
 LONG = [*FITS, "--epochs", "1500", "--pesq_every", "300", "--stop", "holdout", "--checkpoint_every", "0.02"]
 
 
@@ -193,19 +205,19 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
         "0.01",
     ]
     runs = []
-    for workers in ("1", "2", "auto"):
+    for workers in ("1", "2"):
         result = door("denoise", *flags, "--workers", workers, "--name", f"with-{workers}", tiny=False)
         assert result.returncode == 0, result.stderr
         runs.append(numbers(tmp_path / "evals" / "denoise" / f"with-{workers}"))
-    assert len(runs[0]) == 4
-    assert runs[0] == runs[1] == runs[2]
+    assert len(runs[0]) == 2
+    assert runs[0] == runs[1]
 
 
 @pytest.mark.slow
 def test_restored_files_do_not_depend_on_the_number_of_workers(door, tmp_path):
     for name in ("a", "b"):
         write_sound(tmp_path / "in" / f"{name}.wav", torch.randn(40000, 2) * 0.1)
-    flags = [*FITS, "--epochs", "20", "--restore", "--source", "in", "--block", "1", "--fits", "2"]
+    flags = [*FITS[:-2], "--epochs", "20", "--restore", "--source", "in", "--block", "1", "--fits", "2"]
     for workers in (1, 2):
         result = door("denoise", *flags, "--workers", workers, "-o", f"out{workers}", tiny=False)
         assert result.returncode == 0, result.stderr
@@ -225,7 +237,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
     expected = numbers(tmp_path / "evals/denoise/whole")
     run = tmp_path / "evals/denoise/killed"
     kills, rng = 0, random.Random(workers)
-    for _ in range(4):
+    for _ in range(2):
         process = subprocess.Popen(
             command("denoise", *flags, "--name", "killed"),
             cwd=tmp_path,
