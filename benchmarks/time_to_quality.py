@@ -8,25 +8,26 @@ same corrupted clips. Seconds are those of the fit with SI-SNR and PSNR, without
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
+import common
 from variants import config_of
 
 from dawp.audio import read_clip
 from dawp.config import ClipConfig
 from dawp.corruptions import add_noise
 from dawp.errors import BadInput
+from dawp.fitting import pick_device
 from dawp.randomness import seeded
 from dawp.solver import solve
 from dawp.sources import find_recordings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = common.parser(__doc__)
     parser.add_argument("--source", type=Path, help="as for denoise.py; the bundled clips if left out")
     parser.add_argument("--targets", type=float, nargs="+", default=[4.0, 5.0, 6.0], help="SI-SNR in dB")
     parser.add_argument(
@@ -35,35 +36,40 @@ def main() -> None:
     args = parser.parse_args()
     try:
         clips = [read_clip(recording, ClipConfig())[::2] for recording in find_recordings(args.source)]
-        print(f"{len(clips)} clips, Gaussian noise at 2.5 dB")
-        targets = "".join(f"  s to {target:g} dB" for target in args.targets)
-        print(f"{'mean best':>9} {'epoch':>6} {'lowest':>6} {'ms/epoch':>8}{targets}  variant")
-        for variant in args.variant or ["fast"]:
-            print(row(variant, clips, args.targets), flush=True)
+        rows = []
+        for variant in args.variant or ["fast", "paper"]:
+            print(f"{variant} ...", file=sys.stderr, flush=True)
+            rows.append(row(variant, clips, args.targets))
     except BadInput as refusal:
         parser.error(str(refusal))
+    device = str(pick_device("auto"))
+    common.tell("time_to_quality", common.machine(device), rows, args.json, clips=len(clips), noise="Gaussian, 2.5 dB")
 
 
-def row(variant: str, clips: list[Any], targets: list[float]) -> str:
+def row(variant: str, clips: list[Any], targets: list[float]) -> dict[str, Any]:
     """One line of the table: a variant over all clips."""
     config = config_of(variant, pesq_every=10**9)
     curves, seconds, bests, epochs = [], [], [], []
     for index, (clip, rate) in enumerate(clips):
         problem = add_noise(clip, rate, config.corruption, seeded(config.fit.seed, "corruption", index))
-        began = time.perf_counter()
         result = solve(problem, config, index)
-        seconds.append((time.perf_counter() - began) / config.fit.epochs)
+        seconds.append(result.seconds / config.fit.epochs)
         bests.append(result.best["si_snr"].value)
         epochs.append(result.best["si_snr"].epoch or 0)
         curves.append(running_maximum(result.history.column("si_snr")))
     means = [statistics.fmean(values) for values in zip(*curves, strict=True)]
     epoch_seconds = statistics.fmean(seconds)
-    text = f"{statistics.fmean(bests):>9.2f} {statistics.fmean(epochs):>6.0f} {min(bests):>6.2f}"
-    text += f" {1000 * epoch_seconds:>8.1f}"
+    told = {
+        "variant": variant,
+        "best SI-SNR, mean": statistics.fmean(bests),
+        "lowest": min(bests),
+        "epoch": round(statistics.fmean(epochs)),
+        "ms/epoch": 1000 * epoch_seconds,
+    }
     for target in targets:
         reached = next((epoch for epoch, mean in enumerate(means, start=1) if mean >= target), None)
-        text += f"{'never' if reached is None else f'{reached * epoch_seconds:.1f}':>{len(f'  s to {target:g} dB')}}"
-    return f"{text}  {variant}"
+        told[f"s to {target:g} dB"] = "never" if reached is None else reached * epoch_seconds
+    return told
 
 
 def running_maximum(values: list[float]) -> list[float]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import platform
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +20,7 @@ from dawp.generators import Generator
 from dawp.problem import Problem
 
 PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt in glibc's malloc.h
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
 CHECK_EVERY = 50  # epochs between looks at the loss where a look makes the host wait for the device
 
@@ -58,6 +63,7 @@ class Fit:
         rng: torch.Generator,
         held_out: Tensor | None = None,
     ) -> None:
+        _keep_memory()
         self._problem, self._generator, self._config, self._rng = problem, generator, config, rng
         mask = problem.mask
         if held_out is not None:
@@ -120,6 +126,20 @@ class Fit:
     def _draw(self) -> Tensor:
         length = self._generator.valid_length(len(self._problem.observed))
         return input_noise(length, self._config, self._rng).to(self._problem.observed.device)
+
+
+@cache
+def _keep_memory() -> None:
+    """Have the C library keep the memory that an epoch gives back, since the next one asks for it again.
+
+    Left to itself GNU's hands it back to the system, and a quarter of an epoch of convolutions is spent on getting it
+    anew, page by page. Whoever sets one of its environment variables is left to decide.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for option, most in ((M_TRIM_THRESHOLD, 1 << 30), (M_MMAP_THRESHOLD, 1 << 25)):
+        mallopt(option, most)
 
 
 class Adam:
