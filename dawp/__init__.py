@@ -21,8 +21,8 @@ estimate at a blind stop, which does without.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
 in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,
-``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``solver``, ``experiment``, ``formats``,
-``restoration``, ``report``, ``cli``; every setting is in ``config``.
+``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``checkpoints``, ``solver``, ``workers``,
+``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; every setting is in ``config``.
 """
 
 from __future__ import annotations

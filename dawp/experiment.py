@@ -144,9 +144,7 @@ def run(
                 done += refusal is None
                 if refusal is None:
                     checkpoints.clear(job.folder)
-                else:
-                    shutil.rmtree(job.folder, ignore_errors=True)
-                going.discard(job.folder)
+                    going.discard(job.folder)
                 if error or refusal:
                     failures.append(str(error or refusal))
                     log.error("%s", error or refusal)

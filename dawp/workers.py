@@ -130,18 +130,18 @@ def shares(config: Config, fits: int) -> tuple[int, int]:
     threads = config.work.threads or (torch.get_num_threads() if fits == 1 else 1)
     if config.work.workers is not None:
         return max(1, min(config.work.workers, fits)), threads
-    at_once = {"cpu": listening.cores() // threads, "cuda": len(_gpus(config)) * config.work.fits_per_gpu}
+    gpus = max(1, len(_gpus(config))) * config.work.fits_per_gpu
+    at_once = {"cpu": listening.cores() // threads, "cuda": gpus}
     return max(1, min(at_once.get(device.type, 1), fits)), threads
 
 
 def _gpus(config: Config) -> list[str]:
-    """The GPUs to share, as CUDA_VISIBLE_DEVICES names them; empty where none is chosen for a process."""
+    """The GPUs to go round among processes, as CUDA_VISIBLE_DEVICES names them; empty where one is chosen for all."""
     device = pick_device(config.fit.device)
-    if device.type != "cuda":
+    if device.type != "cuda" or device.index is not None:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    return names if device.index is None else [names[device.index]]
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
 
 
 class Bars:
