@@ -136,3 +136,24 @@ def test_a_failure_while_one_is_written_leaves_the_one_before(tmp_path, monkeypa
     monkeypatch.undo()
     assert checkpoint.load()["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.checkpoint"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_fit_on_cuda_goes_on_where_it_was(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
+    config, problem = posed("denoise", speech, checkpoint_every=1e-9, device="cuda")
+    expected = solve(problem, config)
+
+    def stop(step, history):
+        if step.epoch == 40:
+            raise Killed
+
+    with pytest.raises(Killed):
+        solve(problem, config, on_epoch=stop, checkpoints=Checkpoints(tmp_path))
+    epochs = []
+    result = solve(
+        problem, config, on_epoch=lambda step, _: epochs.append(step.epoch), checkpoints=Checkpoints(tmp_path)
+    )
+    assert epochs == list(range(40, EPOCHS + 1))
+    assert result.history.column("loss") == pytest.approx(expected.history.column("loss"), rel=0.02)

@@ -1,8 +1,11 @@
 import math
+import shutil
 
 import pytest
 import torch
+from conftest import TINY
 
+import dawp
 from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.errors import BadInput, FitDiverged
 from dawp.fitting import Adam, Fit, input_noise, pick_device
@@ -222,3 +225,13 @@ def test_held_out_samples_and_gaps_are_both_left_out(speech):
     counted = mask & ~held_out
     for step in Fit(problem, generator, FitConfig(epochs=3), seeded(0, "input"), held_out):
         torch.testing.assert_close(step.loss, (step.output - problem.observed)[counted].abs().mean())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_network_gives_the_numbers_of_the_plain_one(speech):
+    settings = {**TINY, "epochs": 10, "lr": 0.01}
+    plain = dawp.denoise(speech[:4000], **settings).history.column("loss")
+    compiled = dawp.denoise(speech[:4000], **settings, compile=True).history.column("loss")
+    assert compiled == pytest.approx(plain, rel=1e-3)
+    assert len(set(compiled)) == 10
