@@ -3,7 +3,8 @@
     python benchmarks/time_to_quality.py --source FOLDER --targets 4.5 6 --variant fast --variant "fast lr=0.002"
 
 Every clip gets noise as ``denoise.py`` gives it (repetition by repetition of one seed), so all variants see the
-same corrupted clips. Seconds are those of the fit with SI-SNR and PSNR, without PESQ; compare them within one run.
+same corrupted clips. Seconds are those of the fit with SI-SNR and PSNR of every epoch, and with PESQ only of what is
+taken at the end; compare them within one run.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ def row(variant: str, clips: list[Any], targets: list[float]) -> dict[str, Any]:
     for index, (clip, rate) in enumerate(clips):
         problem = add_noise(clip, rate, config.corruption, seeded(config.fit.seed, "corruption", index))
         result = solve(problem, config, index)
-        seconds.append(result.seconds / config.fit.epochs)
+        seconds.append(result.seconds / len(result.history.rows))
         bests.append(result.best["si_snr"].value)
         epochs.append(result.best["si_snr"].epoch or 0)
         curves.append(running_maximum(result.history.column("si_snr")))
-    means = [statistics.fmean(values) for values in zip(*curves, strict=True)]
+    longest = max(len(curve) for curve in curves)  # one that was stopped early stays at its best
+    padded = [curve + curve[-1:] * (longest - len(curve)) for curve in curves]
+    means = [statistics.fmean(values) for values in zip(*padded, strict=True)]
     epoch_seconds = statistics.fmean(seconds)
     told = {
         "variant": variant,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import pickle
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from dawp.problem import Problem
 log = logging.getLogger(__name__)
 
 SUFFIX = ".checkpoint"
+FORMAT = 1  # of the state: another number makes older files those of another fit
+SEAL = hashlib.sha256().digest_size  # bytes before the content
 OWN_SHARE = 20  # a checkpoint takes at most this part of a fit's time
 
 
@@ -43,14 +47,17 @@ class Checkpoint:
     def load(self) -> Mapping[str, Any] | None:
         """The latest state; None if there is none. A file that cannot be used is set aside, with a warning."""
         try:
-            state: dict[str, Any] = torch.load(self._path, weights_only=True)
-            if state["digest"] == self._digest:
-                return state
-            why = "of another fit"
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return None
-        except Exception as error:  # whatever a damaged file makes of its reader
-            why = f"damaged ({type(error).__name__})"
+        seal, content = content[:SEAL], content[SEAL:]
+        why = "damaged"
+        if seal == hashlib.sha256(content).digest():  # torch itself does not look
+            with suppress(pickle.UnpicklingError):  # of what was never a checkpoint
+                state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+                if state["digest"] == self._digest:
+                    return state
+                why = "of another fit"
         aside = self._path.with_name(f"{self._path.name}.unusable")
         log.warning("%s is %s and set aside as %s: its fit begins anew", shown(self._path), why, aside.name)
         self._path.replace(aside)
@@ -67,8 +74,9 @@ class Checkpoint:
         began = time.monotonic()
         content = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
         torch.save({**state, "digest": self._digest}, content)
-        with whole(self._path) as temporary:
-            temporary.write_bytes(content.getbuffer())
+        with whole(self._path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
         if self._saved:
             self._saved(self._path)
         self._latest = time.monotonic()
@@ -88,25 +96,31 @@ class Checkpoints:
 
     def of(self, number: int, problem: Problem, config: Config, repetition: int) -> Checkpoint:
         """The checkpoint of one of the fits."""
-        path = self._folder / f"fit_{number}{SUFFIX}"
+        path = path_of(self._folder, number)
         return Checkpoint(path, config.work.checkpoint_every, fit_digest(problem, config, repetition), self._saved)
 
 
-def are_in(folder: Path) -> bool:
-    """Whether a folder holds checkpoints."""
-    return any(folder.glob(f"*{SUFFIX}"))
+def path_of(folder: Path, number: int) -> Path:
+    """The file of one of the fits."""
+    return folder / f"fit_{number}{SUFFIX}"
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints in a folder; what a kill has left of a half-written one is hidden and none."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
 
 
 def clear(folder: Path) -> None:
-    """Take away the checkpoints of fits that are not needed any more, and what a kill has left of others."""
-    for path in folder.glob(f"*{SUFFIX}"):
+    """Take away the checkpoints of fits that are not needed any more."""
+    for path in found(folder):
         path.unlink(missing_ok=True)
 
 
 def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
     """What a fit's numbers depend on, in 16 characters."""
-    settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition, torch.__version__)
-    digest = hashlib.sha256(repr(settings).encode())
+    settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition)
+    circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
+    digest = hashlib.sha256(repr((settings, circumstances)).encode())
     for waveform in (problem.observed, problem.clean, problem.mask, problem.blend):
         if waveform is not None:
             digest.update(waveform.cpu().numpy().tobytes())

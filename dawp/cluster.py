@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import torch
 
 from dawp import listening
-from dawp.checkpoints import SUFFIX
+from dawp.checkpoints import found, path_of
 from dawp.config import Config
 from dawp.errors import BadInput, shown
-from dawp.files import whole
-from dawp.workers import Died, Event, Executor, Far, Notices, Returned, Task, outcome
+from dawp.files import RESULT, whole
+from dawp.workers import Died, Event, Executor, Far, Notices, Raised, Returned, Task, outcome
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class Nodes(Executor):
         self._begun += 1
         job, files = task.job, {}
         if job.folder:
-            files = {path.name: path.read_bytes() for path in job.folder.glob(f"*{SUFFIX}")}
+            own = path_of(job.folder, task.part) if task.part is not None else None
+            files = _read(job.folder, [path for path in found(job.folder) if own in (None, path)])
         level = logging.getLogger("dawp").getEffectiveLevel()
         name = job.folder is not None
         reference = self._work.remote(
@@ -121,7 +122,12 @@ class Nodes(Executor):
         ray = self._ray
         ended, _ = ray.wait(list(self._going), num_returns=len(self._going), timeout=LOOK_EVERY)
         tasks = dict(self._going.values())
-        for number, said in ray.get(self._post.take.remote()):
+        try:
+            letters = ray.get(self._post.take.remote())
+        except ray.exceptions.RayError as error:
+            why = f"the Ray cluster does not answer any more ({type(error).__name__})"
+            raise BadInput(f"{why}; the same command goes on with another") from None
+        for number, said in letters:
             event = pickle.loads(said)  # noqa: S301 - from a task of our own
             if number not in tasks:
                 continue
@@ -133,6 +139,11 @@ class Nodes(Executor):
             _, task = self._going.pop(reference)
             try:
                 came, files = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:  # before it could begin: another version of the toolkit, say
+                text = str(error)
+                last = (text.strip().splitlines() or [type(error).__name__])[-1]
+                yield task, Raised(BadInput(f"{task.job.name}: a node cannot do it: {shown(last)}"), text)
+                continue
             except ray.exceptions.RayError as error:
                 lost = isinstance(error, ray.exceptions.NodeDiedError)
                 why = "its node is lost" if lost else f"its process has died ({type(error).__name__})"
@@ -204,13 +215,14 @@ def _on_node(
         line.flush()
         ray.get(post.put.remote(number, pickle.dumps(Written({}))))  # so that all that was said before is there
         written = _read(folder, folder.rglob("*")) if isinstance(came, Returned) else {}
+        written = {name: content for name, content in written.items() if files.get(name) != content}
     return came, written
 
 
 def _read(folder: Path, paths: Any) -> Files:
-    """Files of a folder, those written first before the others."""
-    there = [(path.stat().st_mtime_ns, path) for path in paths if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for _, path in sorted(there)}
+    """Files of a folder, with the one that says that all is there at the end."""
+    there = sorted((path for path in paths if path.is_file()), key=lambda path: (path.name == RESULT, path))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in there}
 
 
 def _write(folder: Path | None, files: Files) -> None:

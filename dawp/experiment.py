@@ -24,6 +24,7 @@ from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
 from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
 from dawp.files import (
+    RESULT,
     RUN_CONFIG,
     check_writable,
     held,
@@ -45,7 +46,8 @@ from dawp.workers import Bars, Job, Line, do
 
 log = logging.getLogger(__name__)
 
-RESULT, SUMMARY = "result.json", "summary.json"
+SUMMARY = "summary.json"
+OUTPUTS = "outputs"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
 """Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
 
@@ -129,6 +131,10 @@ def run(
                 counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
                 log.info("%s, device: %s", counts, said_device(config))
                 begun = True
+            if not config.run.overwrite and (facts := _finished(here)):  # by a command that has ended since
+                finished[here] = facts
+                bars.pass_over(fits)
+                continue
             going.add(here)
             _make_room(here)
             yield Job(here.name, here, _repeat, (problem, recording, config, index, draw), fits)
@@ -150,7 +156,7 @@ def run(
                     log.error("%s", error or refusal)
     finally:
         for here in going:
-            if not checkpoints.are_in(here):
+            if not checkpoints.found(here):
                 shutil.rmtree(here, ignore_errors=True)
         if folder.exists() and not refused:
             _summarise(folder)
@@ -203,10 +209,14 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
 def _make_room(here: Path) -> None:
     """A repetition's folder, with nothing but the checkpoints that an interrupted command has left there."""
     here.mkdir(exist_ok=True)
+    kept = checkpoints.found(here)
+    if kept:
+        kept.append(here / OUTPUTS)  # of the epochs before the checkpoint
     for path in here.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.suffix != checkpoints.SUFFIX or path.name.startswith("."):
+            if path not in kept:
+                shutil.rmtree(path)
+        elif path not in kept:
             path.unlink()
 
 
@@ -227,9 +237,10 @@ def _repeat(
         if step.epoch % config.run.show_every == 0:
             history.write(here / "metrics.csv")
             if config.run.save_outputs:
-                (here / "outputs").mkdir(exist_ok=True)
-                output = here / "outputs" / f"epoch_{step.epoch:05d}.wav"
+                (here / OUTPUTS).mkdir(exist_ok=True)
+                output = here / OUTPUTS / f"epoch_{step.epoch:05d}.wav"
                 audio.write(output, step.output, problem.sample_rate)
+                line.saved(output)
             draw(here, {})
 
     with memory_as_bad_input(here.name):

@@ -16,7 +16,7 @@ from typing import Any
 
 from dawp.errors import BadInput, shown
 
-RUN_CONFIG = "config.json"
+RUN_CONFIG, RESULT = "config.json", "result.json"
 HOLDER = ".holder"
 
 
@@ -26,6 +26,8 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a loss of power could leave the name without the content
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

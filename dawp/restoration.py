@@ -415,9 +415,13 @@ def run(
                 bars.pass_over(fits[number - 1])
                 continue
             open_files.append(file)
-            for piece in file.jobs(bars):
-                owners[piece] = file
-                yield piece
+            try:
+                for piece in file.jobs(bars):
+                    owners[piece] = file
+                    yield piece
+            except BadInput as refusal:
+                fail(refusal)
+                file.failed = True
             close(file)
 
     try:
@@ -429,7 +433,7 @@ def run(
                 file = owners.pop(piece)
                 if refusal is not None and not file.failed:
                     fail(refusal)
-                file.take(piece, value, failed=refusal is not None)
+                file.take(piece, value, refusal)
                 close(file)
     finally:
         for file in open_files:
@@ -560,6 +564,9 @@ class _File:
         """What there is to do, one channel of one block after the other; ends early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
         for index, block in enumerate(self._blocks):
+            if self.failed:
+                bars.pass_over(fits * channels * (len(self._blocks) - index))
+                return
             kept = self._kept.get(index, block, channels)
             if kept is not None:
                 self._epochs[index] = kept.epochs
@@ -570,22 +577,22 @@ class _File:
             self._under_way[index] = under_way
             bars.pass_over(fits * (channels - len(under_way.to_fit)))
             self._put(index)
-            for piece in _pieces(self._sound, block, under_way, self._config, index, self._kept):
-                if self.failed:
-                    return
+            pieces = _pieces(self._sound, block, under_way, self._config, index, self._kept)
+            while not self.failed and (piece := next(pieces, None)):
                 self.going.add(piece)
                 yield piece
         self.all_given = True
 
-    def take(self, piece: Piece, restored: tuple[Tensor, int], failed: bool) -> None:
+    def take(self, piece: Piece, restored: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
         """What came of a job."""
         self.going.discard(piece)
-        self.failed |= failed
-        if not failed:
+        if failure is None:
             self._under_way[piece.block].take(piece.channel, restored)
             self._put(piece.block)
-            if piece.folder:
-                shutil.rmtree(piece.folder, ignore_errors=True)
+        else:
+            self.failed = True
+        if piece.folder and not isinstance(failure, BadInput):  # what wanted memory, say, may go on another time
+            shutil.rmtree(piece.folder, ignore_errors=True)
 
     def _put(self, index: int) -> None:
         if self._under_way[index].is_done:

@@ -367,7 +367,7 @@ def _fit_once(
             watcher.resume(before[name])
         began -= before["seconds"]
         epochs_run = len(history.rows)
-        bar.update(epochs_run)
+        bar.skip(epochs_run)
         if before["fit"] is None:  # it is over
             steps, error = iter(()), before["error"]
         else:
@@ -390,7 +390,7 @@ def _fit_once(
                 break
     except FitDiverged as diverged:
         error = str(diverged)
-    bar.update(config.fit.epochs - epochs_run)
+    bar.skip(config.fit.epochs - epochs_run)
     history.fetch()  # waits for the device, so that the time has all its work
     if checkpoint and config.stop.fits > 1 and not (before and before["fit"] is None):
         checkpoint.save(state(fit=None, error=error))
@@ -439,9 +439,16 @@ def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
     return torch.from_numpy(sosfiltfilt(sections, waveform.double().numpy(), padlen=padding).copy()).to(waveform)
 
 
+class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+    """A bar to which an epoch is an epoch, done or skipped."""
+
+    def skip(self, epochs: int) -> None:
+        self.update(epochs)
+
+
 def progress_bar(epochs: int, title: str | None, **how: Any) -> Bar:
     """A progress bar on standard error; without a title none is shown."""
-    return tqdm(
+    return _Bar(
         total=epochs,
         desc=title,
         unit="epoch",

@@ -44,6 +44,9 @@ class Line(Protocol):
 
     def update(self, epochs: int) -> Any: ...
 
+    def skip(self, epochs: int) -> Any:
+        """Epochs that need not be done, or were done before."""
+
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> Any: ...
 
     def saved(self, path: Path) -> None:
@@ -201,7 +204,7 @@ class Bars:
             title = task.job.name if task.part is None else f"{task.job.name}, fit {task.part + 1}"
             self._fits[task] = progress_bar(self._epochs, title, position=place, leave=False)
 
-    def update(self, task: Task, epochs: int, values: Mapping[str, str]) -> None:
+    def update(self, task: Task, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
         bar = self._all if self._alone else self._fits.get(task)
         if bar is not None:
             bar.set_postfix(values, refresh=False)
@@ -211,7 +214,7 @@ class Bars:
             return  # what was done ahead has been counted
         self._counted[task] += epochs
         self._all.update(epochs)
-        if self._forecast:
+        if self._forecast and not skipped:
             self._tell_time(epochs)
 
     def end(self, task: Task, undone: bool = False) -> None:
@@ -267,6 +270,9 @@ class _Here:
     def update(self, epochs: int) -> None:
         self._bars.update(self._task, epochs, self._values)
 
+    def skip(self, epochs: int) -> None:
+        self._bars.update(self._task, epochs, self._values, skipped=True)
+
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
         self._values = values
 
@@ -311,10 +317,11 @@ class Executor(ABC):
 
 
 class Told(NamedTuple):
-    """Epochs done since the last time, and what the bar shows beside them."""
+    """Epochs done or skipped since the last time, and what the bar shows beside them."""
 
     epochs: int
     values: Mapping[str, str]
+    skipped: bool = False
 
 
 class Said(NamedTuple):
@@ -345,6 +352,7 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
     coming = iter(jobs)
     waiting: deque[Task] = deque()
     parts_left: dict[Job, int] = {}
+    failed: dict[Job, BadInput | FitDiverged] = {}
     going: set[Task] = set()
 
     def over(task: Task, undone: bool = False) -> None:
@@ -361,7 +369,7 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
                 parts_left[job] = len(ahead)
                 waiting.extend(Task(job, part) for part in (ahead or [None]))
             task = waiting.popleft()
-            if task.job not in parts_left:  # it has failed in the meantime
+            if task.job in failed:
                 continue
             going.add(task)
             bars.begin(task)
@@ -370,33 +378,37 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
             return
         for task, event in executor.events():
             match event:
-                case Told(epochs, values):
-                    bars.update(task, epochs, values)
+                case Told(epochs, values, skipped):
+                    bars.update(task, epochs, values, skipped)
                 case Said(logger, level, text):
                     logging.getLogger(logger).log(level, "%s", text)
                 case Returned(value):
                     over(task)
                     if task.part is None:
-                        del parts_left[task.job]
                         yield Done(task.job, value, None)
-                    elif task.job in parts_left:
-                        parts_left[task.job] -= 1
-                        if not parts_left[task.job]:
-                            waiting.appendleft(Task(task.job, None))
+                        continue
+                    parts_left[task.job] -= 1
+                    if not parts_left[task.job]:
+                        waiting.appendleft(Task(task.job, None))
                 case Died():
                     over(task, undone=True)
-                    if task.tried + 1 < TRIES:
+                    if task.job not in failed and task.tried + 1 < TRIES:
                         log.warning("%s: %s; it is tried once more", task.job.name, event)
                         waiting.appendleft(task._replace(tried=task.tried + 1))
-                    elif parts_left.pop(task.job, None) is not None:
-                        yield Done(task.job, None, BadInput(f"{task.job.name}: {event}, for the second time"))
+                        continue
+                    failed.setdefault(task.job, BadInput(f"{task.job.name}: {event}, for the second time"))
                 case Raised(error, where):
                     over(task)
-                    if not isinstance(error, BadInput | FitDiverged):
-                        log.error("%s: failed in its process\n%s", task.job.name, where)
+                    if isinstance(error, BadInput | FitDiverged):
+                        failed.setdefault(task.job, error)
+                    else:
+                        if not isinstance(error, OSError):
+                            log.error("%s: failed in its process\n%s", task.job.name, where)
                         raise error
-                    if parts_left.pop(task.job, None) is not None:
-                        yield Done(task.job, None, error)
+            # One that has failed is over when nobody works in its folder any more.
+            ended = isinstance(event, Returned | Died | Raised) and task.job in failed
+            if ended and not any(other.job is task.job for other in going):
+                yield Done(task.job, None, failed[task.job])
 
 
 class Processes(Executor):
@@ -448,12 +460,13 @@ class Processes(Executor):
 
     def _start(self) -> _Process:
         place = self._places.pop()
+        listeners = max(self._threads, listening.cores() // self._count)
         if not self._gpus:
-            return _Process(place, self._threads)
+            return _Process(place, self._threads, listeners)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         try:
-            return _Process(place, self._threads)
+            return _Process(place, self._threads, listeners)
         finally:
             os.environ.pop("CUDA_VISIBLE_DEVICES")
             if before is not None:
@@ -463,13 +476,15 @@ class Processes(Executor):
 class _Process:
     """One process, and this end of its pipe."""
 
-    def __init__(self, place: int, threads: int) -> None:
+    def __init__(self, place: int, threads: int, listeners: int) -> None:
         self.place = place
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         level = logging.getLogger("dawp").getEffectiveLevel()
-        self._process = context.Process(target=_serve, args=(theirs, threads, level), daemon=True)
-        self._process.start()
+        args = (theirs, threads, listeners, level)
+        self._process = context.Process(target=_serve, args=args, daemon=True)
+        with _interrupts_held():
+            self._process.start()
         theirs.close()
 
     def ask(self, request: bytes) -> None:
@@ -516,6 +531,10 @@ class Far:
             self._told = now
             self.flush()
 
+    def skip(self, epochs: int) -> None:
+        self.flush()
+        self._say(Told(epochs, self._values, skipped=True))
+
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
         self._values = values
 
@@ -552,12 +571,25 @@ def outcome(work: Callable[..., Any], *args: Any) -> Returned | Raised:
         return Raised(error, traceback.format_exc())
 
 
-def _serve(pipe: connection.Connection, threads: int, level: int) -> None:
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A process that is begun meanwhile leaves a Ctrl-C to the command, which gets its own afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(pipe: connection.Connection, threads: int, listeners: int, level: int) -> None:
     """The life of a process: one task after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the command, which then ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not held
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    listening.share(threads)
+    listening.share(listeners)
     lock = threading.Lock()
 
     def say(event: Event) -> None:

@@ -1,3 +1,5 @@
+import hashlib
+import io
 import logging
 import time
 
@@ -71,6 +73,39 @@ def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_numbers(variant
     )
 
 
+def test_the_later_of_several_fits_go_on_in_mid_fit_too(speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
+    config, problem = posed("denoise", speech, fits=3, stop="holdout", epochs=20, checkpoint_every=1e-9)
+    expected = solve(problem, config)
+    save, saves = Checkpoint.save, []
+
+    def killed_at_times(self, state):
+        save(self, state)
+        saves.append(self._path.name)
+        if len(saves) % 13 == 0:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", killed_at_times)
+    for _ in range(20):
+        try:
+            result = solve(problem, config, checkpoints=Checkpoints(tmp_path))
+        except Killed:
+            continue
+        break
+    assert {"fit_0.checkpoint", "fit_1.checkpoint", "fit_2.checkpoint"} == set(saves)
+    assert facts(result) == facts(expected)
+
+
+def test_what_kept_memory_from_being_had_does_not_cost_a_checkpoint(tmp_path, monkeypatch):
+    Checkpoint(tmp_path / "a.checkpoint", 1, "digest").save({"epoch": 1})
+    for error in (MemoryError(), RuntimeError("can't allocate memory"), OSError("I/O error")):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "load", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+            with pytest.raises(type(error)):
+                Checkpoint(tmp_path / "a.checkpoint", 1, "digest").load()
+    assert Checkpoint(tmp_path / "a.checkpoint", 1, "digest").load()["epoch"] == 1
+
+
 def test_fits_that_were_done_ahead_in_any_order_are_taken_as_they_are(speech, tmp_path):
     config, problem = posed("denoise", speech, fits=3, stop="holdout", epochs=20)
     expected = solve(problem, config)
@@ -83,7 +118,9 @@ def test_fits_that_were_done_ahead_in_any_order_are_taken_as_they_are(speech, tm
     assert facts(result) == facts(expected)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "empty", "text", "another clip's", "other settings'", "a pickle"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "one bit", "empty", "text", "another clip's", "other settings'", "a pickle"]
+)
 def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path, caplog):
     config, problem = posed("denoise", speech, fits=2, epochs=5)
     expected = solve(problem, config)
@@ -92,6 +129,9 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path,
     content = path.read_bytes()
     if damage == "cut off":
         path.write_bytes(content[: len(content) // 2])
+    elif damage == "one bit":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "text":
@@ -102,7 +142,9 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path,
         other = posed("denoise", speech, fits=2, epochs=5, lr=0.02)[0]
         solve(problem, other, checkpoints=Checkpoints(tmp_path))
     else:
-        torch.save({"digest": Config}, path)  # a class: nothing that is loaded without being trusted
+        made = io.BytesIO()
+        torch.save({"digest": Config}, made)  # a class: nothing that is loaded without being trusted
+        path.write_bytes(hashlib.sha256(made.getvalue()).digest() + made.getvalue())
     with caplog.at_level(logging.WARNING):
         result = solve(problem, config, checkpoints=Checkpoints(tmp_path))
     assert facts(result) == facts(expected)
@@ -130,7 +172,7 @@ def test_checkpoints_come_as_often_as_was_asked_and_cost_little(tmp_path, monkey
 def test_a_failure_while_one_is_written_leaves_the_one_before(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "a.checkpoint", 1, "digest")
     checkpoint.save({"fit": None, "epoch": 1})
-    monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save({"fit": None, "epoch": 2})
     monkeypatch.undo()

@@ -304,6 +304,20 @@ def stop():
     raise Stopped
 
 
+@pytest.mark.parametrize("fits", [1, 2])
+def test_a_recording_that_fails_does_not_keep_the_others_from_being_restored(tmp_path, fits):
+    wild = torch.randn(8000)
+    wild[6000:] = 0
+    write_sound(tmp_path / "in/a.wav", wild)
+    write_sound(tmp_path / "in/b.wav", torch.randn(8000))
+    where = {"source": tmp_path / "in", "output": tmp_path / "out", "block": 0.1, "overlap": 0.01}
+    config = settings(**{**SMALL, **where, "lr": 1e30, "fits": fits, "epochs": 20})
+    outcome = restoration.run(config, find_recordings(config.run.source, True))
+    assert outcome.done == 0
+    assert [("a.wav" in line, "b.wav" in line) for line in outcome.failures] == [(True, False), (False, True)]
+    assert not list(tmp_path.glob("out/.*"))
+
+
 def kept_blocks(folder):
     return sorted(path.name for path in folder.glob(".dawp-*/*/*.npz"))
 

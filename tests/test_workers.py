@@ -22,7 +22,11 @@ CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look fo
 # What jobs do in other processes
 
 
-def answer(folder, line, part, number):
+def answer(folder, line, part, number, together=1):
+    (folder / f"{os.getpid()}.pid").touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*.pid"))) < together and time.monotonic() < deadline:
+        time.sleep(0.01)
     logging.getLogger("dawp.test").warning("number %d", number)
     line.update(3)
     return number, os.getpid(), torch.get_num_threads()
@@ -51,6 +55,13 @@ def refuse(folder, line, part):
     raise BadInput("no good")
 
 
+def refuse_first(folder, line, part):
+    if part == 0:
+        raise BadInput("no good")
+    time.sleep(1)
+    (folder / f"part {part}").touch()
+
+
 def fail(folder, line, part):
     raise ZeroDivisionError("a bug")
 
@@ -67,13 +78,13 @@ def done(jobs, fits=2, **settings):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_job_has_its_own_value_and_is_done_by_as_many_processes_as_were_asked_for(workers, tmp_path, caplog):
-    jobs = [Job(f"job {number}", tmp_path, answer, (number,), 1) for number in range(7)]
+    jobs = [Job(f"job {number}", tmp_path, answer, (number, workers), 1) for number in range(7)]
     with caplog.at_level(logging.WARNING):
         values = {name: value for name, (value, _) in done(jobs, 7, workers=workers).items()}
     assert [values[f"job {number}"][0] for number in range(7)] == list(range(7))
     assert {threads for _, _, threads in values.values()} == {1}
     pids = {pid for _, pid, _ in values.values()}
-    assert 1 <= len(pids) <= workers
+    assert len(pids) == workers
     assert (os.getpid() in pids) == (workers == 1)
     assert sorted(record.message for record in caplog.records) == [f"number {number}" for number in range(7)]
 
@@ -118,6 +129,16 @@ def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog)
         done(jobs)
     assert time.monotonic() - began < 100
     assert "in fail" in caplog.text  # where it happened, in that process
+
+
+def test_a_failed_job_is_over_when_nobody_works_in_its_folder_any_more(tmp_path):
+    job = Job("bad", tmp_path, refuse_first, (), 3)
+    config = Config.of("denoise", **{**TINY, "workers": 2})
+    with Bars(3, config.fit.epochs, None) as bars, closing(do(iter([job]), config, 3, bars)) as over:
+        ended = [(error, sorted(path.name for path in tmp_path.iterdir())) for _, _, error in over]
+    ((error, files),) = ended
+    assert str(error) == "no good"
+    assert files == ["part 1"]  # the third was not begun
 
 
 def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatch):
@@ -200,7 +221,7 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
         "--fits",
         "2",
         "--experiment_repetition",
-        "4",
+        "2",
         "--lr",
         "0.01",
     ]
@@ -298,6 +319,27 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
 
 
 @CPU
+def test_ctrl_c_while_workers_start_is_one_line(tmp_path):
+    process = subprocess.Popen(
+        command("denoise", "--source", SAMPLES, *FITS, "--workers", "2"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not children(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert errors.count("interrupted") == 1
+
+
+@CPU
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_command(how, tmp_path):
@@ -351,6 +393,29 @@ def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(t
     outcome = experiment.run(config, find_recordings(None), lambda *_: None)
     assert outcome.done == 3
     assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_outputs_of_before_an_interruption_are_kept(tmp_path, monkeypatch):
+    from dawp import experiment
+    from dawp.sources import find_recordings
+
+    saving = {"save_outputs": True, "show_every": 2, "epochs": 6, "experiment_repetition": 1}
+    config = Config.of("denoise", **{**TINY, **saving, "output_dir": tmp_path, "name": "run"})
+    monkeypatch.setattr("dawp.checkpoints.Checkpoint.is_due", True)
+
+    def interrupt(folder, facts):
+        if (folder / "outputs/epoch_00004.wav").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(config, find_recordings(None), interrupt)
+    experiment.run(config, find_recordings(None), lambda *_: None)
+    (here,) = repetitions_of(tmp_path / "denoise" / "run")
+    assert sorted(path.name for path in (here / "outputs").iterdir()) == [
+        "epoch_00002.wav",
+        "epoch_00004.wav",
+        "epoch_00006.wav",
+    ]
 
 
 def repetitions_of(run):
