@@ -365,9 +365,9 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
                 job = next(coming, None)
                 if job is None:
                     break
-                ahead = range(job.parts) if job.parts > 1 else ()
-                parts_left[job] = len(ahead)
-                waiting.extend(Task(job, part) for part in (ahead or [None]))
+                if job.parts > 1:
+                    parts_left[job] = job.parts
+                waiting.extend(Task(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
             task = waiting.popleft()
             if task.job in failed:
                 continue
@@ -389,6 +389,7 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
                         continue
                     parts_left[task.job] -= 1
                     if not parts_left[task.job]:
+                        del parts_left[task.job]
                         waiting.appendleft(Task(task.job, None))
                 case Died():
                     over(task, undone=True)
@@ -408,6 +409,7 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
             # One that has failed is over when nobody works in its folder any more.
             ended = isinstance(event, Returned | Died | Raised) and task.job in failed
             if ended and not any(other.job is task.job for other in going):
+                parts_left.pop(task.job, None)
                 yield Done(task.job, None, failed[task.job])
 
 
@@ -574,14 +576,25 @@ def outcome(work: Callable[..., Any], *args: Any) -> Returned | Raised:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """A process that is begun meanwhile leaves a Ctrl-C to the command, which gets its own afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
+    before = signal.getsignal(signal.SIGINT)
+    if (
+        not hasattr(signal, "pthread_sigmask")
+        or threading.current_thread() is not threading.main_thread()
+        or not before
+    ):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came = []
+    # The mask is for the process to inherit. It holds up this thread alone: a Ctrl-C may come by any other of it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, lambda *what: came.append(what))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _serve(pipe: connection.Connection, threads: int, listeners: int, level: int) -> None:

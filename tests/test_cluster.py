@@ -55,9 +55,9 @@ def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
     process = denoise(tmp_path, *flags, "--name", "far", "--executor", "ray", "--ray_address", nodes.address)
     run = tmp_path / "evals/denoise/far"
     deadline = time.monotonic() + 200
-    while len(list(run.glob("*/*.checkpoint"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+    while len(list(run.glob("*/fit_*.checkpoint"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    assert len(list(run.glob("*/*.checkpoint"))) == 2  # both nodes are at work, and what they have is here
+    assert len(list(run.glob("*/fit_*.checkpoint"))) == 2  # both nodes are at work, and what they have is here
     nodes.remove_node(nodes.second, allow_graceful=False)
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors

@@ -258,7 +258,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
     expected = numbers(tmp_path / "evals/denoise/whole")
     run = tmp_path / "evals/denoise/killed"
     kills, rng = 0, random.Random(workers)
-    for _ in range(2):
+    for _ in range(workers):
         process = subprocess.Popen(
             command("denoise", *flags, "--name", "killed"),
             cwd=tmp_path,
@@ -268,10 +268,10 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
             start_new_session=True,
         )
         # Once it is under way, at any moment: of a fit, a checkpoint, the files at the end.
-        before = {path: path.stat().st_mtime_ns for path in run.glob("*/*.checkpoint")}
+        before = {path: path.stat().st_mtime_ns for path in run.glob("*/fit_*.checkpoint")}
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            now = {path: path.stat().st_mtime_ns for path in run.glob("*/*.checkpoint") if path.exists()}
+            now = {path: path.stat().st_mtime_ns for path in run.glob("*/fit_*.checkpoint") if path.exists()}
             if any(before.get(path) != stamp for path, stamp in now.items()):
                 break
             time.sleep(0.005)
@@ -286,7 +286,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
     )
     assert last.returncode == 0, last.stderr
     assert numbers(run) == expected
-    assert not list(run.glob("*/*.checkpoint"))
+    assert not list(run.glob("*/fit_*.checkpoint"))
     assert not list(run.rglob(".*"))
 
 
@@ -304,7 +304,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
     )
     run = tmp_path / "evals/denoise/hit"
     deadline = time.monotonic() + 120
-    while not list(run.glob("*/*.checkpoint")) and time.monotonic() < deadline:
+    while not list(run.glob("*/fit_*.checkpoint")) and time.monotonic() < deadline:
         time.sleep(0.01)
     victim = children(process.pid)[0]
     os.kill(victim, signal.SIGKILL)
@@ -354,7 +354,7 @@ def test_no_process_outlives_the_command(how, tmp_path):
     )
     run = tmp_path / "evals/denoise/ended"
     deadline = time.monotonic() + 120
-    while len(list(run.glob("*/*.checkpoint"))) < 2 and time.monotonic() < deadline:
+    while len(list(run.glob("*/fit_*.checkpoint"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     workers = children(process.pid)
     assert len(workers) >= 2
@@ -366,7 +366,7 @@ def test_no_process_outlives_the_command(how, tmp_path):
     while any(running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(running(pid) for pid in workers)
-    assert len(list(run.glob("*/*.checkpoint"))) == 2  # what was computed is kept
+    assert len(list(run.glob("*/fit_*.checkpoint"))) == 2  # what was computed is kept
 
 
 def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(tmp_path, monkeypatch):
