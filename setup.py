@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dawp", "dawp.*"]),
-    package_data={"dawp": ["py.typed", "samples/*.wav", "samples/README.md"]},
+    package_data={"dawp": ["py.typed", "samples/*.wav", "samples/README.md", "report/page.*"]},
     install_requires=[
         "torch>=2.4",
         "torchaudio>=2.4",
@@ -31,11 +31,21 @@ setup(
         "joblib>=1.2",
         "soundfile>=0.12",
         "pyroomacoustics>=0.10",
+        "jinja2>=3.1",
+        "pillow>=10",
     ],
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],
         "cluster": ["ray>=2.9"],
-        "dev": ["ruff==0.17.5", "mypy==2.4.1", "pytest>=8", "pytest-xdist>=3.6", "torchmetrics>=1.4"],
+        "tensorboard": ["tensorboard>=2.14"],
+        "dev": [
+            "ruff==0.17.5",
+            "mypy==2.4.1",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "torchmetrics>=1.4",
+            "playwright>=1.50",
+        ],
     },
     entry_points={
         "console_scripts": [

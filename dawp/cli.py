@@ -12,10 +12,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from dawp import experiment, report, restoration
+from dawp import experiment, restoration
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of
 from dawp.errors import BadInput, shown
-from dawp.files import read_json
+from dawp.files import json_text, read_json
+from dawp.report import REPORT, draw_repetition, tensorboard, write_report
 from dawp.sources import Recording, find_recordings
 from dawp.summary import table
 
@@ -51,7 +52,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     """
     parser = get_parser(task)
     given = vars(parser.parse_args(argv))
-    _show_notices(parser.prog)
+    _show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
         preset = given.pop("preset", "restore" if given.get("restore") else "paper")
         config = Config.of(task, preset, **given)
@@ -137,10 +138,10 @@ class _Notices(logging.Handler):
         tqdm.write(prefix + record.getMessage(), file=sys.stderr)
 
 
-def _show_notices(prog: str) -> None:
+def _show_notices(prog: str, quiet: bool) -> None:
     logger = logging.getLogger("dawp")
     logger.handlers[:] = [_Notices(prog)]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
 
 
@@ -160,7 +161,9 @@ def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
-    outcome = experiment.run(config, recordings, report.draw_repetition, command, progress=True)
+    if config.report.tensorboard:
+        tensorboard.check_installed()
+    outcome = experiment.run(config, recordings, draw_repetition, command, progress=not config.report.quiet)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
     log = logging.getLogger(__name__)
@@ -168,21 +171,36 @@ def _run(config: Config, command: Sequence[str]) -> int:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
-    summary = outcome.folder / experiment.SUMMARY
-    if summary.exists():
-        print(f"\n{table(read_json(summary))}\n")
-    print(f"sounds, pictures and numbers: {shown(outcome.folder)}")
+    page = outcome.folder / REPORT if config.report.report else None
+    if page and (outcome.done or not page.exists()):
+        write_report(outcome.folder)
+    if config.report.tensorboard:
+        tensorboard.write(outcome.folder, config.report.tensorboard)
+    there = outcome.folder / experiment.SUMMARY
+    summary = read_json(there) if there.exists() else None
+    table_text = f"\n{table(summary)}\n\n" if summary else ""
+    text = f"{table_text}sounds, pictures and numbers: {shown(outcome.folder)}"
+    text += f"\nto look and listen, open:      {shown(page)}" if page else ""
+    _tell(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 
 
 def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
-    outcome = restoration.run(config, recordings, command, progress=True)
+    outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
     if not outcome.done and not outcome.skipped:
         return BAD_INPUT
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    print(f"restored: {shown(outcome.folder)}")
+    _tell(config, outcome, f"restored: {shown(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
+
+
+def _tell(config: Config, outcome: experiment.Outcome, text: str, **more: Any) -> None:
+    """On standard output: the text, or for scripts one JSON object, or the path alone."""
+    if config.report.json:
+        print(json_text({**dataclasses.asdict(outcome), **more}))
+    else:
+        print(outcome.folder if config.report.quiet else text)
 
 
 def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any], group: type[Settings]) -> None:

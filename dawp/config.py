@@ -644,7 +644,30 @@ class WorkConfig(Settings):
         return {name: value for name, value in super().identity().items() if name != without}
 
 
-NOT_OF_THE_NUMBERS = tuple(setting.name for setting in dataclasses.fields(WorkConfig))
+@dataclass(frozen=True)
+class ReportConfig(Settings):
+    """Report: what is told of a run, and where."""
+
+    report: bool = _setting(
+        True, "write report.html into the run's folder: all sounds, pictures and numbers on one page"
+    )
+    tensorboard: Path | None = _setting(
+        None,
+        "folder to write curves, spectrograms and sounds to for TensorBoard (extra tensorboard)",
+        none="nothing is written for it",
+    )
+    quiet: bool = _setting(
+        False,
+        "no progress bars, notices and tables: only warnings and errors, and on standard output the results' path",
+    )
+    json: bool = _setting(
+        False, "in place of the table write one JSON object to standard output: folder, failures and summary"
+    )
+
+
+NOT_OF_THE_NUMBERS = tuple(
+    setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
+)
 """Settings on which no number depends, but for rounding."""
 
 CORRUPTIONS: dict[str, type[CorruptionConfig]] = {
@@ -701,6 +724,7 @@ class Config:
     stop: StopConfig
     metrics: MetricConfig
     work: WorkConfig
+    report: ReportConfig
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
@@ -741,6 +765,7 @@ class Config:
             kept = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig, WorkConfig)
             names = {setting.name for group in kept for setting in dataclasses.fields(group)}
             names |= {"task", "source", "overwrite", "samplerate", "ema", "gaps", "min_gap_ms", "raw_output"}
+            names |= {"quiet", "json"}
             settings = {name: value for name, value in settings.items() if name in names}
             if settings.get("gaps") not in (None, "auto"):  # without any they are looked for, too
                 settings.pop("min_gap_ms")
@@ -759,4 +784,5 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
         "stop": StopConfig,
         "metrics": MetricConfig,
         "work": WorkConfig,
+        "report": ReportConfig,
     }

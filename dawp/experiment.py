@@ -8,11 +8,13 @@ import io
 import json
 import logging
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
 from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
 from dawp.files import (
+    OUTPUTS,
     RESULT,
     RUN_CONFIG,
     check_writable,
@@ -47,7 +50,6 @@ from dawp.workers import Bars, Job, Line, do
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
-OUTPUTS = "outputs"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
 """Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
 
@@ -104,15 +106,15 @@ def run(
     if config.run.save_outputs and config.run.show_every > config.fit.epochs:
         log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
     places = [folder / f"{index:03d}_{recording.name}" for index, (recording, _) in enumerate(repetitions)]
-    finished = {} if config.run.overwrite else {here: facts for here in places if (facts := _finished(here))}
-    failures = [f"{here.name}: {facts['error']}" for here, facts in finished.items() if facts["error"]]
+    earlier = {} if config.run.overwrite else {here: facts for here in places if (facts := finished(here))}
+    failures = [f"{here.name}: {facts['error']}" for here, facts in earlier.items() if facts["error"]]
     done, begun, going, refused = 0, False, set[Path](), False
     hold, fits = ExitStack(), config.stop.fits
 
     def jobs() -> Iterator[Job]:
         nonlocal begun, refused
         for index, (here, (recording, turn)) in enumerate(zip(places, repetitions, strict=True)):
-            if here in finished:
+            if here in earlier:
                 continue
             try:
                 with memory_as_bad_input(shown(recording.path)):
@@ -131,15 +133,15 @@ def run(
                 counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
                 log.info("%s, device: %s", counts, said_device(config))
                 begun = True
-            if not config.run.overwrite and (facts := _finished(here)):  # by a command that has ended since
-                finished[here] = facts
+            if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
+                earlier[here] = facts
                 bars.pass_over(fits)
                 continue
             going.add(here)
             _make_room(here)
             yield Job(here.name, here, _repeat, (problem, recording, config, index, draw), fits)
 
-    left = (len(repetitions) - len(finished)) * fits
+    left = (len(repetitions) - len(earlier)) * fits
     title = config.task if progress else None
     try:
         with (
@@ -164,7 +166,7 @@ def run(
         if begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
             folder.rmdir()
-    return Outcome(folder if folder.exists() else None, done, len(finished), failures)
+    return Outcome(folder if folder.exists() else None, done, len(earlier), failures)
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
@@ -187,13 +189,25 @@ def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recordi
     return [(recordings[order[index % len(order)]], index // len(order)) for index in range(count)]
 
 
-def _finished(here: Path) -> dict[str, Any] | None:
+def finished(here: Path) -> dict[str, Any] | None:
     """What a repetition found, if it is finished: its result.json is there and whole."""
     try:
         facts: dict[str, Any] = read_json(here / RESULT)
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and "best" in facts else None
+
+
+def repetition_folders(folder: Path) -> list[Path]:
+    """The folders of a run's repetitions, finished or not, in order."""
+    return sorted(
+        (
+            here
+            for here in folder.iterdir()
+            if re.match(r"\d{3,}_", here.name) and here.is_dir() and not here.is_symlink()
+        ),
+        key=lambda here: int(here.name.partition("_")[0]),
+    )
 
 
 def _pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
@@ -248,6 +262,8 @@ def _repeat(
             if problem.clean is not None:
                 audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
             audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+            if problem.rir is not None:
+                audio.write(here / "rir.wav", problem.rir, problem.sample_rate)
         if part is not None:
             fit_ahead(problem, config, index, part, line, None if part else on_epoch, kept)
             return None
@@ -333,6 +349,7 @@ def _begin(
         if not (folder / RUN_CONFIG).exists():
             about = {
                 **circumstances(config, command),
+                "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
                 "identity": _identity(config, recordings),
             }
@@ -343,8 +360,7 @@ def _begin(
 
 def _summarise(folder: Path) -> None:
     """summary.json and summary.csv from the repetitions that are finished."""
-    results = [facts for here in folder.iterdir() if (facts := _finished(here))]
-    results.sort(key=lambda facts: facts["repetition"])
+    results = [facts for here in repetition_folders(folder) if (facts := finished(here))]
     if results:
         write_json(folder / SUMMARY, summarise(results))
         write_csv(folder / "summary.csv", *rows(results))

@@ -16,7 +16,7 @@ from typing import Any
 
 from dawp.errors import BadInput, shown
 
-RUN_CONFIG, RESULT = "config.json", "result.json"
+RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # of a run, and of its repetitions
 HOLDER = ".holder"
 
 
@@ -34,9 +34,14 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as strict JSON: numbers stay numbers, NaN and infinity become null."""
+    """Write ``content`` as strict JSON."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(_strict(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(f"{json_text(content)}\n", encoding="utf-8")
+
+
+def json_text(content: Any) -> str:
+    """``content`` as strict JSON: numbers stay numbers, NaN and infinity become null."""
+    return json.dumps(_strict(content), indent=2, allow_nan=False)
 
 
 def read_json(path: Path) -> Any:

@@ -24,6 +24,8 @@ class Problem:
         mask: bool ``[T]``, True where a sample counts in the loss; None when all do.
         blend: ``[T]``, the share that the network has in the estimate, from 0 (the observed sample is kept) to 1;
             None when it is 1 everywhere.
+        rir: the impulse response ``[L]`` that the reverberation was made with, the direct path at gain 1; None when
+            there is none.
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
 
     Raises:
@@ -36,6 +38,7 @@ class Problem:
     sample_rate: int
     mask: Tensor | None = None
     blend: Tensor | None = None
+    rir: Tensor | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -83,16 +83,10 @@ def table(summary: dict[str, Any]) -> str:
     """
     several, count = summary["repetitions"] > 1, summary["repetitions"]
     best = summary["metrics"]
-    sections = {
-        "": {name: s for name, s in best.items() if not name.startswith(EMA)},
-        "running mean of the outputs": {name: s for name, s in best.items() if name.startswith(EMA)},
-        "restored, without the clean clip": summary["restored"],
-        **{f"baseline {name}": metrics for name, metrics in summary["baselines"].items()},
-    }
     lines = []
     if best:
         lines.append(f"{'':<18}{'corrupted':>10}{'best':>10}{'gain':>{18 if several else 10}}{'epoch':>8}")
-    for title, metrics in sections.items():
+    for title, metrics in sections(summary).items():
         lines += [title] if title and metrics else []
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
@@ -106,6 +100,17 @@ def table(summary: dict[str, Any]) -> str:
     if summary["diverged"]:
         lines.append(f"{summary['diverged']} of {count} fits diverged: their best before that counts")
     return "\n".join(lines)
+
+
+def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts of a summary by title, in the order in which they are shown: the oracle's first, with no title."""
+    best = summary["metrics"]
+    return {
+        "": {name: s for name, s in best.items() if not name.startswith(EMA)},
+        "running mean of the outputs": {name: s for name, s in best.items() if name.startswith(EMA)},
+        "restored, without the clean clip": summary["restored"],
+        **{f"baseline {name}": metrics for name, metrics in summary["baselines"].items()},
+    }
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:

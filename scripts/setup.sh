@@ -29,7 +29,7 @@ else
         stop "no virtual environment could be made (on Debian: apt-get install python3-venv)"
 fi
 log=.venv/install.log
-if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e '.[baselines,cluster,dev]' >"$log" 2>&1; then
+if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e '.[baselines,cluster,tensorboard,dev]' >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     if grep -qiE "gcc|cc1|Python\.h|error: command" "$log"; then
         stop "the install failed; pesq is compiled from source and needs a C compiler and Python's headers (on Debian: apt-get install build-essential python3-dev)"

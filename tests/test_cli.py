@@ -44,8 +44,47 @@ def test_one_file(denoise, tmp_path):
         *("restored.wav", "metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
     }
     assert "SI-SNR (dB)" in result.stdout
-    assert str(folder.parent.relative_to(tmp_path)) in result.stdout
+    report = folder.parent.relative_to(tmp_path) / "report.html"
+    assert result.stdout.endswith(f"to look and listen, open:      {report}\n")
+    assert (tmp_path / report).exists()
     assert "device: cpu" in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr  # no colours where there is no terminal
+
+
+def test_quiet_leaves_one_line_for_scripts(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    for flags in (("--quiet",), ("--quiet", "--no_report", "--name", "again")):
+        result = denoise("--source", "a.wav", *flags)
+        assert (result.returncode, result.stderr) == (0, "")
+        (line,) = result.stdout.splitlines()
+        assert (tmp_path / line / "000_a" / "result.json").exists()
+        assert (tmp_path / line / "report.html").exists() == ("--no_report" not in flags)
+
+
+def test_json_is_one_object_for_scripts(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    (tmp_path / "broken.wav").write_text("no sound")
+    result = denoise("--source", ".", "--json")
+    assert result.returncode == 3
+    told = json.loads(result.stdout)
+    assert told["summary"] == json.loads((tmp_path / told["folder"] / "summary.json").read_text())
+    assert (told["done"], told["skipped"]) == (1, 0)
+    assert "broken.wav" in told["failures"][0]
+    assert (tmp_path / told["report"]).exists()
+    result = denoise("--restore", "--source", "a.wav", "-o", "b.wav", "--json", "--quiet")
+    told = json.loads(result.stdout)
+    assert (told["folder"], told["done"]) == ("b.wav", 1)
+
+
+def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(denoise, tmp_path, monkeypatch):
+    write_sound(tmp_path / "a.wav")
+    result = denoise("--source", "a.wav", "--tensorboard", "tb", "--name", "run")
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "tb/run/000_a").glob("events.out.tfevents.*"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    assert main("denoise", [*TINY_FLAGS, "--source", "a.wav", "--tensorboard", "tb", "--name", "other"]) == 2
+    assert not (tmp_path / "evals/denoise/other").exists()
 
 
 def test_dereverb_one_file(door, tmp_path):
@@ -58,6 +97,7 @@ def test_dereverb_one_file(door, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         *("clean.wav", "corrupted.wav", "best_si_snr.wav", "best_psnr.wav", "best_pesq.wav"),
         *("restored.wav", "metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
+        *("rir.wav", "room.png"),
     }
     facts = json.loads((folder / "result.json").read_text())
     assert facts["corruption"]["rt60"] == pytest.approx(0.3, rel=0.05)

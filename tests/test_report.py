@@ -10,6 +10,7 @@ from dawp.report import draw_repetition
 
 FACTS = {
     "corruption": {},
+    "restored": None,
     "input": {"si_snr": 2.5, "psnr": 30.0, "pesq": None},
     "best": {
         "si_snr": {"value": 5.0, "epoch": 3},
@@ -61,7 +62,7 @@ def test_a_repetition_without_a_clean_clip_is_drawn(folder):
     for name in ("clean", "best_si_snr"):
         (folder / f"{name}.wav").unlink()
     (folder / "metrics.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
-    draw_repetition(folder, {"corruption": {"gaps": [[0.1, 0.01]]}, "input": {}, "best": {}})
+    draw_repetition(folder, {"corruption": {"gaps": [[0.1, 0.01]]}, "input": {}, "best": {}, "restored": {"epoch": 2}})
     assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "gaps.png"}
 
 

@@ -40,7 +40,7 @@ def test_it_installs_once_and_does_nothing_afterwards(setup):
     first, calls = setup()
     assert first.returncode == 0, first.stderr
     assert calls.count("-m pip install") == 1
-    assert "-r requirements.txt -e .[baselines,cluster,dev]" in calls
+    assert "-r requirements.txt -e .[baselines,cluster,tensorboard,dev]" in calls
     second, calls = setup()
     assert (second.returncode, second.stderr) == (0, "")
     assert len(calls.splitlines()) == 2  # the two questions about the version

@@ -85,7 +85,13 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     gain = min(1.0, CLIPPING / max(observed.abs().max().item(), reference.abs().max().item()))
     observed, reference = (observed * gain).float(), (reference * gain).float()
     facts = {**response.facts, "reference": config.reference, "level_dbfs": level_dbfs(observed)}
-    return Problem(observed, reference, sample_rate, facts=facts)
+    return Problem(observed, reference, sample_rate, facts=facts, rir=response.whole.float())
+
+
+def energy_decay(response: Tensor) -> Tensor:
+    """Schroeder's integral: the energy still to come at each sample of a response ``[L]``, in dB relative to all."""
+    energy = response.double().square().flip(0).cumsum(0).flip(0)
+    return 10 * torch.log10(energy / energy[0])
 
 
 def measure_rt60(response: Tensor, sample_rate: int) -> float:
@@ -93,8 +99,7 @@ def measure_rt60(response: Tensor, sample_rate: int) -> float:
 
     NaN where it does not decay by 35 dB.
     """
-    energy = response.double().square().flip(0).cumsum(0).flip(0)
-    decay = 10 * torch.log10(energy / energy[0])
+    decay = energy_decay(response)
     begin, end = ((decay < level).nonzero()[:1, 0] for level in (-5.0, -5.0 - DECAY_DB))
     if not len(end) or end - begin < 2:
         return math.nan

@@ -1,0 +1,83 @@
+"""How long a run's report takes to make and to open in Chromium, and how large it is, against the number of clips.
+
+python benchmarks/report_page.py --clips 10 100
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import common
+from playwright.sync_api import sync_playwright
+
+from dawp import experiment
+from dawp.config import Config
+from dawp.report import draw_repetition, write_report
+from dawp.sources import SAMPLES, find_recordings
+
+
+def main() -> None:
+    """Measure and print."""
+    flags = common.parser(__doc__)
+    flags.add_argument("--clips", type=int, nargs="+", default=[10, 100], help="numbers of clips (default: 10 100)")
+    flags.add_argument("--epochs", type=int, default=200, help="epochs of the fit that is shown (default: 200)")
+    flags.add_argument("--turns", type=int, default=5, help="times that each page is opened (default: 5)")
+    flags.add_argument("--chromium", default=shutil.which("chromium"), help="the browser (default: chromium)")
+    given = flags.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        source = SAMPLES / "speech.wav"
+        config = Config.of("denoise", "fast", output_dir=folder, name="run", source=source, epochs=given.epochs)
+        run = experiment.run(config, find_recordings(source), draw_repetition).folder
+        assert run is not None
+        browser = driver.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
+        for clips in given.clips:
+            _copy(run, clips)
+            began = time.perf_counter()
+            page = write_report(run)
+            made = time.perf_counter() - began
+            opened = [_opened(browser, page, clips) for _ in range(given.turns)]
+            rows.append(
+                {
+                    "clips": clips,
+                    "page MB": page.stat().st_size / 1e6,
+                    "s to make": made,
+                    "s to open, median": statistics.median(opened),
+                    "longest": max(opened),
+                }
+            )
+        version = f"Chromium {browser.version}"
+        browser.close()
+    common.tell("report_page", common.machine(), rows, given.json, epochs=given.epochs, browser=version)
+
+
+def _copy(run: Path, clips: int) -> None:
+    """Fill a run of one clip up to so many."""
+    model = experiment.repetition_folders(run)[0]
+    facts = json.loads((model / "result.json").read_text())
+    for number in range(1, clips):
+        here = run / f"{number:03d}_clip"
+        if not here.exists():
+            shutil.copytree(model, here)
+            (here / "result.json").write_text(json.dumps({**facts, "repetition": number}))
+
+
+def _opened(browser: Any, page: Path, clips: int) -> float:
+    """Seconds until a page is loaded, with everything that it shows at first, in a window of its own."""
+    tab = browser.new_page()
+    began = time.perf_counter()
+    tab.goto(page.as_uri(), wait_until="load")
+    seconds = time.perf_counter() - began
+    assert tab.locator("details.clip").count() == clips
+    tab.close()
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

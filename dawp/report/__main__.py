@@ -1,0 +1,37 @@
+"""``python -m dawp.report RUN_FOLDER``: make a run's report again from its files, also while the run is going on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dawp.cli import BAD_INPUT, FAILED, OK, Parser
+from dawp.errors import BadInput, shown
+from dawp.report import tensorboard, write_report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the reports; returns 0 if all are written, 2 if a folder holds no run, 1 if one cannot be written."""
+    parser = Parser(prog="python -m dawp.report", description=__doc__, allow_abbrev=False)
+    parser.add_argument("run_folder", nargs="+", type=Path, help="a run's folder: the one with config.json")
+    parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write curves, spectrograms and sounds")
+    given = parser.parse_args(argv)
+    try:
+        if given.tensorboard:
+            tensorboard.check_installed()
+        for folder in given.run_folder:
+            print(shown(write_report(folder)))
+            if given.tensorboard:
+                tensorboard.write(folder, given.tensorboard)
+    except BadInput as refusal:
+        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,326 @@
+"""Pictures of a repetition and of a run, drawn from the files in their folders."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dawp.corruptions.reverb import energy_decay
+from dawp.files import OUTPUTS, whole
+from dawp.stopping import EMA
+from dawp.summary import LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+N_FFT, HOP = 512, 128
+DYNAMIC_RANGE_DB = 80
+SMALLEST = 1e-10  # magnitude
+MOST_GAPS = 6  # in one picture
+GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
+WIDTH = 6.4  # inches
+MARGINS = (0.8, 0.15, 0.1, 0.5)  # inches around the curves: left, right, above, below
+
+DRAWN = ("corrupted", "best_gap_si_snr", "best_si_snr", "restored", "clean")
+"""The sounds of a repetition that are in one picture, by file name."""
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+OUTPUT, MEAN, CORRUPTED, AGAINST, BLIND = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"
+CLEAN, GAP_SHADE = "#000000", "#DDDDDD"
+
+
+def title_of(name: str) -> str:
+    """A sound of a repetition in words.
+
+    Example:
+        >>> title_of("best_si_snr")
+        'best (oracle SI-SNR)'
+    """
+    kind, _, what = name.partition("_")
+    titles = {
+        "restored": "restored (blind stop)",
+        "best": f"best (oracle {LABELS.get(what, what).removesuffix(' (dB)')})",
+        "baseline": f"baseline {what}",
+    }
+    return titles.get(kind, name)
+
+
+def sounds_of(folder: Path) -> list[Path]:
+    """The sounds of a repetition from corrupted to clean, then the outputs of its epochs."""
+    names = ["corrupted", *(f"best_{metric}" for metric in LABELS), "restored"]
+    names += sorted(path.stem for path in folder.glob("baseline_*.wav"))
+    places = [folder / f"{name}.wav" for name in [*names, "clean"]]
+    return [path for path in places if path.is_file()] + sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav"))
+
+
+def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
+    """Draw every picture whose data lie in the folder: curves, spectrograms, saved outputs not drawn yet.
+
+    Args:
+        folder: of one repetition.
+        facts: the content of its result.json; empty while the fit is going on.
+    """
+    draw_curves(folder, facts)
+    present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
+    if facts:
+        _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
+        gaps = facts["corruption"].get("gaps")
+        if gaps:
+            _draw_gaps(folder, gaps)
+        if (folder / "rir.wav").exists():
+            _draw_room(folder, facts["corruption"].get("rt60") or math.nan)
+    for output in sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav")):
+        epoch = int(output.stem.removeprefix("epoch_"))
+        sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
+        sounds |= {title: path for title, path in present.items() if title == "clean"}
+        for kind, panel in (("waveforms", _waveform), ("spectrograms", _spectrogram)):
+            picture = output.with_name(f"{output.stem}_{kind}.png")
+            if not picture.exists():
+                _draw_sounds(picture, sounds, panel)
+
+
+def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
+    """curves.png: each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
+
+    Its axis goes from the first epoch to the last between the margins, so that whoever has the picture finds them.
+    """
+    columns = read_columns(folder / "metrics.csv")
+    metrics = [name for name in columns if name in LABELS]
+    figure, axes = _figure(len(metrics) + 1, layout=None)  # twice as quick as one that looks for the places
+    for axis, metric in zip(axes, metrics, strict=False):
+        for name, label, colour in (
+            (metric, "output", OUTPUT),
+            (EMA + metric, "running mean", MEAN),
+            (f"{metric}_vs_corrupted", "output, against the corrupted clip", AGAINST),
+        ):
+            if name in columns:
+                axis.plot(*_measured(columns, name), color=colour, label=label, linewidth=1)
+        if facts:
+            _mark(axis, facts, metric)
+        axis.set_ylabel(LABELS[metric])
+        _crop(axis, metric, columns, facts)
+        if axis.lines:
+            axis.legend(fontsize="x-small")
+    axes[-1].plot(*_measured(columns, "loss"), color=OUTPUT, linewidth=1)
+    axes[-1].set_ylabel("loss")
+    axes[-1].set_xlabel("epoch")
+    epochs = columns["epoch"]
+    if len(epochs) > 1:
+        axes[-1].set_xlim(epochs[0], epochs[-1])
+    width, height = figure.get_size_inches()
+    left, right, above, below = MARGINS
+    figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
+    figure.align_ylabels()
+    _save(figure, folder / "curves.png")
+
+
+def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
+    """The corrupted clip's level, the oracle's choice and the blind stop."""
+    level, best = facts["input"][metric], facts["best"][metric]
+    if level is not None and math.isfinite(level):
+        axis.axhline(level, color=CORRUPTED, linestyle="--", linewidth=1, label="corrupted clip")
+    if best["epoch"] is not None:
+        label = f"oracle best {best['value']:.2f} at epoch {best['epoch']}"
+        axis.plot(best["epoch"], best["value"], "o", color=OUTPUT, label=label, markersize=5)
+    if facts["restored"]:
+        epoch = facts["restored"]["epoch"]
+        axis.axvline(epoch, color=BLIND, linestyle=":", linewidth=1.2, label=f"blind stop at epoch {epoch}")
+
+
+def _crop(axis: Axes, metric: str, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
+    _, values = _measured(columns, metric)
+    if not metric.endswith("pesq") and len(values):
+        top = float(values.max())
+        level = facts["input"][metric] if facts else None
+        axis.set_ylim(bottom=max(min(float(values.min()), top - 1), min(top, level if level is not None else top) - 12))
+
+
+def _draw_sounds(path: Path, sounds: dict[str, Path], panel: Any) -> None:
+    """One panel a sound, all on one scale."""
+    import soundfile
+
+    loaded = {title: soundfile.read(sound, dtype="float32") for title, sound in sounds.items()}
+    figure, axes = _figure(len(loaded), sharey=True)
+    panel(figure, axes, loaded)
+    for axis, title in zip(axes, loaded, strict=True):
+        axis.set_title(title, fontsize="small", loc="left")
+    axes[-1].set_xlabel("time (s)")
+    _save(figure, path)
+
+
+def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
+    import numpy as np
+
+    for axis, (samples, rate) in zip(axes, sounds.values(), strict=True):
+        axis.plot(np.arange(len(samples)) / rate, samples, color=OUTPUT, linewidth=0.5)
+        axis.set_ylabel("amplitude")
+
+
+def _draw_gaps(folder: Path, gaps: list[list[float]]) -> None:
+    """gaps.png: the waveforms around the first gaps, each a start and a length in seconds (paper Figure 5)."""
+    import numpy as np
+    import soundfile
+
+    styles = {"clean": (CLEAN, "-"), "best_gap_si_snr": (OUTPUT, "-"), "restored": (MEAN, "--")}
+    paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
+    loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
+    figure, axes = _figure(min(len(gaps), MOST_GAPS), sharex=False)
+    for axis, (start, length) in zip(axes, gaps, strict=False):
+        for name, (samples, rate) in loaded.items():
+            first = max(0, round((start - GAP_CONTEXT) * rate))
+            shown = samples[first : round((start + length + GAP_CONTEXT) * rate)]
+            colour, line = styles[name]
+            time = (first + np.arange(len(shown))) / rate * 1000
+            axis.plot(time, shown, line, color=colour, label=title_of(name), linewidth=1)
+        axis.axvspan(start * 1000, (start + length) * 1000, color=GAP_SHADE, zorder=0)
+        axis.set_ylabel("amplitude")
+    if loaded:
+        axes[0].legend(fontsize="x-small")
+    axes[0].set_title(f"{len(axes)} of {len(gaps)} gaps (shaded)", fontsize="small", loc="left")
+    axes[-1].set_xlabel("time (ms)")
+    _save(figure, folder / "gaps.png")
+
+
+def _draw_room(folder: Path, rt60: float) -> None:
+    """room.png: the impulse response and the decay of its energy, beside the line of its RT60 in seconds."""
+    import numpy as np
+    import soundfile
+    import torch
+
+    response, rate = soundfile.read(folder / "rir.wav", dtype="float32")
+    decay = energy_decay(torch.from_numpy(response)).numpy()
+    time = np.arange(len(response)) / rate * 1000
+    figure, (above, below) = _figure(2)
+    above.plot(time, response, color=OUTPUT, linewidth=0.7)
+    above.set_ylabel("amplitude")
+    below.plot(time, decay, color=OUTPUT, label="energy still to come", linewidth=1)
+    if math.isfinite(rt60):
+        begin = time[decay < -5][0]
+        line = np.array([-5.0, -65.0])
+        label = f"RT60 {rt60:.3g} s (T30)"
+        below.plot(begin + (-5 - line) / 60 * rt60 * 1000, line, "--", color=CORRUPTED, label=label, linewidth=1)
+    below.set_ylim(-65, 3)
+    below.set_ylabel("dB")
+    below.set_xlabel("time (ms)")
+    below.legend(fontsize="x-small")
+    _save(figure, folder / "room.png")
+
+
+def gains(points: dict[str, list[tuple[float, float]]], metric: str) -> Figure:
+    """Each repetition's gain against what the corrupted clip had, for each of several titles."""
+    figure, (axis,) = _figure(1, height=3)
+    for (title, pairs), (marker, colour) in zip(points.items(), (("o", OUTPUT), ("^", MEAN)), strict=False):
+        axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=title, alpha=0.7, markersize=5)
+    axis.axhline(0, color=CORRUPTED, linestyle="--", linewidth=1)
+    axis.set_xlabel(f"{LABELS[metric]} of the corrupted clip")
+    axis.set_ylabel("gain (dB)")
+    axis.legend(fontsize="x-small")
+    return figure
+
+
+def best_epochs(epochs: dict[str, list[int]]) -> Figure:
+    """In how many repetitions the best epoch fell where, for each of several titles."""
+    figure, (axis,) = _figure(1, height=3)
+    axis.hist(list(epochs.values()), bins=20, label=list(epochs), color=[OUTPUT, MEAN][: len(epochs)])
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("repetitions")
+    axis.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    axis.legend(fontsize="x-small")
+    return figure
+
+
+def magnitudes(sounds: Iterable[NDArray[Any]], most_frames: int | None = None) -> list[NDArray[Any]]:
+    """The STFT magnitudes ``[bins, frames]`` of sounds of one length, in at most about so many frames."""
+    import torch
+
+    sounds = list(sounds)
+    samples = len(sounds[0])
+    n_fft = min(N_FFT, samples)
+    hop = max(1, n_fft * HOP // N_FFT, samples // most_frames if most_frames else 0)
+    window = torch.hann_window(n_fft)
+    return [
+        torch.stft(torch.from_numpy(sound), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+        .abs()
+        .numpy()
+        for sound in sounds
+    ]
+
+
+def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
+    """A magnitude in dB, relative to the loudest."""
+    import numpy as np
+
+    level: NDArray[Any] = 20 * np.log10(np.maximum(magnitude, SMALLEST) / max(loudest, SMALLEST))
+    return level
+
+
+def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
+    every = magnitudes(samples for samples, _ in sounds.values())
+    loudest = max(magnitude.max() for magnitude in every)
+    for axis, magnitude, (samples, rate) in zip(axes, every, sounds.values(), strict=True):
+        image = axis.imshow(
+            decibels(magnitude, loudest),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-DYNAMIC_RANGE_DB,
+            vmax=0,
+            extent=(0, len(samples) / rate, 0, rate / 2000),
+        )
+        axis.set_ylabel("frequency (kHz)")
+    figure.colorbar(image, ax=axes, label="dB, relative to the loudest of all")
+
+
+def spectrogram_pixels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
+    """A spectrogram without axes, low frequencies below: ``[bins, frames, 3]``, uint8."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    shares = 1 + decibels(magnitude, loudest)[::-1] / DYNAMIC_RANGE_DB
+    pixels: NDArray[Any] = (colormaps["magma"](np.clip(shares, 0, 1))[..., :3] * 255).astype(np.uint8)
+    return pixels
+
+
+def _figure(
+    panels: int,
+    height: float = 2,
+    sharex: bool = True,
+    sharey: bool = False,
+    layout: Literal["constrained"] | None = "constrained",
+) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, one below the other; sizes in inches."""
+    # Figures of their own, not pyplot's: no display is looked for and none piles up in memory.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height * panels + 0.6), layout=layout, dpi=150)
+    return figure, list(figure.subplots(panels, 1, sharex=sharex, sharey=sharey, squeeze=False)[:, 0])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of metrics.csv, NaN where a field is empty."""
+    import numpy as np
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    table = np.array([[float(field or "nan") for field in row] for row in rows]).reshape(len(rows), len(header))
+    return {name: table[:, i] for i, name in enumerate(header)}
+
+
+def _measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Epochs and values of a column, where it has a finite value."""
+    import numpy as np
+
+    values = columns.get(name, np.full_like(columns["epoch"], np.nan))
+    finite = np.isfinite(values)
+    return columns["epoch"][finite], values[finite]

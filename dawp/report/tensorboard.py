@@ -1,0 +1,55 @@
+"""A run for TensorBoard: the curves, spectrograms and sounds of its repetitions."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+from dawp.errors import BadInput
+from dawp.experiment import repetition_folders
+from dawp.report import pictures
+
+
+def check_installed() -> None:
+    """Refuse if the package that writes TensorBoard's files is not there.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise BadInput(
+            "tensorboard needs the package of that name: pip install '.[tensorboard]' in the toolkit's folder"
+        )
+
+
+def write(folder: Path, to: Path) -> None:
+    """Write what a run's folder holds to ``to/<run>/<repetition>``; what an earlier call wrote there is replaced.
+
+    Scalars are the columns of metrics.csv by epoch; sounds and spectrograms stand at epoch 0, kept outputs at theirs.
+    """
+    import soundfile
+    from torch.utils.tensorboard import SummaryWriter
+
+    for here in repetition_folders(folder):
+        place = to / folder.resolve().name / here.name
+        for old in place.glob("events.out.tfevents.*"):
+            old.unlink()
+        with SummaryWriter(str(place)) as writer:
+            if (here / "metrics.csv").is_file():
+                columns = pictures.read_columns(here / "metrics.csv")
+                epochs = columns.pop("epoch")
+                for name, values in columns.items():
+                    for epoch, value in zip(epochs, values, strict=True):
+                        if math.isfinite(value):
+                            writer.add_scalar(name, value, int(epoch))
+            loaded = {path: soundfile.read(path, dtype="float32") for path in pictures.sounds_of(here)}
+            magnitudes = pictures.magnitudes([samples for samples, _ in loaded.values()]) if loaded else []
+            loudest = max((float(magnitude.max()) for magnitude in magnitudes), default=1.0)
+            for (path, (samples, rate)), magnitude in zip(loaded.items(), magnitudes, strict=True):
+                is_output = path.parent != here
+                title = "output" if is_output else pictures.title_of(path.stem)
+                epoch = int(path.stem.removeprefix("epoch_")) if is_output else 0
+                writer.add_audio(title, samples[None], epoch, sample_rate=rate)
+                pixels = pictures.spectrogram_pixels(magnitude, loudest)
+                writer.add_image(title, pixels, epoch, dataformats="HWC")

@@ -1,0 +1,221 @@
+"""report.html as a file: what it tells, and that names can do nothing in it."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import pytest
+import torch
+from conftest import ROOT, TINY, environment, write_sound
+
+from dawp import experiment
+from dawp.config import Config
+from dawp.errors import BadInput
+from dawp.report import draw_repetition, page, write_report
+from dawp.sources import find_recordings
+from dawp.summary import LABELS
+
+NAME = "<img src=x onerror=alert(1)>&\"'.wav"
+MISSING = re.compile(r"Missing: (.*)")
+
+
+def run(folder, task="denoise", source=None, **settings):
+    config = Config.of(task, **{**TINY, "output_dir": folder, "name": "run", "source": source, **settings})
+    recordings = find_recordings(source)
+    return experiment.run(config, recordings, draw_repetition, ["denoise.py", "--name", "run"]).folder
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def words_of(path):
+    """The page without its tags."""
+    return html.unescape(
+        re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text_of(path), flags=re.S))
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of two clips with its outputs kept, and one with a hostile name."""
+    folder = tmp_path_factory.mktemp("page")
+    for name in (NAME, "plain.wav"):
+        write_sound(folder / "in" / name)
+    return run(folder, source=folder / "in", save_outputs=True, show_every=1)
+
+
+def test_the_page_asks_for_nothing_from_outside(finished):
+    text = text_of(write_report(finished))
+    places = re.findall(r"""(?:src|href|srcset|data|action)=["']([^"']*)""", text)
+    assert places
+    assert all(place.startswith(("data:", "#")) for place in places)
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_names_are_text_and_nothing_else(finished):
+    text = text_of(write_report(finished))
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+    assert NAME in words_of(finished / page.REPORT)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, flags=re.S)
+    assert sum("use strict" in script for script in scripts) == 1
+    assert all("onerror" not in script or script.startswith("[{") for script in scripts)
+    assert all("<" not in script for script in scripts if script.startswith("[{"))  # JSON, with its names escaped
+
+
+def test_only_the_pages_own_script_and_style_may_run(finished):
+    import base64
+    import hashlib
+
+    text = text_of(write_report(finished))
+    for kind in ("script", "style"):
+        own = re.search(rf"<{kind}>(.*?)</{kind}>", text, flags=re.S)[1]
+        allowed = re.search(rf"{kind}-src 'sha256-([^']+)'", html.unescape(text))[1]
+        assert base64.b64encode(hashlib.sha256(own.encode()).digest()).decode() == allowed
+    assert "default-src 'none'" in html.unescape(text)
+
+
+def test_the_means_are_those_of_the_summary(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    words = words_of(write_report(finished))
+    for name, statistics in summary["metrics"].items():
+        if name in LABELS:
+            told = [page._number(statistics[what]["mean"]) for what in ("input", "best")]
+            assert f"{LABELS[name]} {told[0]} {told[1]}" in words
+    assert "clips 2 " in words
+    assert "--lstm_layers 0" in words
+    assert "--workers" not in words
+
+
+def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finished):
+    text = text_of(write_report(finished))
+    sounds = [path for here in experiment.repetition_folders(finished) for path in here.glob("*.wav")]
+    assert text.count("<audio") == len(sounds) + 2  # and the outputs of both
+    pictures = re.findall(r"<img[^>]*>", text)
+    assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
+    assert len([picture for picture in pictures if "Spectrogram of" in picture]) == len(sounds) + 2
+    kept = [json.loads(script) for script in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    assert [[output["epoch"] for output in outputs] for outputs in kept] == [[1, 2, 3]] * 2
+
+
+def test_sounds_are_those_of_the_files(finished):
+    import base64
+    import io
+
+    import numpy as np
+    import soundfile
+
+    text = text_of(write_report(finished))
+    here = experiment.repetition_folders(finished)[0]
+    first = re.search(r'<audio[^>]* src="data:audio/flac;base64,([^"]+)"', text)[1]
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(first)))
+    clip, clip_rate = soundfile.read(here / "corrupted.wav")
+    assert rate == clip_rate
+    assert np.abs(heard - clip).max() < 2**-15  # 16 bit
+
+
+def test_levels_are_matched_by_rms():
+    from pathlib import Path
+
+    here = Path("clip")
+    rms = {here / "corrupted.wav": 0.2, here / "clean.wav": 0.1, here / "best.wav": 0.4, here / "early.wav": 1e-4}
+    volumes = page._volumes(rms, here)
+    assert {volumes[path] * level for path, level in rms.items() if level > 0.01} == {0.1}
+    assert volumes[here / "early.wav"] == 1  # next to silence is not made loud, nor all others silent
+    assert page._volumes({here / "a.wav": 0.0}, here) == {here / "a.wav": 1.0}
+
+
+def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    begun, other = experiment.repetition_folders(folder)
+    (begun / "result.json").unlink()
+    (begun / "restored.wav").unlink()
+    words = words_of(write_report(folder))
+    assert "This run is not finished: 1 of its clips is missing" in words
+    assert "clips 1 of 2" in words
+    assert "Missing: the fit is not finished: metrics up to epoch 3 of 3 so far" in words
+    assert words.count("incomplete") == 1
+    (other / "restored.wav").unlink()
+    (other / "curves.png").unlink()
+    words = words_of(write_report(folder))
+    assert "Missing: restored.wav" in words
+    assert (other / "curves.png").exists()  # made again from metrics.csv
+    for here in (begun, other):
+        shutil.rmtree(here)
+    assert "No clip has been begun" in words_of(write_report(folder))
+
+
+def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(page, "MOST_EMBEDDED", 20_000)
+    text = text_of(write_report(folder))
+    sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
+    assert sounds
+    assert all((folder / unquote(html.unescape(sound))).is_file() for sound in sounds)
+    linked = [place for place in re.findall(r'<img[^>]* src="([^"]+)"', text) if not place.startswith("data:")]
+    assert linked
+    assert all((folder / place).is_file() for place in linked)
+    assert "played from the folders beside it" in words_of(folder / page.REPORT)
+    assert page.PICTURES in words_of(folder / page.REPORT)
+
+
+def test_a_diverged_fit_and_nan_are_shown(tmp_path):
+    write_sound(tmp_path / "a.wav", torch.randn(2000) * 0.1)
+    folder = run(tmp_path, source=tmp_path / "a.wav", lr=1e25, crit="L2", epochs=20)
+    words = words_of(write_report(folder))
+    assert "diverged" in words
+    assert re.findall(r"\bnan\b", words, flags=re.IGNORECASE) == ["NaN"]  # the heading of a column
+
+
+def test_gaps_and_rooms_are_shown(tmp_path):
+    assert "Waveforms of clean, best and restored" in text_of(write_report(run(tmp_path, "inpaint")))
+    folder = run(tmp_path, "dereverb", experiment_repetition=1)
+    text = text_of(write_report(folder))
+    assert "Impulse response of the room" in text
+    (here,) = experiment.repetition_folders(folder)
+    assert (here / "rir.wav").exists()
+    rt60 = json.loads((here / "result.json").read_text())["corruption"]["rt60"]
+    assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="not a run's folder"):
+        write_report(tmp_path)
+
+
+def test_the_command_makes_it_again_and_refuses_in_one_line(finished, tmp_path):
+    (finished / page.REPORT).unlink(missing_ok=True)
+    for folder, code in ((finished, 0), (tmp_path, 2)):
+        command = [sys.executable, "-m", "dawp.report", str(folder), "--tensorboard", str(tmp_path / "tb")]
+        env = {**environment(), "PYTHONPATH": str(ROOT)}
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert result.returncode == code, result.stderr
+        assert len((result.stdout + result.stderr).splitlines()) == 1
+    assert (finished / page.REPORT).exists()
+
+
+def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from dawp.report import tensorboard
+
+    for _ in range(2):  # the second time replaces the first
+        tensorboard.write(finished, tmp_path)
+    for here in experiment.repetition_folders(finished):
+        events = EventAccumulator(str(tmp_path / "run" / here.name), size_guidance={"audio": 0, "images": 0})
+        events.Reload()
+        tags = events.Tags()
+        rows = (here / "metrics.csv").read_text().splitlines()
+        column = rows[0].split(",").index("si_snr")
+        expected = [float(row.split(",")[column]) for row in rows[1:]]
+        assert [scalar.value for scalar in events.Scalars("si_snr")] == pytest.approx(expected)
+        assert [scalar.step for scalar in events.Scalars("si_snr")] == [1, 2, 3]
+        assert {"corrupted", "clean", "restored (blind stop)", "output"} <= set(tags["audio"])
+        assert [sound.step for sound in events.Audio("output")] == [1, 2, 3]
+        assert set(tags["images"]) == set(tags["audio"])
