@@ -33,6 +33,7 @@ setup(
         "pyroomacoustics>=0.10",
         "jinja2>=3.1",
         "pillow>=10",
+        "pyyaml>=6",
     ],
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],

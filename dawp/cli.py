@@ -13,10 +13,10 @@ from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from dawp import experiment, restoration
-from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of
+from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of, text_of
 from dawp.errors import BadInput, shown
 from dawp.files import json_text, read_json
-from dawp.report import REPORT, draw_repetition, tensorboard, write_report
+from dawp.report import REPORT, draw_nothing, draw_repetition, tensorboard, write_report
 from dawp.sources import Recording, find_recordings
 from dawp.summary import table
 
@@ -52,7 +52,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     """
     parser = get_parser(task)
     given = vars(parser.parse_args(argv))
-    _show_notices(parser.prog, quiet=given.get("quiet", False))
+    show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
         preset = given.pop("preset", "restore" if given.get("restore") else "paper")
         config = Config.of(task, preset, **given)
@@ -95,8 +95,14 @@ def get_parser(task: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
+    add_flags(parser, task)
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, task: str, without: Sequence[str] = ()) -> None:
+    """Add a task's flags to a parser that suppresses defaults, but for the settings named."""
     presets = "".join(
-        f"; {preset}: " + ", ".join(f"{name} {_text(value)}" for name, value in preset_of(task, preset).items())
+        f"; {preset}: " + ", ".join(f"{name} {text_of(value)}" for name, value in preset_of(task, preset).items())
         for preset in PRESETS
         if preset != "paper"
     )
@@ -107,10 +113,10 @@ def get_parser(task: str) -> Parser:
     )
     for group in groups_of(task).values():
         title, _, description = (group.__doc__ or "").partition(": ")
-        section = parser.add_argument_group(title, description)
-        for setting in dataclasses.fields(group):
+        settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
+        section = parser.add_argument_group(title, description) if settings else None
+        for setting in settings:
             _add_flag(section, setting, group)
-    return parser
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
@@ -138,7 +144,8 @@ class _Notices(logging.Handler):
         tqdm.write(prefix + record.getMessage(), file=sys.stderr)
 
 
-def _show_notices(prog: str, quiet: bool) -> None:
+def show_notices(prog: str, quiet: bool) -> None:
+    """Have the toolkit's notices on standard error; if ``quiet``, only warnings and errors."""
     logger = logging.getLogger("dawp")
     logger.handlers[:] = [_Notices(prog)]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -163,7 +170,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
         return _restore(config, recordings, command)
     if config.report.tensorboard:
         tensorboard.check_installed()
-    outcome = experiment.run(config, recordings, draw_repetition, command, progress=not config.report.quiet)
+    draw = draw_repetition if config.report.pictures else draw_nothing
+    outcome = experiment.run(config, recordings, draw, command, progress=not config.report.quiet)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
         return BAD_INPUT
     log = logging.getLogger(__name__)
@@ -203,7 +211,7 @@ def _tell(config: Config, outcome: experiment.Outcome, text: str, **more: Any) -
         print(outcome.folder if config.report.quiet else text)
 
 
-def _add_flag(section: argparse._ArgumentGroup, setting: dataclasses.Field[Any], group: type[Settings]) -> None:
+def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings]) -> None:
     kind, facts = kind_of(setting, group), setting.metadata
     names = [facts["short"]] if facts["short"] else []
     text = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
@@ -245,11 +253,4 @@ def _explanation(setting: dataclasses.Field[Any]) -> str:
 
 def _default(setting: dataclasses.Field[Any]) -> str:
     facts = setting.metadata
-    return f"{facts['none_word']}: {facts['none']}" if setting.default is None else _text(setting.default)
-
-
-def _text(value: Any) -> str:
-    """A setting's value as a flag takes it or a table shows it."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
+    return f"{facts['none_word']}: {facts['none']}" if setting.default is None else text_of(setting.default)

@@ -104,6 +104,25 @@ def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
     return kind
 
 
+def flag_of(name: str, value: Any) -> str:
+    """A setting as it would be given.
+
+    Example:
+        >>> flag_of("glu", False), flag_of("lr", 0.001)
+        ('--no_glu', '--lr 0.001')
+    """
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no_{name}"
+    return f"--{name} {','.join(map(text_of, value)) if isinstance(value, tuple | list) else text_of(value)}"
+
+
+def text_of(value: Any) -> str:
+    """A setting's value as a flag takes it or a table shows it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value is None else str(value)
+
+
 def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     """``value`` in the setting's own type, or BadInput."""
     kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
@@ -651,6 +670,7 @@ class ReportConfig(Settings):
     report: bool = _setting(
         True, "write report.html into the run's folder: all sounds, pictures and numbers on one page"
     )
+    pictures: bool = _setting(True, "draw the pictures in the repetitions' folders: a second or two for each")
     tensorboard: Path | None = _setting(
         None,
         "folder to write curves, spectrograms and sounds to for TensorBoard (extra tensorboard)",

@@ -24,7 +24,7 @@ import torch
 from dawp import audio, baselines, checkpoints
 from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
 from dawp.corruptions import pose
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, FitDiverged, shown
 from dawp.files import (
     OUTPUTS,
     RESULT,
@@ -79,6 +79,22 @@ class Outcome:
     failures: list[str]
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A run to be.
+
+    Attributes:
+        config: all settings.
+        recordings: cycled through in an order drawn from the seed.
+        published: what a paper has for it, for its report: ``{"where": text, "values": {metric: {"best": number}}}``,
+            with "gain" for "best" where that is what it has.
+    """
+
+    config: Config
+    recordings: Sequence[Recording]
+    published: dict[str, Any] | None = None
+
+
 def run(
     config: Config, recordings: Sequence[Recording], draw: Draw, command: Sequence[str] = (), progress: bool = False
 ) -> Outcome:
@@ -96,77 +112,154 @@ def run(
         KeyboardInterrupt: with the summary of the finished repetitions written; of the unfinished ones those with
             checkpoints stay.
     """
-    check_device(config)
-    if config.metrics.baselines:
-        baselines.check_installed(config.task)
-    folder = run_folder(config, recordings)
-    check_writable(folder)
-    repetitions = _plan(config, recordings)
-    _check_folder(folder, config, recordings)
-    if config.run.save_outputs and config.run.show_every > config.fit.epochs:
-        log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, config.fit.epochs)
-    places = [folder / f"{index:03d}_{recording.name}" for index, (recording, _) in enumerate(repetitions)]
-    earlier = {} if config.run.overwrite else {here: facts for here in places if (facts := finished(here))}
-    failures = [f"{here.name}: {facts['error']}" for here, facts in earlier.items() if facts["error"]]
-    done, begun, going, refused = 0, False, set[Path](), False
-    hold, fits = ExitStack(), config.stop.fits
+    (outcome,) = run_all([Plan(config, recordings)], draw, command, config.task if progress else None)
+    return outcome
 
-    def jobs() -> Iterator[Job]:
-        nonlocal begun, refused
-        for index, (here, (recording, turn)) in enumerate(zip(places, repetitions, strict=True)):
-            if here in earlier:
+
+def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), title: str | None = None) -> list[Outcome]:
+    """Several runs at once, whose fits share the workers; see ``run``.
+
+    Args:
+        plans: with folders of their own; how the work is shared out, and the number of epochs, are those of the first.
+        draw: called for a repetition whenever its files changed.
+        command: the command line, for each config.json.
+        title: of the progress bar; None for no bar.
+    """
+    runs = [_Run(plan, draw, command, alone=len(plans) == 1) for plan in plans]
+    first = plans[0].config
+    with ExitStack() as ending:
+        for one in runs:
+            ending.callback(one.end)
+        bars = ending.enter_context(Bars(sum(one.fits_left for one in runs), first.fit.epochs, title))
+
+        def jobs() -> Iterator[_Repetition]:
+            told = False
+            for one in runs:
+                for job in one.jobs(bars):
+                    if not told:
+                        repetitions, recordings = (sum(getattr(r, what) for r in runs) for what in ("count", "files"))
+                        counts = f"repetitions: {repetitions}, recordings: {recordings}"
+                        log.info("%s, device: %s", counts, said_device(first))
+                        told = True
+                    yield job
+
+        over = ending.enter_context(closing(do(jobs(), first, sum(one.fits for one in runs), bars)))
+        for job, error, refusal in over:
+            job.run.take(job.folder, error, refusal)
+    return [one.outcome for one in runs]
+
+
+class _Run:
+    """A run that is under way.
+
+    Raises:
+        BadInput: it cannot be done, or not in its folder.
+    """
+
+    def __init__(self, plan: Plan, draw: Draw, command: Sequence[str], alone: bool) -> None:
+        config = plan.config
+        check_device(config)
+        if config.metrics.baselines:
+            baselines.check_installed(config.task)
+        self._plan, self._draw, self._command, self._alone = plan, draw, command, alone
+        self._folder = folder = run_folder(config, plan.recordings)
+        check_writable(folder)
+        self._repetitions = _plan(config, plan.recordings)
+        _check_folder(folder, config, plan.recordings)
+        if config.run.save_outputs and config.run.show_every > config.fit.epochs:
+            epochs = config.fit.epochs
+            log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, epochs)
+        names = (recording.name for recording, _ in self._repetitions)
+        self._places = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
+        places = () if config.run.overwrite else self._places
+        self._earlier = {here: facts for here in places if (facts := finished(here))}
+        self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
+        self._done = 0
+        self._begun = self._refused = False
+        self._going: set[Path] = set()
+        self._hold = ExitStack()
+
+    @property
+    def count(self) -> int:
+        """Repetitions."""
+        return len(self._repetitions)
+
+    @property
+    def files(self) -> int:
+        """Recordings."""
+        return len(self._plan.recordings)
+
+    @property
+    def fits(self) -> int:
+        return self.count * self._plan.config.stop.fits
+
+    @property
+    def fits_left(self) -> int:
+        return (self.count - len(self._earlier)) * self._plan.config.stop.fits
+
+    @property
+    def outcome(self) -> Outcome:
+        folder = self._folder if self._folder.exists() else None
+        return Outcome(folder, self._done, len(self._earlier), self._failures)
+
+    def jobs(self, bars: Bars) -> Iterator[_Repetition]:
+        """The repetitions that are not finished yet."""
+        config, fits = self._plan.config, self._plan.config.stop.fits
+        for index, (here, (recording, turn)) in enumerate(zip(self._places, self._repetitions, strict=True)):
+            if here in self._earlier:
                 continue
             try:
                 with memory_as_bad_input(shown(recording.path)):
                     problem = _pose(recording, config, index, turn)
             except BadInput as refusal:
-                failures.append(str(refusal))
+                self._failures.append(str(refusal))
                 log.error("%s", refusal)
                 bars.pass_over(fits)
                 continue
-            if not begun:
+            if not self._begun:
                 try:
-                    _begin(folder, config, recordings, command, hold)
+                    _begin(self._folder, self._plan, self._command, self._hold)
                 except BadInput:
-                    refused = True
+                    self._refused = True
                     raise
-                counts = f"repetitions: {len(repetitions)}, recordings: {len(recordings)}"
-                log.info("%s, device: %s", counts, said_device(config))
-                begun = True
+                self._begun = True
             if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
-                earlier[here] = facts
+                self._earlier[here] = facts
                 bars.pass_over(fits)
                 continue
-            going.add(here)
+            self._going.add(here)
             _make_room(here)
-            yield Job(here.name, here, _repeat, (problem, recording, config, index, draw), fits)
+            name = here.name if self._alone else f"{self._folder.name}/{here.name}"
+            args = (problem, recording, config, index, self._draw)
+            yield _Repetition(name, here, _repeat, args, fits, run=self)
 
-    left = (len(repetitions) - len(earlier)) * fits
-    title = config.task if progress else None
-    try:
-        with (
-            Bars(left, config.fit.epochs, title) as bars,
-            closing(do(jobs(), config, len(repetitions) * fits, bars)) as over,
-        ):
-            for job, error, refusal in over:
-                done += refusal is None
-                if refusal is None:
-                    checkpoints.clear(job.folder)
-                    going.discard(job.folder)
-                if error or refusal:
-                    failures.append(str(error or refusal))
-                    log.error("%s", error or refusal)
-    finally:
-        for here in going:
+    def take(self, here: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
+        """A repetition is over: with a result, perhaps of a fit that diverged, or refused."""
+        self._done += refusal is None
+        if refusal is None:
+            checkpoints.clear(here)
+            self._going.discard(here)
+        if error or refusal:
+            self._failures.append(str(error or refusal))
+            log.error("%s", error or refusal)
+
+    def end(self) -> None:
+        """Tidy up, and summarise what is finished."""
+        for here in self._going:
             if not checkpoints.found(here):
                 shutil.rmtree(here, ignore_errors=True)
-        if folder.exists() and not refused:
+        folder = self._folder
+        if folder.exists() and not self._refused:
             _summarise(folder)
-        hold.close()
-        if begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
+        self._hold.close()
+        if self._begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
             folder.rmdir()
-    return Outcome(folder if folder.exists() else None, done, len(earlier), failures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Repetition(Job):
+    run: _Run
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
@@ -333,10 +426,9 @@ def _check_folder(folder: Path, config: Config, recordings: Sequence[Recording])
         )
 
 
-def _begin(
-    folder: Path, config: Config, recordings: Sequence[Recording], command: Sequence[str], hold: ExitStack
-) -> None:
+def _begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> None:
     """Make the run's folder with its config.json, emptied first if it is to be overwritten, and hold it."""
+    config = plan.config
     try:
         if config.run.overwrite and run_identity(folder):
             # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
@@ -351,7 +443,8 @@ def _begin(
                 **circumstances(config, command),
                 "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
-                "identity": _identity(config, recordings),
+                "identity": _identity(config, plan.recordings),
+                "published": plan.published,
             }
             write_json(folder / RUN_CONFIG, about)
     except OSError as error:

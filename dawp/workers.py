@@ -251,7 +251,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def _threads_set(threads: int) -> Iterator[None]:
+def threads_set(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -285,7 +285,7 @@ def _one_by_one(jobs: Iterable[Job], threads: int, bars: Bars) -> Iterator[Done]
         task = Task(job, None if job.parts == 1 else 0)  # its epochs count, all of them
         bars.begin(task)
         try:
-            with _threads_set(threads):
+            with threads_set(threads):
                 done = Done(job, job.work(job.folder, _Here(bars, task), None, *job.args), None)
         except (BadInput, FitDiverged) as refusal:
             done = Done(job, None, refusal)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dawp.config import NOT_OF_THE_NUMBERS, PRESETS, Config, Settings, groups_of
+from dawp.config import NOT_OF_THE_NUMBERS, PRESETS, Config, Settings, flag_of, groups_of
 from dawp.errors import BadInput, shown
 from dawp.experiment import finished, repetition_folders
 from dawp.files import RUN_CONFIG, read_json, run_identity, whole
@@ -302,9 +302,8 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
                 clip.sounds.append(sound)
             else:
                 clip.outputs.append({**vars(sound), "epoch": epoch, "spectrogram": vars(sound.spectrogram)})
+    pictures.draw_missing(here, facts or {})
     if columns and len(columns["epoch"]):
-        if not (here / "curves.png").is_file():
-            pictures.draw_curves(here, facts or {})
         alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
         clip.curves = Curves(shelf.copy(here / "curves.png", alt), len(columns["epoch"]))
     figures = {
@@ -418,8 +417,7 @@ def _differing(about: dict[str, Any]) -> list[str]:
             usual = getattr(group, name, None)
             usual = list(usual) if isinstance(usual, tuple) else usual
             if name not in (*ELSEWHERE, *NOT_OF_THE_NUMBERS) and name in group.identity() and value != usual:
-                switch = f"--{name}" if value else f"--no_{name}"
-                differing.append(switch if isinstance(value, bool) else f"--{name} {_fact(value)}")
+                differing.append(flag_of(name, value))
     return differing
 
 

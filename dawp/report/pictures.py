@@ -69,11 +69,10 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
     present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
     if facts:
         _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
-        gaps = facts["corruption"].get("gaps")
-        if gaps:
-            _draw_gaps(folder, gaps)
+        if facts["corruption"].get("gaps"):
+            draw_gaps(folder, facts, folder / "gaps.png")
         if (folder / "rir.wav").exists():
-            _draw_room(folder, facts["corruption"].get("rt60") or math.nan)
+            _draw_room(folder, facts)
     for output in sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav")):
         epoch = int(output.stem.removeprefix("epoch_"))
         sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
@@ -84,6 +83,20 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
                 _draw_sounds(picture, sounds, panel)
 
 
+def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
+    """In place of ``draw_repetition``, where no pictures are wanted."""
+
+
+def draw_missing(folder: Path, facts: dict[str, Any]) -> None:
+    """Draw the pictures of a report that are not there yet."""
+    if (folder / "metrics.csv").exists() and not (folder / "curves.png").exists():
+        draw_curves(folder, facts)
+    if facts and facts["corruption"].get("gaps") and not (folder / "gaps.png").exists():
+        draw_gaps(folder, facts, folder / "gaps.png")
+    if facts and (folder / "rir.wav").exists() and not (folder / "room.png").exists():
+        _draw_room(folder, facts)
+
+
 def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
     """curves.png: each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
 
@@ -91,7 +104,7 @@ def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
     """
     columns = read_columns(folder / "metrics.csv")
     metrics = [name for name in columns if name in LABELS]
-    figure, axes = _figure(len(metrics) + 1, layout=None)  # twice as quick as one that looks for the places
+    figure, axes = new_figure(len(metrics) + 1, layout=None)  # twice as quick as one that looks for the places
     for axis, metric in zip(axes, metrics, strict=False):
         for name, label, colour in (
             (metric, "output", OUTPUT),
@@ -99,14 +112,14 @@ def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
             (f"{metric}_vs_corrupted", "output, against the corrupted clip", AGAINST),
         ):
             if name in columns:
-                axis.plot(*_measured(columns, name), color=colour, label=label, linewidth=1)
+                axis.plot(*measured(columns, name), color=colour, label=label, linewidth=1)
         if facts:
             _mark(axis, facts, metric)
         axis.set_ylabel(LABELS[metric])
         _crop(axis, metric, columns, facts)
         if axis.lines:
             axis.legend(fontsize="x-small")
-    axes[-1].plot(*_measured(columns, "loss"), color=OUTPUT, linewidth=1)
+    axes[-1].plot(*measured(columns, "loss"), color=OUTPUT, linewidth=1)
     axes[-1].set_ylabel("loss")
     axes[-1].set_xlabel("epoch")
     epochs = columns["epoch"]
@@ -116,7 +129,7 @@ def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
     left, right, above, below = MARGINS
     figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
     figure.align_ylabels()
-    _save(figure, folder / "curves.png")
+    save(figure, folder / "curves.png")
 
 
 def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
@@ -134,7 +147,7 @@ def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
 
 def _crop(axis: Axes, metric: str, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
     """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
-    _, values = _measured(columns, metric)
+    _, values = measured(columns, metric)
     if not metric.endswith("pesq") and len(values):
         top = float(values.max())
         level = facts["input"][metric] if facts else None
@@ -146,12 +159,12 @@ def _draw_sounds(path: Path, sounds: dict[str, Path], panel: Any) -> None:
     import soundfile
 
     loaded = {title: soundfile.read(sound, dtype="float32") for title, sound in sounds.items()}
-    figure, axes = _figure(len(loaded), sharey=True)
+    figure, axes = new_figure(len(loaded), sharey=True)
     panel(figure, axes, loaded)
     for axis, title in zip(axes, loaded, strict=True):
         axis.set_title(title, fontsize="small", loc="left")
     axes[-1].set_xlabel("time (s)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
@@ -162,15 +175,16 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[
         axis.set_ylabel("amplitude")
 
 
-def _draw_gaps(folder: Path, gaps: list[list[float]]) -> None:
-    """gaps.png: the waveforms around the first gaps, each a start and a length in seconds (paper Figure 5)."""
+def draw_gaps(folder: Path, facts: dict[str, Any], to: Path) -> None:
+    """The waveforms around the first gaps (paper Figure 5)."""
     import numpy as np
     import soundfile
 
+    gaps: list[list[float]] = facts["corruption"]["gaps"]  # each a start and a length in seconds
     styles = {"clean": (CLEAN, "-"), "best_gap_si_snr": (OUTPUT, "-"), "restored": (MEAN, "--")}
     paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
     loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
-    figure, axes = _figure(min(len(gaps), MOST_GAPS), sharex=False)
+    figure, axes = new_figure(min(len(gaps), MOST_GAPS), sharex=False)
     for axis, (start, length) in zip(axes, gaps, strict=False):
         for name, (samples, rate) in loaded.items():
             first = max(0, round((start - GAP_CONTEXT) * rate))
@@ -184,19 +198,20 @@ def _draw_gaps(folder: Path, gaps: list[list[float]]) -> None:
         axes[0].legend(fontsize="x-small")
     axes[0].set_title(f"{len(axes)} of {len(gaps)} gaps (shaded)", fontsize="small", loc="left")
     axes[-1].set_xlabel("time (ms)")
-    _save(figure, folder / "gaps.png")
+    save(figure, to)
 
 
-def _draw_room(folder: Path, rt60: float) -> None:
+def _draw_room(folder: Path, facts: dict[str, Any]) -> None:
     """room.png: the impulse response and the decay of its energy, beside the line of its RT60 in seconds."""
     import numpy as np
     import soundfile
     import torch
 
     response, rate = soundfile.read(folder / "rir.wav", dtype="float32")
+    rt60 = facts["corruption"].get("rt60") or math.nan
     decay = energy_decay(torch.from_numpy(response)).numpy()
     time = np.arange(len(response)) / rate * 1000
-    figure, (above, below) = _figure(2)
+    figure, (above, below) = new_figure(2)
     above.plot(time, response, color=OUTPUT, linewidth=0.7)
     above.set_ylabel("amplitude")
     below.plot(time, decay, color=OUTPUT, label="energy still to come", linewidth=1)
@@ -209,12 +224,12 @@ def _draw_room(folder: Path, rt60: float) -> None:
     below.set_ylabel("dB")
     below.set_xlabel("time (ms)")
     below.legend(fontsize="x-small")
-    _save(figure, folder / "room.png")
+    save(figure, folder / "room.png")
 
 
 def gains(points: dict[str, list[tuple[float, float]]], metric: str) -> Figure:
     """Each repetition's gain against what the corrupted clip had, for each of several titles."""
-    figure, (axis,) = _figure(1, height=3)
+    figure, (axis,) = new_figure(1, height=3)
     for (title, pairs), (marker, colour) in zip(points.items(), (("o", OUTPUT), ("^", MEAN)), strict=False):
         axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=title, alpha=0.7, markersize=5)
     axis.axhline(0, color=CORRUPTED, linestyle="--", linewidth=1)
@@ -226,7 +241,7 @@ def gains(points: dict[str, list[tuple[float, float]]], metric: str) -> Figure:
 
 def best_epochs(epochs: dict[str, list[int]]) -> Figure:
     """In how many repetitions the best epoch fell where, for each of several titles."""
-    figure, (axis,) = _figure(1, height=3)
+    figure, (axis,) = new_figure(1, height=3)
     axis.hist(list(epochs.values()), bins=20, label=list(epochs), color=[OUTPUT, MEAN][: len(epochs)])
     axis.set_xlabel("epoch")
     axis.set_ylabel("repetitions")
@@ -287,7 +302,7 @@ def spectrogram_pixels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
     return pixels
 
 
-def _figure(
+def new_figure(
     panels: int,
     height: float = 2,
     sharex: bool = True,
@@ -302,7 +317,7 @@ def _figure(
     return figure, list(figure.subplots(panels, 1, sharex=sharex, sharey=sharey, squeeze=False)[:, 0])
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     with whole(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -317,7 +332,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     return {name: table[:, i] for i, name in enumerate(header)}
 
 
-def _measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Epochs and values of a column, where it has a finite value."""
     import numpy as np
 

@@ -1,0 +1,153 @@
+"""``python -m dawp.paper table3``: a table or figure of the paper, beside the paper's own numbers."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import errno
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dawp import cli
+from dawp.config import RestoreConfig, flag_of
+from dawp.errors import BadInput, shown
+from dawp.experiment import NOT_IDENTITY, circumstances
+from dawp.listening import cores
+from dawp.paper import datasets, figure2, figure3, figure4, figure5, runs, show, table1, table2, table3
+from dawp.paper.study import KINDS, Study
+from dawp.workers import duration, shares
+
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5)
+}
+NOT_OFFERED = (
+    *("source", "experiment_repetition", "name", "overwrite"),
+    *(setting.name for setting in dataclasses.fields(RestoreConfig)),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0: done; 1: a file could not be written; 2: bad input; 3: some fits failed; 130: interrupted."""
+    parser = _parser()
+    given = vars(parser.parse_args(argv))
+    try:
+        if given["what"] == "datasets":
+            for folder in given["folder"]:
+                print(datasets.report(folder))
+            return cli.OK
+        command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        return _run(STUDIES[given.pop("what")], given, command)
+    except BadInput as refusal:
+        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        return cli.BAD_INPUT
+    except OSError as error:
+        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        return cli.BAD_INPUT if error.errno == errno.ENAMETOOLONG else cli.FAILED
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
+        return cli.INTERRUPTED
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
+    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=cli.Parser)
+    for study in STUDIES.values():
+        made = choices.add_parser(
+            study.name,
+            help=study.title,
+            description=study.title,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        group = made.add_argument_group("The study", "what it is made of; without data the bundled clips are taken")
+        for kind in dict.fromkeys(kind for cell in study.cells for kind in cell.kinds):
+            group.add_argument(f"--{kind}", type=Path, metavar="DIR", help=f"{kind}: a data set, folder, list or file")
+        text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}, as in the paper)"
+        group.add_argument("--clips", type=int, default=study.clips, help=text)
+        text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
+        group.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
+        cli.add_flags(made, study.cells[0].task, NOT_OFFERED)
+    check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
+    check.add_argument("folder", type=Path, nargs="+", help="a data set as its distributor lays it out")
+    return parser
+
+
+def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
+    preset = given.pop("preset", "paper")
+    clips = runs.check(given.pop("clips"))
+    sources = {kind: given.pop(kind) for kind in KINDS if kind in given}
+    only_estimate = given.pop("estimate_time")
+    cells = runs.grid(study, preset, sources, clips, given)
+    config = next(iter(cells.values()))[0].plan.config
+    cli.show_notices("dawp.paper", config.report.quiet)
+    if only_estimate:
+        _tell_time(study, cells)
+        return cli.OK
+    failures = runs.do(cells, study.name, command)
+    results, folders = runs.collect(study, cells)
+    about = circumstances(config, command)
+    told = _circumstances(study, cells, about, preset, sources, clips, given)
+    to = config.run.output_dir / "paper"
+    paths = show.write(study, results, folders, told, {**about, "cores": cores()}, to)
+    if config.report.json:
+        print(paths[2].read_text(encoding="utf-8"), end="")
+    elif config.report.quiet:
+        print(to)
+    else:
+        print(f"\n{show.text(study, results, told)}\n\nwritten: {', '.join(shown(path) for path in paths)}")
+    return cli.SOME_FAILED if failures else cli.OK
+
+
+def _circumstances(
+    study: Study,
+    cells: runs.Grid,
+    about: Mapping[str, Any],
+    preset: str,
+    sources: Mapping[str, Path],
+    clips: int,
+    given: Mapping[str, Any],
+) -> list[str]:
+    """What a reader of the table has to know, the reductions first."""
+    config = next(iter(cells.values()))[0].plan.config
+    epochs = config.fit.epochs
+    size = f"{clips} clips a cell, {epochs} epochs (the paper: {study.clips} clips, {study.epochs} epochs)"
+    full = clips >= study.clips and epochs >= study.epochs and preset == "paper"
+    lines = [f"{'as large as the paper' if full else 'A REDUCED RUN'}: {size}; preset {preset}"]
+    told = config.effective().keys() - {"epochs", *NOT_IDENTITY}
+    settings = [flag_of(name, value) for name, value in given.items() if name in told]
+    if settings:
+        lines.append(f"settings of this run: {' '.join(settings)}")
+    kinds = dict.fromkeys(kind for cell in study.cells for kind in cell.kinds)
+    names = [f"{kind} {_said(kind, sources)}" for kind in kinds]
+    lines.append(f"sounds: {', '.join(names)}")
+    versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
+    return lines
+
+
+def _said(kind: str, sources: Mapping[str, Path]) -> str:
+    if kind not in sources:
+        return "from the bundled clips (synthetic, not the paper's data)"
+    layout = datasets.recognise(sources[kind])
+    return f"from {layout.name if layout else shown(sources[kind].name)}"
+
+
+def _tell_time(study: Study, cells: runs.Grid) -> None:
+    total = 0.0
+    for estimate in runs.estimates(cells):
+        total += estimate.hours
+        spent = duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
+        print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
+    config = next(iter(cells.values()))[0].plan.config
+    workers, _ = shares(config, sum(part.clips for parts in cells.values() for part in parts))
+    print(
+        f"{study.name}: about {total:.1f} h, fits at the same time: {workers} (fits side by side slow one another down)"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

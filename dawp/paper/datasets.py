@@ -1,0 +1,132 @@
+"""The paper's data sets as their distributors lay them out: which files in them are speech, singing, instruments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dawp.audio import sound_file
+from dawp.errors import BadInput, shown
+from dawp.sources import Recording, find_recordings
+
+VOICES = ("singer", "rapper", "speaker", "vocalists", "choir", "crowd", "fx/processed sound", "main system")
+"""Words in the names of what MedleyDB calls instruments but the paper would not, or that are several at once."""
+
+
+class Layout(NamedTuple):
+    """How a data set is recognised, and which of its files are of which kind."""
+
+    name: str
+    recognised: Callable[[Path], bool]
+    files: dict[str, Callable[[Path], list[Path]]]
+
+
+def _valentini(folder: Path) -> list[Path]:
+    test = sorted(folder.glob("clean_testset_wav/*.wav"))
+    return test or sorted(folder.glob("clean_trainset_*wav/*.wav"))
+
+
+def _vocals(folder: Path) -> list[Path]:
+    return sorted(folder.glob("test/*/vocals.wav")) or sorted(folder.glob("train/*/vocals.wav"))
+
+
+def _stems(folder: Path) -> list[Path]:
+    """MedleyDB's stems of single instruments, by its metadata; without metadata all stems."""
+    stems = []
+    for track in sorted({path.parent for path in folder.glob("Audio/*/*_STEMS")}):
+        about = _metadata(folder, track)
+        for stem in sorted(track.glob("*_STEMS/*.wav")):
+            if stem.name.startswith("._"):  # what macOS leaves in archives
+                continue
+            names = [one.get("instrument") for one in about.values() if one.get("filename") == stem.name]
+            said = str(names[0]).lower() if names else ""
+            if not any(word in said for word in VOICES):
+                stems.append(stem)
+    return stems
+
+
+def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
+    """What a track's YAML file says of its stems."""
+    import yaml
+
+    name = f"{track.name}_METADATA.yaml"
+    path = next((path for path in (folder / "Metadata" / name, track / name) if path.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        stems = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))["stems"]
+        return {key: one for key, one in stems.items() if isinstance(one, dict)}
+    except (yaml.YAMLError, OSError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"{shown(path)}: cannot be read as MedleyDB's metadata") from None
+
+
+LAYOUTS = (
+    Layout(
+        "Valentini et al., noisy speech database (clean recordings)",
+        lambda folder: any(folder.glob("clean_*set_*wav")) or (folder / "clean_testset_wav").is_dir(),
+        {"speech": _valentini},
+    ),
+    Layout(
+        "MUSDB18-HQ (vocals)",
+        lambda folder: any(folder.glob("test/*/vocals.wav")) or any(folder.glob("train/*/vocals.wav")),
+        {"singing": _vocals},
+    ),
+    Layout("MedleyDB (stems)", lambda folder: any(folder.glob("Audio/*/*_STEMS")), {"instruments": _stems}),
+)
+
+
+def find(kind: str, path: Path) -> list[Recording]:
+    """The recordings of a kind of sound: in a data set those of that kind, elsewhere all that ``--source`` would find.
+
+    Args:
+        kind: ``speech``, ``singing`` or ``instruments``.
+        path: a data set as it is distributed, or a sound file, a folder or a list.
+
+    Raises:
+        BadInput: there are none.
+    """
+    layout = recognise(path)
+    if layout is None:
+        if path.is_dir() and any(path.glob("*/*.stem.mp4")):
+            raise BadInput(f"{shown(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
+        return find_recordings(path)
+    if kind not in layout.files:
+        raise BadInput(f"{shown(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}")
+    files = layout.files[kind](path)
+    if not files:
+        raise BadInput(f"{shown(path)}: looks like {layout.name}, but holds none of its sound files")
+    return [Recording(file) for file in files]
+
+
+def recognise(path: Path) -> Layout | None:
+    """The data set that a folder holds; None for any other source."""
+    return next((layout for layout in LAYOUTS if path.is_dir() and layout.recognised(path)), None)
+
+
+def report(path: Path) -> str:
+    """What a folder holds, in a few lines.
+
+    Raises:
+        BadInput: nothing that can be used.
+    """
+    layout = recognise(path)
+    kinds = list(layout.files) if layout else ["speech"]
+    lines = [f"{shown(path)}: {layout.name if layout else 'no data set that is known here, so all its sound files'}"]
+    for kind in kinds:
+        recordings = find(kind, path)
+        seconds, rates, broken = 0.0, Counter[int](), 0
+        for recording in recordings:
+            try:
+                with sound_file(recording.path) as file:
+                    seconds += file.frames / file.samplerate
+                    rates[file.samplerate] += 1
+            except BadInput:
+                broken += 1
+        told = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
+        lines.append(f"  {kind if layout else 'sounds'}: {len(recordings)} recordings, {seconds / 60:.1f} min; {told}")
+        if broken:
+            lines.append(f"  {broken} of them cannot be read as sound")
+        lines.append(f"  first: {shown(recordings[0].path)}")
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""The runs of a study: made, done, and what they found."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dawp import audio, experiment
+from dawp.config import Config
+from dawp.corruptions import pose
+from dawp.errors import BadInput
+from dawp.experiment import Plan, finished, run_folder
+from dawp.paper import datasets
+from dawp.paper.study import Cell, Results, Study, Values
+from dawp.randomness import seeded
+from dawp.report import draw_nothing, draw_repetition, write_report
+from dawp.solver import solve
+from dawp.sources import SAMPLES
+from dawp.workers import shares, threads_set
+
+BUNDLED = {"speech": "speech.wav", "singing": "singing.wav", "instruments": "guitar.wav"}
+WARM_UP, TIMED = 3, 6  # epochs before, and during, the measurement of their time
+
+
+class Part(NamedTuple):
+    """The clips of one kind in a cell: a run, of which the first so many repetitions count."""
+
+    kind: str
+    plan: Plan
+    clips: int
+
+
+Grid = Mapping[Cell, Sequence[Part]]
+
+
+def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, given: Mapping[str, Any]) -> Grid:
+    """All runs of a study.
+
+    Args:
+        study: the table or figure.
+        preset: of settings.
+        sources: by kind of sound, where its recordings are; the bundled clip for a kind that is not in it.
+        clips: of each cell, shared out evenly among its kinds.
+        given: settings that differ from the preset; a cell's own go before them.
+
+    Raises:
+        BadInput: a source cannot be used, or a setting.
+    """
+    kinds = {kind for cell in study.cells for kind in cell.kinds}
+    paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}
+    recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
+    made: dict[Cell, list[Part]] = {}
+    for cell in study.cells:
+        made[cell] = []
+        for place, kind in enumerate(cell.kinds):
+            count = clips // len(cell.kinds) + (place < clips % len(cell.kinds))
+            if not count:
+                continue
+            settings = {"epochs": study.epochs, **given, **cell.settings}
+            here = {"source": paths[kind], "experiment_repetition": count}
+            config = Config.of(cell.task, preset, **settings, **here)
+            plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
+            made[cell].append(Part(kind, plan, count))
+    return made
+
+
+def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
+    """Do what is not finished yet; returns a line for each repetition that failed."""
+    plans: dict[Path, Plan] = {}
+    for part in (part for parts in cells.values() for part in parts):
+        folder = run_folder(part.plan.config, part.plan.recordings)
+        before = plans.get(folder)
+        if before is None or (before.config.run.experiment_repetition or 0) < part.clips:
+            plans[folder] = part.plan  # cells of several studies, or of one, may share a run
+    config = next(iter(plans.values())).config
+    draw = draw_repetition if config.report.pictures else draw_nothing
+    outcomes = experiment.run_all(list(plans.values()), draw, command, None if config.report.quiet else title)
+    for outcome in outcomes:
+        if outcome.folder and outcome.done and config.report.report:
+            write_report(outcome.folder)
+    return [failure for outcome in outcomes for failure in outcome.failures]
+
+
+def collect(study: Study, cells: Grid) -> tuple[Results, dict[Cell, list[Path]]]:
+    """What the finished repetitions of a study found, and their folders."""
+    results: dict[Cell, dict[str, Values]] = {}
+    folders: dict[Cell, list[Path]] = {}
+    for cell, parts in cells.items():
+        found = [(here, facts, kind) for kind, here, facts in _found(parts)]
+        folders[cell] = [here for here, _, _ in found]
+        results[cell] = {
+            measure.title: Values({f"{kind} {here.name}": measure.of(facts) for here, facts, kind in found})
+            for measure in study.measures
+        }
+    return results, folders
+
+
+def _found(parts: Sequence[Part]) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    for part in parts:
+        folder = run_folder(part.plan.config, part.plan.recordings)
+        for here in experiment.repetition_folders(folder) if folder.is_dir() else ():
+            facts = finished(here)
+            if facts and facts["repetition"] < part.clips:
+                yield part.kind, here, facts
+
+
+class Estimate(NamedTuple):
+    """What a cell's fits will take."""
+
+    cell: str
+    seconds_per_epoch: float
+    hours: float
+
+
+def estimates(cells: Grid) -> Iterator[Estimate]:
+    """Time a few epochs of each network, in a fit by itself, and say what all that is not finished yet will take."""
+    known: dict[Any, float] = {}
+    total = sum(part.clips for parts in cells.values() for part in parts)
+    for cell, parts in cells.items():
+        left = sum(part.clips for part in parts) - len(list(_found(parts)))
+        config = parts[0].plan.config
+        workers, threads = shares(config, total * config.stop.fits)
+        key = (cell.task, config.generator)
+        if key not in known:
+            with threads_set(threads):
+                known[key] = _seconds(parts[0].plan)
+        hours = known[key] * config.fit.epochs * config.stop.fits * left / workers / 3600
+        yield Estimate(cell.title, known[key], hours)
+
+
+def _seconds(plan: Plan) -> float:
+    """Of an epoch, with its metrics."""
+    config = replace(plan.config, fit=replace(plan.config.fit, epochs=WARM_UP + TIMED))
+    clean, corrupted, rate = audio.read_clip(plan.recordings[0], config.clip, 0, config.corruption.missing)
+    rng = seeded(config.fit.seed, "corruption")
+    problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+    stamps: list[float] = []
+    solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
+    taken = [after - before for before, after in pairwise(stamps)]
+    return statistics.fmean(taken[WARM_UP - 1 :]) if len(taken) >= WARM_UP else math.nan
+
+
+def _published(study: Study, cell: Cell) -> dict[str, Any] | None:
+    """The paper's numbers of a cell as a run's report takes them."""
+    if not cell.published:
+        return None
+    values: dict[str, dict[str, float]] = {}
+    for measure in study.measures:
+        if measure.title in cell.published:
+            values.setdefault(measure.metric, {})[measure.what] = cell.published[measure.title]
+    return {"where": f"{study.title}; {cell.title}", "values": values}
+
+
+def check(clips: int, least: int = 1) -> int:
+    """A number of clips, or a refusal."""
+    if clips < least:
+        raise BadInput(f"clips must be a whole number at least {least}, got {clips}")
+    return clips

@@ -1,0 +1,148 @@
+"""A study's results as text, Markdown, CSV, JSON and a picture, with the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dawp.files import whole, write_csv, write_json
+from dawp.paper.study import Cell, Results, Study
+from dawp.report import pictures
+
+
+def header(study: Study) -> list[str]:
+    """The columns of a study's table."""
+    columns = ["", "clips"]
+    for measure in study.measures:
+        columns += [measure.title, "± std"]
+        if any(measure.title in cell.published for cell in study.cells):
+            columns.append("paper")
+    return columns
+
+
+def rows(study: Study, results: Results) -> list[list[Any]]:
+    """A row for each cell: its title, the number of clips, and for each measure mean, deviation and the paper's number.
+
+    Numbers that are not there are NaN; the paper's are absent from a study that has none.
+    """
+    lines = []
+    for cell in study.cells:
+        values = results[cell]
+        line: list[Any] = [cell.title, len(next(iter(values.values())).by_clip)]
+        for measure in study.measures:
+            line += [values[measure.title].mean, values[measure.title].std]
+            if any(measure.title in other.published for other in study.cells):
+                line.append(cell.published.get(measure.title, math.nan))
+        lines.append(line)
+    return lines
+
+
+def markdown(study: Study, results: Results) -> str:
+    """The table, aligned, so that it can be read as it is."""
+    head, *lines = [header(study), *([_shown(value) for value in line] for line in rows(study, results))]
+    widths = [max(len(line[place]) for line in (head, *lines)) for place in range(len(head))]
+
+    def joined(line: Sequence[str]) -> str:
+        cells = [line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]
+        return f"| {' | '.join(cells)} |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(joined(line) for line in (head, rule, *lines))
+
+
+def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
+    """Each claim with its verdict and what that rests on."""
+    return [(claim.text, *claim.verdict(results)) for claim in study.claims]
+
+
+def text(study: Study, results: Results, circumstances: Sequence[str]) -> str:
+    """All that is told of a study."""
+    nan = [
+        f"{cell.title}, {title}: NaN for {len(values.by_clip) - len(values.numbers)} of {len(values.by_clip)} clips"
+        for cell, by_measure in results.items()
+        for title, values in by_measure.items()
+        if len(values.numbers) < len(values.by_clip)
+    ]
+    parts = [f"# {study.title}", "\n".join(f"- {line}" for line in circumstances), markdown(study, results)]
+    if nan:
+        parts.append("\n".join(f"- {line}" for line in nan))
+    claims = conclusions(study, results)
+    if claims:
+        parts.append("\n".join(f"- **{word}**: {claim} ({why})" for claim, word, why in claims))
+    if study.notes:
+        parts.append("\n".join(study.notes))
+    return "\n\n".join(parts)
+
+
+def write(
+    study: Study,
+    results: Results,
+    folders: Mapping[Cell, list[Path]],
+    circumstances: Sequence[str],
+    about: Mapping[str, Any],
+    to: Path,
+) -> list[Path]:
+    """Write everything into a folder as ``<study>.md``, ``.csv``, ``.json`` and ``.png``."""
+    to.mkdir(parents=True, exist_ok=True)
+    paths = [to / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
+    with whole(paths[0]) as temporary:
+        temporary.write_text(text(study, results, circumstances) + "\n", encoding="utf-8")
+    blank = [["" if isinstance(v, float) and math.isnan(v) else v for v in line] for line in rows(study, results)]
+    write_csv(paths[1], _unique(header(study)), blank)
+    found = [
+        {
+            "row": cell.name,
+            "kinds": list(cell.kinds),
+            "settings": dict(cell.settings),
+            "paper": dict(cell.published),
+            "clips": {title: values.by_clip for title, values in results[cell].items()},
+            "folders": [str(folder) for folder in folders[cell]],
+        }
+        for cell in study.cells
+    ]
+    claims = [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)]
+    write_json(paths[2], {**about, "title": study.title, "cells": found, "conclusions": claims})
+    if any(folders.values()):
+        if study.draw is None:
+            bars(study, results, paths[3])
+        elif all(folders.values()):
+            study.draw(study, results, folders, paths[3])
+    return [path for path in paths if path.exists()]
+
+
+def bars(study: Study, results: Results, to: Path) -> None:
+    """Our means with their deviations beside the paper's numbers, one panel a measure."""
+    import numpy as np
+
+    height = 0.6 + 0.24 * len(study.cells)
+    figure, axes = pictures.new_figure(len(study.measures), height=height, sharex=False)
+    places = np.arange(len(study.cells))
+    for axis, measure in zip(axes, study.measures, strict=True):
+        values = [results[cell][measure.title] for cell in study.cells]
+        spread = [0 if math.isnan(value.std) else value.std for value in values]
+        axis.barh(places, [v.mean for v in values], xerr=spread, color=pictures.OUTPUT, height=0.5, label="here")
+        theirs = [cell.published.get(measure.title, math.nan) for cell in study.cells]
+        axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
+        axis.set_yticks(places, [cell.title for cell in study.cells], fontsize="small")
+        axis.invert_yaxis()
+        axis.set_xlabel(measure.title)
+        axis.legend(fontsize="x-small")
+    pictures.save(figure, to)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.2f}"
+    return "not run" if value == 0 else str(value)
+
+
+def _unique(columns: list[str]) -> list[str]:
+    """Names for the columns of a CSV file."""
+    names, measure = ["cell", "clips"], ""
+    for column in columns[2:]:
+        if column not in ("± std", "paper"):
+            measure = column
+        names.append({"± std": f"{measure} std", "paper": f"{measure} paper"}.get(column, f"{column} mean"))
+    return names

@@ -1,0 +1,298 @@
+"""The paper's tables and figures: real commands at a tiny size, and the arithmetic of the claims."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SAMPLES, environment, write_sound
+from matplotlib.image import imread
+
+from dawp.errors import BadInput
+from dawp.paper import datasets, runs, show
+from dawp.paper.__main__ import STUDIES, main
+from dawp.paper.study import FAILS, HOLDS, NOT_RUN, WITHIN, Cell, Claim, Measure, Study, Values
+
+TINY = (
+    "--depth 1 --channels 4 --lstm_layers 1 --no_resample --waveunet_levels 2 --waveunet_filters 2 --clip_length 0.5 "
+    "--epochs 2 --pesq_every 2 --device cpu --workers 1 --no_report --no_pictures"
+).split()
+"""What a cell does not set itself, as small as it goes."""
+
+
+def paper(tmp_path, name, *flags):
+    """A script as it is, with this Python in place of the one that it would install."""
+    for path, text in (("scripts/setup.sh", "true"), (".venv/bin/python", f'exec "{sys.executable}" "$@"')):
+        (tmp_path / "tool" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tool" / path).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / "tool" / path).chmod(0o755)
+    script = tmp_path / "tool/scripts" / f"{name}.sh"
+    script.write_bytes((ROOT / "scripts" / script.name).read_bytes())
+    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        ["bash", script, *map(str, flags)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+def stamps(evals):
+    return {path: path.stat().st_mtime_ns for path in evals.glob("*/*/*/result.json")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monkeypatch, capsys):
+    study = STUDIES[name]
+    clips = 1
+    flags = [*TINY, "--clips", str(clips)]
+    result = paper(tmp_path, name, *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"# {study.title}" in result.stdout
+    assert "A REDUCED RUN: " in result.stdout
+    assert f"(the paper: {study.clips} clips, {study.epochs} epochs)" in result.stdout
+    assert "synthetic, not the paper's data" in result.stdout
+    for claim in study.claims:
+        assert claim.text in result.stdout
+    to = tmp_path / "evals/paper"
+    assert {path.name for path in to.iterdir()} == {f"{name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")}
+    assert imread(to / f"{name}.png").std() > 0.02
+    with (to / f"{name}.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert len(lines) == len(study.cells)
+    assert len(header) == len(set(header)) == len(lines[0])
+    facts = json.loads((to / f"{name}.json").read_text())
+    for cell, line, told in zip(study.cells, lines, facts["cells"], strict=True):
+        assert line[0] == cell.title
+        assert int(line[1]) == clips
+        mean = line[header.index(f"{study.measures[0].title} mean")]
+        values = [value for value in told["clips"][study.measures[0].title].values() if value is not None]
+        assert (float(mean) if mean else None) == (pytest.approx(sum(values) / len(values)) if values else None)
+
+    before = stamps(tmp_path / "evals")
+    assert len(before) == clips * len(study.cells)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main([name, *flags, "--quiet"]) == 0
+    assert capsys.readouterr().out == "evals/paper\n"
+    assert stamps(tmp_path / "evals") == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch):
+    from dawp import experiment
+
+    monkeypatch.chdir(tmp_path)
+    flags = ["table3", *TINY, "--clips", "1"]
+    result_json, count = experiment.write_json, 0
+
+    def interrupted(path, content):
+        nonlocal count
+        count += path.name == "result.json"
+        if count == 4:
+            raise KeyboardInterrupt
+        result_json(path, content)
+
+    monkeypatch.setattr(experiment, "write_json", interrupted)
+    assert main(flags) == 130
+    before = stamps(tmp_path / "evals")
+    assert len(before) == 3
+    monkeypatch.setattr(experiment, "write_json", result_json)
+    assert main(flags) == 0
+    after = stamps(tmp_path / "evals")
+    assert len(after) == len(STUDIES["table3"].cells)
+    assert {path: after[path] for path in before} == before
+    larger = [*flags[:-1], "2"]  # more clips: those that are there count
+    assert main(larger) == 0
+    assert {path: stamp for path, stamp in stamps(tmp_path / "evals").items() if path in after} == after
+    assert len(stamps(tmp_path / "evals")) == 2 * len(after)
+    assert main(flags) == 0  # and fewer clips: only those
+    told = json.loads((tmp_path / "evals/paper/table3.json").read_text())
+    assert [len(cell["clips"]["SI-SNR"]) for cell in told["cells"]] == [1] * len(after)
+
+
+def test_the_time_is_estimated_and_nothing_written(tmp_path):
+    result = paper(tmp_path, "table1", *TINY, "--clips", "2", "--estimate-time")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 10
+    assert all("ms an epoch" in line for line in lines[:-1])
+    assert lines[-1].startswith("table1: about 0.0 h")
+    assert not (tmp_path / "evals").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("table3 --clips 0", "clips must be a whole number at least 1, got 0"),
+        ("table3 --speech nowhere", "nowhere: no such file or folder"),
+        ("table3 --channels 1", "channels must be"),
+        ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),
+        ("table3 --restore", "unrecognized arguments: --restore"),
+        ("table9", "invalid choice: 'table9'"),
+        ("datasets nowhere", "nowhere: no such file or folder"),
+        ("", "WHAT"),
+    ],
+)
+def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(flags.split())
+    except SystemExit as ended:
+        code = ended.code
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert words in errors
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# What they are made of
+
+PUBLISHED = {"table1": 18, "table2": 36, "table3": 27}
+
+
+@pytest.mark.parametrize(("name", "numbers"), PUBLISHED.items())
+def test_every_number_of_the_papers_tables_is_there(name, numbers):
+    assert sum(len(cell.published) for cell in STUDIES[name].cells) == numbers
+
+
+def test_some_of_the_papers_numbers():
+    def number(study, cell, measure, *kinds):
+        (found,) = [c for c in STUDIES[study].cells if c.name == cell and (not kinds or c.kinds == kinds)]
+        return found.published[measure]
+
+    assert number("table1", "RT60 0.2 s", "SI-SNRi", "instruments") == 5.79
+    assert number("table1", "RT60 0.5 s", "PSNRi", "singing") == 6.65
+    assert number("table2", "1 ms Demucs", "PSNR", "singing") == 38.40
+    assert number("table2", "5 ms Wave-U-Net", "SI-SNR", "instruments") == -9.48
+    assert number("table3", "Conv + LSTM", "SI-SNR") == 5.42
+    assert number("table3", "Conv + GLU + Attention", "PESQ") == 1.96
+
+
+def test_claims_name_cells_and_measures_that_are_there():
+    for study in STUDIES.values():
+        names, titles = {cell.name for cell in study.cells}, {measure.title for measure in study.measures}
+        for claim in study.claims:
+            assert {name for pair in claim.pairs for name in pair} <= names
+            assert claim.measure in titles
+
+
+def results(**cells):
+    """Results of one measure by name of the cell."""
+    return {Cell(name, "denoise", {}): {"m": Values(dict(enumerate(values)))} for name, values in cells.items()}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "word"),
+    [
+        ([3.0, 4.0, 5.0], [1.0, 2.5, 3.0], HOLDS),
+        ([1.0, 2.5, 3.0], [3.0, 4.0, 5.0], FAILS),
+        ([3.0, 1.0, 2.0], [1.0, 2.0, 3.1], WITHIN),
+        ([3.0], [1.0], WITHIN),
+        ([], [1.0], NOT_RUN),
+        ([math.nan, 3.0, 4.0, 5.5], [9.0, 1.0, 2.0, 3.0], HOLDS),
+    ],
+)
+def test_a_claim_is_judged_clip_by_clip(a, b, word):
+    assert Claim("a is better", (("a", "b"),), "m").verdict(results(a=a, b=b)).word == word
+
+
+def test_clips_that_differ_among_themselves_do_not_hide_a_difference_between_cells():
+    found = results(a=[0.0, 50.0, 100.0], b=[-1.0, 49.1, 98.8])
+    verdict = Claim("a is better", (("a", "b"),), "m").verdict(found)
+    assert verdict.word == HOLDS
+    assert "+1.03 ± 0.09 (standard error, 3 clips)" in verdict.why
+
+
+def test_of_several_pairs_the_least_verdict_counts():
+    found = results(a=[3.0, 4.0], b=[1.0, 2.1], c=[9.0, 9.5])
+    assert Claim("", (("a", "b"), ("c", "a")), "m").verdict(found).word == HOLDS
+    assert Claim("", (("a", "b"), ("a", "c")), "m").verdict(found).word == FAILS
+    assert Claim("", (("a", "b"), ("a", "d")), "m").verdict(found).word == NOT_RUN
+
+
+def test_the_table_stands_in_columns_with_the_papers_numbers():
+    cells = [Cell("first", "denoise", {}, published={"m": 1.5}), Cell("second", "denoise", {}, ("speech",))]
+    study = Study("s", "A study", cells, (Measure("m", "si_snr"),))
+    found = {cells[0]: {"m": Values({"a": 1.0, "b": 2.0, "c": math.nan})}, cells[1]: {"m": Values({})}}
+    lines = show.markdown(study, found).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["first", "3", "1.50", "0.71", "1.50"]
+    assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["second, speech", "not run", "-", "-", "-"]
+    assert "first, m: NaN for 1 of 3 clips" in show.text(study, found, [])
+
+
+def test_clips_are_shared_out_among_the_kinds(tmp_path):
+    sources = {}
+    for kind in ("speech", "singing", "instruments"):
+        sources[kind] = write_sound(tmp_path / f"{kind}.wav")
+    cells = runs.grid(STUDIES["table3"], "paper", sources, 20, {})
+    for parts in cells.values():
+        assert [(part.kind, part.clips) for part in parts] == [("speech", 7), ("singing", 7), ("instruments", 6)]
+        assert {part.plan.config.fit.epochs for part in parts} == {3000}
+    (row, *_) = runs.grid(STUDIES["table1"], "paper", sources, 20, {}).values()
+    assert [(part.kind, part.clips) for part in row] == [("speech", 20)]
+    assert row[0].plan.published["values"] == {"si_snr": {"gain": 2.22}, "psnr": {"gain": 13.45}}
+
+
+# Data sets
+
+
+def layout(folder, *names):
+    for name in names:
+        write_sound(folder / name)
+
+
+def test_valentini_is_taken_for_its_clean_recordings(tmp_path):
+    layout(
+        tmp_path, "clean_testset_wav/p232_001.wav", "noisy_testset_wav/p232_001.wav", "clean_trainset_28spk_wav/a.wav"
+    )
+    assert [recording.path.parent.name for recording in datasets.find("speech", tmp_path)] == ["clean_testset_wav"]
+    with pytest.raises(BadInput, match="taken for speech, not singing"):
+        datasets.find("singing", tmp_path)
+
+
+def test_musdb_is_taken_for_its_vocals(tmp_path):
+    layout(tmp_path, *(f"{part}/A - B/{stem}.wav" for part in ("train", "test") for stem in ("vocals", "drums")))
+    assert [r.path.relative_to(tmp_path).as_posix() for r in datasets.find("singing", tmp_path)] == [
+        "test/A - B/vocals.wav"
+    ]
+    (tmp_path / "other/test").mkdir(parents=True)
+    (tmp_path / "other/test/A.stem.mp4").touch()
+    with pytest.raises(BadInput, match="MUSDB18-HQ"):
+        datasets.find("singing", tmp_path / "other")
+
+
+def test_medleydb_is_taken_for_its_instruments(tmp_path):
+    stems = [f"Audio/A_B/A_B_STEMS/A_B_STEM_0{number}.wav" for number in (1, 2, 3)]
+    layout(tmp_path, *stems, "Audio/A_B/A_B_MIX.wav", "Audio/C_D/C_D_STEMS/C_D_STEM_01.wav")
+    (tmp_path / "Audio/A_B/A_B_STEMS/._A_B_STEM_01.wav").touch()
+    (tmp_path / "Metadata").mkdir()
+    (tmp_path / "Metadata/A_B_METADATA.yaml").write_text(
+        "stems:\n"
+        "  S01: {filename: A_B_STEM_01.wav, instrument: acoustic guitar}\n"
+        "  S02: {filename: A_B_STEM_02.wav, instrument: male singer}\n"
+        "  S03: {filename: A_B_STEM_03.wav, instrument: [piano, cello]}\n"
+    )
+    found = [recording.path.name for recording in datasets.find("instruments", tmp_path)]
+    assert found == ["A_B_STEM_01.wav", "A_B_STEM_03.wav", "C_D_STEM_01.wav"]
+    (tmp_path / "Metadata/A_B_METADATA.yaml").write_text("!!python/object/apply:os.system ['touch hacked']")
+    with pytest.raises(BadInput, match="cannot be read as MedleyDB's metadata"):
+        datasets.find("instruments", tmp_path)
+
+
+def test_any_other_source_is_taken_as_it_is(tmp_path):
+    layout(tmp_path, "a.wav", "b/c.wav")
+    assert len(datasets.find("instruments", tmp_path)) == 2
+    assert datasets.find("speech", SAMPLES / "speech.wav")[0].path == SAMPLES / "speech.wav"
+
+
+def test_what_a_folder_holds_is_told(tmp_path, capsys):
+    layout(tmp_path, "clean_testset_wav/a.wav", "clean_testset_wav/b.wav")
+    (tmp_path / "clean_testset_wav/c.wav").write_text("no sound")
+    assert main(["datasets", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "Valentini" in told
+    assert "speech: 3 recordings, 0.0 min; 2 at 16000 Hz" in told
+    assert "1 of them cannot be read as sound" in told
