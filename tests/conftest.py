@@ -36,6 +36,7 @@ TINY = {
 TINY_FLAGS = [
     *("--depth", "1", "--channels", "4", "--lstm_layers", "0", "--no_resample"),
     *("--epochs", "3", "--pesq_every", "3", "--device", "cpu", "--workers", "1"),
+    *("--no_report", "--no_pictures"),
 ]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

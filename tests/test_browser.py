@@ -8,7 +8,7 @@ from conftest import SAMPLES, TINY, write_sound
 
 from dawp import experiment
 from dawp.config import Config
-from dawp.report import draw_repetition, page, write_report
+from dawp.report import draw_nothing, page, write_report
 from dawp.sources import find_recordings
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
@@ -39,7 +39,7 @@ def reports(tmp_path_factory):
     for task, source in (("denoise", folder / "in"), ("dereverb", speech), ("inpaint", speech)):
         settings = {"output_dir": folder, "name": "run", "source": source, "save_outputs": True, "show_every": 1}
         config = Config.of(task, **{**TINY, **settings, "epochs": 2, "pesq_every": 2})
-        found[task] = write_report(experiment.run(config, find_recordings(source), draw_repetition).folder)
+        found[task] = write_report(experiment.run(config, find_recordings(source), draw_nothing).folder)
     return found
 
 

@@ -35,7 +35,7 @@ def refused(result, *words, task="denoise"):
 
 def test_one_file(denoise, tmp_path):
     write_sound(tmp_path / "my take.wav")
-    result = denoise("--source", "my take.wav")
+    result = denoise("--source", "my take.wav", "--report", "--pictures")
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.name == "000_my_take"
@@ -53,7 +53,7 @@ def test_one_file(denoise, tmp_path):
 
 def test_quiet_leaves_one_line_for_scripts(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
-    for flags in (("--quiet",), ("--quiet", "--no_report", "--name", "again")):
+    for flags in (("--quiet", "--report"), ("--quiet", "--no_report", "--name", "again")):
         result = denoise("--source", "a.wav", *flags)
         assert (result.returncode, result.stderr) == (0, "")
         (line,) = result.stdout.splitlines()
@@ -64,7 +64,7 @@ def test_quiet_leaves_one_line_for_scripts(denoise, tmp_path):
 def test_json_is_one_object_for_scripts(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     (tmp_path / "broken.wav").write_text("no sound")
-    result = denoise("--source", ".", "--json")
+    result = denoise("--source", ".", "--json", "--report")
     assert result.returncode == 3
     told = json.loads(result.stdout)
     assert told["summary"] == json.loads((tmp_path / told["folder"] / "summary.json").read_text())
@@ -89,7 +89,7 @@ def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(den
 
 def test_dereverb_one_file(door, tmp_path):
     write_sound(tmp_path / "a.wav")
-    result = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3")
+    result = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3", "--pictures")
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.parent.parent.name == "dereverb"
@@ -109,7 +109,7 @@ def test_dereverb_one_file(door, tmp_path):
 
 def test_inpaint_one_file(door, tmp_path):
     clip = write_sound(tmp_path / "a.wav", 0.1 * torch.randn(16000), subtype="FLOAT")
-    result = door("inpaint", "--source", "a.wav", "--gap_ms", "5", "--n_gaps", "3", "--baselines")
+    result = door("inpaint", "--source", "a.wav", "--gap_ms", "5", "--n_gaps", "3", "--baselines", "--pictures")
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.parent.name.startswith("a-gaps-3x5ms-paper-")
@@ -137,7 +137,7 @@ def test_inpaint_a_damaged_recording_that_has_no_clean_version(door, tmp_path):
     clip[8000:8040] = 0
     clip[12000:12010] = torch.nan
     write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
-    result = door("inpaint", "--source", "damaged.wav", "--gaps", "auto")
+    result = door("inpaint", "--source", "damaged.wav", "--gaps", "auto", "--pictures")
     assert result.returncode == 0, result.stderr
     assert "no clean clip to judge by" in result.stdout
     (folder,) = repetitions(tmp_path / "evals")

@@ -51,7 +51,7 @@ def denoise(tmp_path, *flags):
 @pytest.mark.slow
 def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
     flags = [*FITS, "--source", SAMPLES, "--experiment_repetition", "3", "--epochs", "1000", "--pesq_every", "500"]
-    flags += ["--checkpoint_every", "0.2", "--stop", "holdout"]
+    flags += ["--checkpoint_every", "0.2", "--stop", "holdout", "--no_report", "--no_pictures"]
     process = denoise(tmp_path, *flags, "--name", "far", "--executor", "ray", "--ray_address", nodes.address)
     run = tmp_path / "evals/denoise/far"
     deadline = time.monotonic() + 200

@@ -15,18 +15,17 @@ from conftest import ROOT, TINY, environment, write_sound
 from dawp import experiment
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.report import draw_repetition, page, write_report
+from dawp.report import draw_nothing, page, write_report
 from dawp.sources import find_recordings
 from dawp.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
-MISSING = re.compile(r"Missing: (.*)")
 
 
 def run(folder, task="denoise", source=None, **settings):
     config = Config.of(task, **{**TINY, "output_dir": folder, "name": "run", "source": source, **settings})
     recordings = find_recordings(source)
-    return experiment.run(config, recordings, draw_repetition, ["denoise.py", "--name", "run"]).folder
+    return experiment.run(config, recordings, draw_nothing, ["denoise.py", "--name", "run"]).folder
 
 
 def text_of(path):
@@ -145,9 +144,20 @@ def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     words = words_of(write_report(folder))
     assert "Missing: restored.wav" in words
     assert (other / "curves.png").exists()  # made again from metrics.csv
+    (other / "clean.wav").write_bytes(b"RIFF, and no more")
+    assert "Missing: restored.wav; clean.wav" in words_of(write_report(folder))
     for here in (begun, other):
         shutil.rmtree(here)
     assert "No clip has been begun" in words_of(write_report(folder))
+
+
+def test_a_run_that_went_on_for_longer_is_not_unfinished(tmp_path):
+    write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
+    for repetitions in (1, 2):
+        folder = run(tmp_path, source=tmp_path / "a.wav", experiment_repetition=repetitions)
+    words = words_of(write_report(folder))
+    assert "not finished" not in words
+    assert "clips 2 " in words
 
 
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
@@ -170,6 +180,17 @@ def test_a_diverged_fit_and_nan_are_shown(tmp_path):
     words = words_of(write_report(folder))
     assert "diverged" in words
     assert re.findall(r"\bnan\b", words, flags=re.IGNORECASE) == ["NaN"]  # the heading of a column
+
+
+def test_what_a_paper_has_stands_beside_it(tmp_path):
+    write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
+    source = {"output_dir": tmp_path, "name": "run", "source": tmp_path / "a.wav"}
+    published = {"where": "Table 3 <of it>", "values": {"si_snr": {"best": 5.42}}}
+    plan = experiment.Plan(Config.of("denoise", **{**TINY, **source}), find_recordings(tmp_path / "a.wav"), published)
+    (outcome,) = experiment.run_all([plan], draw_nothing)
+    words = words_of(write_report(outcome.folder))
+    assert "Published: Table 3 <of it>." in words
+    assert re.search(r"SI-SNR \(dB\) [^ ]+ [^ ]+ [^ ]+ [^ ]+ 0 5\.42 –", words)
 
 
 def test_gaps_and_rooms_are_shown(tmp_path):

@@ -14,6 +14,7 @@ from dawp.errors import BadInput
 from dawp.paper import datasets, runs, show
 from dawp.paper.__main__ import STUDIES, main
 from dawp.paper.study import FAILS, HOLDS, NOT_RUN, WITHIN, Cell, Claim, Measure, Study, Values
+from dawp.report import pictures
 
 TINY = (
     "--depth 1 --channels 4 --lstm_layers 1 --no_resample --waveunet_levels 2 --waveunet_filters 2 --clip_length 0.5 "
@@ -79,6 +80,19 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
 
 
 @pytest.mark.slow
+def test_the_spectrograms_have_seconds_and_hertz(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, to: figures.append(figure))
+    assert main(["figure4", *TINY, "--clips", "1"]) == 0
+    *panels, _ = figures[0].axes  # the last is the bar of colours
+    assert [axis.get_title(loc="left") for axis in panels] == ["corrupted", "best (oracle SI-SNR)", "clean"]
+    for axis in panels:
+        assert axis.get_xlim() == pytest.approx((0, 0.5), abs=0.01)
+        assert axis.get_ylim() == pytest.approx((0, 8000), abs=50)
+
+
+@pytest.mark.slow
 def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     from dawp import experiment
 
@@ -97,6 +111,11 @@ def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch
     assert main(flags) == 130
     before = stamps(tmp_path / "evals")
     assert len(before) == 3
+    assert main([*flags, "--finished_only"]) == 0
+    assert stamps(tmp_path / "evals") == before
+    told = (tmp_path / "evals/paper/table3.md").read_text()
+    assert told.count("not run |") == len(STUDIES["table3"].cells) - 3
+    assert "**not run**: LSTM helps" in told
     monkeypatch.setattr(experiment, "write_json", result_json)
     assert main(flags) == 0
     after = stamps(tmp_path / "evals")

@@ -16,7 +16,7 @@ from test_cli import refused
 
 from dawp.audio import mark_missing
 
-TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu"]
+TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
 """Restore with a network and a fit that take milliseconds an epoch."""
 
 
@@ -293,7 +293,7 @@ def kept_blocks(folder):
 @pytest.mark.slow
 def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_path):
     long_recording(tmp_path / "long.wav", 60)
-    flags = ("--source", "long.wav", "--epochs", "6")
+    flags = ("--source", "long.wav", "--epochs", "2", "--estimate", "output")
     uninterrupted = restore(*flags, "-o", "a.wav")
     assert uninterrupted.returncode == 0, uninterrupted.stderr
     assert same_sound(tmp_path / "a.wav", tmp_path / "long.wav")
@@ -325,10 +325,10 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to tell a process's peak of memory")
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, tmp_path):
+@pytest.mark.parametrize(("workers", "longer"), [("1", 15), ("2", 30)])
+def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, longer, tmp_path):
     peaks = {}
-    for seconds in (7.5, 60):  # blocks of one size
+    for seconds in (7.5, longer):  # blocks of one size
         long_recording(tmp_path / f"{seconds}.wav", seconds)
         # Not ru_maxrss, which a process takes over from the one that began it.
         code = (
@@ -342,5 +342,5 @@ def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, tmp_pat
         result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         peaks[seconds] = int(result.stdout.splitlines()[-1])
-    samples = 52.5 * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
-    assert peaks[60] - peaks[7.5] < samples / 4, peaks
+    samples = (longer - 7.5) * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
+    assert peaks[longer] - peaks[7.5] < samples / 4 + 1000, peaks

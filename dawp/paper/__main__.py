@@ -69,6 +69,8 @@ def _parser() -> cli.Parser:
         group.add_argument("--clips", type=int, default=study.clips, help=text)
         text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
         group.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
+        text = "make the table of what is finished already, and do no fits"
+        group.add_argument("--finished_only", action="store_true", default=False, help=text)
         cli.add_flags(made, study.cells[0].task, NOT_OFFERED)
     check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
     check.add_argument("folder", type=Path, nargs="+", help="a data set as its distributor lays it out")
@@ -77,16 +79,16 @@ def _parser() -> cli.Parser:
 
 def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     preset = given.pop("preset", "paper")
-    clips = runs.check(given.pop("clips"))
+    clips = given.pop("clips")
     sources = {kind: given.pop(kind) for kind in KINDS if kind in given}
-    only_estimate = given.pop("estimate_time")
+    only_estimate, only_finished = given.pop("estimate_time"), given.pop("finished_only")
     cells = runs.grid(study, preset, sources, clips, given)
     config = next(iter(cells.values()))[0].plan.config
     cli.show_notices("dawp.paper", config.report.quiet)
     if only_estimate:
         _tell_time(study, cells)
         return cli.OK
-    failures = runs.do(cells, study.name, command)
+    failures = [] if only_finished else runs.do(cells, study.name, command)
     results, folders = runs.collect(study, cells)
     about = circumstances(config, command)
     told = _circumstances(study, cells, about, preset, sources, clips, given)

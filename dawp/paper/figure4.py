@@ -10,21 +10,20 @@ from dawp.report import pictures
 def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to: Path) -> None:
     """Corrupted, best and clean of the first clip, on one scale of dB."""
     import librosa
-    import numpy as np
     import soundfile
 
     (cell,) = study.cells
     here = folders[cell][0]
     names = ("corrupted", "best_si_snr", "clean")
     loaded = {pictures.title_of(name): soundfile.read(here / f"{name}.wav", dtype="float32") for name in names}
-    spectra = {title: (np.abs(librosa.stft(sound, n_fft=512)), rate) for title, (sound, rate) in loaded.items()}
-    loudest = max(magnitude.max() for magnitude, _ in spectra.values())
+    spectra = pictures.magnitudes(sound for sound, _ in loaded.values())
+    loudest = max(float(magnitude.max()) for magnitude in spectra)
     figure, axes = pictures.new_figure(len(spectra), sharey=True)
-    for axis, (title, (magnitude, rate)) in zip(axes, spectra.items(), strict=True):
-        levels = librosa.amplitude_to_db(magnitude, ref=loudest, top_db=pictures.DYNAMIC_RANGE_DB)
-        mesh = librosa.display.specshow(
-            levels, sr=rate, n_fft=512, x_axis="time", y_axis="linear", ax=axis, cmap="magma"
-        )
+    for axis, (title, (_, rate)), magnitude in zip(axes, loaded.items(), spectra, strict=True):
+        levels = pictures.decibels(magnitude, loudest)
+        frames = {"sr": rate, "hop_length": pictures.HOP, "n_fft": pictures.N_FFT}
+        mesh = librosa.display.specshow(levels, **frames, x_axis="time", y_axis="linear", ax=axis)
+        mesh.set_cmap("magma")
         mesh.set_clim(-pictures.DYNAMIC_RANGE_DB, 0)
         axis.set_title(title, fontsize="small", loc="left")
         axis.label_outer()

@@ -50,8 +50,10 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
         given: settings that differ from the preset; a cell's own go before them.
 
     Raises:
-        BadInput: a source cannot be used, or a setting.
+        BadInput: a source cannot be used, or a setting, or there are to be no clips.
     """
+    if clips < 1:
+        raise BadInput(f"clips must be a whole number at least 1, got {clips}")
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}
     recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
@@ -155,10 +157,3 @@ def _published(study: Study, cell: Cell) -> dict[str, Any] | None:
         if measure.title in cell.published:
             values.setdefault(measure.metric, {})[measure.what] = cell.published[measure.title]
     return {"where": f"{study.title}; {cell.title}", "values": values}
-
-
-def check(clips: int, least: int = 1) -> int:
-    """A number of clips, or a refusal."""
-    if clips < least:
-        raise BadInput(f"clips must be a whole number at least {least}, got {clips}")
-    return clips

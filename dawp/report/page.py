@@ -97,7 +97,6 @@ class Clip:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     curves: Curves | None = None
     figures: list[Picture] = field(default_factory=list)
-    seconds: float = math.nan
     rate: int = 0
     length: float = 0.0  # seconds
 
@@ -152,7 +151,8 @@ def _gathered(folder: Path) -> dict[str, Any]:
     """What the template shows."""
     about = read_json(folder / RUN_CONFIG)
     settings = {name: value for group in about["settings"].values() for name, value in group.items()}
-    planned = settings["experiment_repetition"] or len(about["identity"]["recordings"])
+    asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
+    planned = max(asked, len(repetition_folders(folder)))  # a later command may have gone on
     shelf = _Shelf(folder, sounds_are_linked=_sound_bytes(folder) > MOST_EMBEDDED)
     clips, results = [], []
     for here in repetition_folders(folder):
@@ -255,10 +255,6 @@ def _sound_bytes(folder: Path) -> int:
 
 def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) -> Clip:
     """A repetition; ``facts`` is None while it is unfinished."""
-    import numpy as np
-    import soundfile
-    from PIL.Image import fromarray
-
     number, _, name = here.name.partition("_")
     clip = Clip(int(number), name)
     columns: dict[str, NDArray[Any]] = {}
@@ -266,42 +262,15 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
         columns = pictures.read_columns(here / "metrics.csv")
     if facts:
         clip.name, clip.path = shown(Path(facts["recording"]).name), shown(facts["recording"])
-        clip.error, clip.seconds = facts["error"], facts["seconds"]
-        clip.facts = _facts_of_clip(facts)
+        clip.error, clip.facts = facts["error"], _facts_of_clip(facts)
     else:
         done = len(columns["epoch"]) if columns else 0
         clip.missing.append(f"the fit is not finished: metrics up to epoch {done} of {epochs} so far")
-    loaded = {}
-    for path in pictures.sounds_of(here):
-        samples, clip.rate = soundfile.read(path, dtype="float32")
-        if len(samples):
-            loaded[path] = samples
+    loaded = _load(here, clip)
     expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
     clip.missing += [f"{what}.wav" for what in expected if facts and here / f"{what}.wav" not in loaded]
     if loaded:
-        scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
-        magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
-        loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
-        volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, here)
-        for path, samples in loaded.items():
-            title = pictures.title_of(path.stem)
-            epoch = int(path.stem.removeprefix("epoch_")) if path.parent != here else None
-            clip.length = len(samples) / clip.rate
-            alt = f"Spectrogram of {title if epoch is None else f'the output at epoch {epoch}'} of {clip.name}"
-            sound = Sound(
-                title,
-                shelf.sound(path, samples, clip.rate, scale),
-                volumes[path],
-                shelf.picture(
-                    _webp(fromarray(pictures.spectrogram_pixels(magnitudes[path], loudest))),
-                    f"{alt}, 0 to {clip.rate / 2000:g} kHz, {clip.length:.2f} s",
-                ),
-                _values(path.stem, facts) if epoch is None else _values_at(epoch, columns),
-            )
-            if epoch is None:
-                clip.sounds.append(sound)
-            else:
-                clip.outputs.append({**vars(sound), "epoch": epoch, "spectrogram": vars(sound.spectrogram)})
+        _show_sounds(here, clip, loaded, facts, columns, shelf)
     pictures.draw_missing(here, facts or {})
     if columns and len(columns["epoch"]):
         alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
@@ -312,6 +281,57 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
     }
     clip.figures = [shelf.copy(here / name, alt) for name, alt in figures.items() if (here / name).is_file()]
     return clip
+
+
+def _load(here: Path, clip: Clip) -> dict[Path, NDArray[Any]]:
+    """The sounds of a repetition; one that cannot be read is missing."""
+    import soundfile
+
+    loaded = {}
+    for path in pictures.sounds_of(here):
+        try:
+            samples, clip.rate = soundfile.read(path, dtype="float32")
+        except soundfile.SoundFileError:
+            samples = ()
+        if len(samples):
+            loaded[path] = samples
+    lengths = [len(samples) for samples in loaded.values()]
+    clip.length = max(lengths, default=0) / clip.rate if clip.rate else 0.0
+    return {path: samples for path, samples in loaded.items() if len(samples) == max(lengths)}
+
+
+def _show_sounds(
+    here: Path,
+    clip: Clip,
+    loaded: dict[Path, NDArray[Any]],
+    facts: dict[str, Any] | None,
+    columns: dict[str, NDArray[Any]],
+    shelf: _Shelf,
+) -> None:
+    """Give a clip its sounds, and the outputs that were kept."""
+    import numpy as np
+    from PIL.Image import fromarray
+
+    scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
+    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
+    loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
+    volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, here)
+    for path, samples in loaded.items():
+        epoch = int(path.stem.removeprefix("epoch_")) if path.parent != here else None
+        title = pictures.title_of(path.stem) if epoch is None else f"the output at epoch {epoch}"
+        alt = f"Spectrogram of {title} of {clip.name}, 0 to {clip.rate / 2000:g} kHz, {clip.length:.2f} s"
+        pixels = pictures.spectrogram_pixels(magnitudes[path], loudest)
+        sound = Sound(
+            title,
+            shelf.sound(path, samples, clip.rate, scale),
+            volumes[path],
+            shelf.picture(_webp(fromarray(pixels)), alt),
+            _values(path.stem, facts) if epoch is None else _values_at(epoch, columns),
+        )
+        if epoch is None:
+            clip.sounds.append(sound)
+        else:
+            clip.outputs.append({**vars(sound), "epoch": epoch, "spectrogram": vars(sound.spectrogram)})
 
 
 def _volumes(rms: dict[Path, float], here: Path) -> dict[Path, float]:

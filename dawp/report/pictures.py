@@ -55,7 +55,8 @@ def sounds_of(folder: Path) -> list[Path]:
     names = ["corrupted", *(f"best_{metric}" for metric in LABELS), "restored"]
     names += sorted(path.stem for path in folder.glob("baseline_*.wav"))
     places = [folder / f"{name}.wav" for name in [*names, "clean"]]
-    return [path for path in places if path.is_file()] + sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav"))
+    outputs = (path for path in folder.glob(f"{OUTPUTS}/epoch_*.wav") if path.stem.removeprefix("epoch_").isdecimal())
+    return [path for path in places if path.is_file()] + sorted(outputs)
 
 
 def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
