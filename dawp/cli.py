@@ -16,7 +16,7 @@ from dawp import experiment, restoration
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of, text_of
 from dawp.errors import BadInput, shown
 from dawp.files import json_text, read_json
-from dawp.report import REPORT, draw_nothing, draw_repetition, tensorboard, write_report
+from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
 from dawp.sources import Recording, find_recordings
 from dawp.summary import table
 
@@ -180,7 +180,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
     page = outcome.folder / REPORT if config.report.report else None
-    if page and (outcome.done or not page.exists()):
+    if page and is_stale(outcome.folder):
         write_report(outcome.folder)
     if config.report.tensorboard:
         tensorboard.write(outcome.folder, config.report.tensorboard)

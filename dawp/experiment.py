@@ -219,9 +219,14 @@ class _Run:
             if not self._begun:
                 try:
                     _begin(self._folder, self._plan, self._command, self._hold)
-                except BadInput:
+                except BadInput as refusal:
                     self._refused = True
-                    raise
+                    if self._alone:
+                        raise
+                    self._failures.append(str(refusal))  # the other runs go on
+                    log.error("%s", refusal)
+                    bars.pass_over(fits * sum(there not in self._earlier for there in self._places[index:]))
+                    return
                 self._begun = True
             if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
                 self._earlier[here] = facts
@@ -240,8 +245,9 @@ class _Run:
             checkpoints.clear(here)
             self._going.discard(here)
         if error or refusal:
-            self._failures.append(str(error or refusal))
-            log.error("%s", error or refusal)
+            told = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
+            self._failures.append(told)
+            log.error("%s", told)
 
     def end(self) -> None:
         """Tidy up, and summarise what is finished."""
@@ -273,6 +279,13 @@ def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         name = f"{source}-{corruption}-{config.preset}-{digest}"
     return config.run.output_dir / config.task / name
+
+
+def note_published(folder: Path, published: dict[str, Any]) -> None:
+    """Write what a paper has for a run into its config.json, if another command that had nothing began it."""
+    about = read_json(folder / RUN_CONFIG)
+    if not about.get("published"):
+        write_json(folder / RUN_CONFIG, {**about, "published": published})
 
 
 def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:

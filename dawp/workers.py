@@ -586,8 +586,8 @@ def _interrupts_held() -> Iterator[None]:
         return
     came = []
     # The mask is for the process to inherit. It holds up this thread alone: a Ctrl-C may come by any other of it.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, lambda *what: came.append(what))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
+
+from dawp.cli import main
 
 torch.set_num_threads(1)  # tests run side by side, and share the machine
 
@@ -57,13 +62,39 @@ def speech() -> Tensor:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Command:
-    """Run a real ``python TASK.py`` with the tiny flags in an empty folder, results in ``tmp_path/evals``."""
+    """Run a command with the tiny flags in an empty folder, results in ``tmp_path/evals``.
 
-    def run(task: str, *flags: object, cwd: Path = tmp_path, tiny: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / f"{task}.py"), *(TINY_FLAGS if tiny else []), *map(str, flags)]
+    The command line of a task is called as ``python TASK.py`` calls it, but here, where torch is loaded already; with
+    ``real``, or where it begins processes, it is the file itself in a process of its own.
+    """
+
+    def run(
+        task: str, *flags: object, cwd: Path = tmp_path, tiny: bool = True, real: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        arguments = [*(TINY_FLAGS if tiny else []), *map(str, flags)]
+        if not real and arguments.count("--workers") == 1 and arguments[arguments.index("--workers") + 1] == "1":
+            return called(task, arguments, cwd)
+        command = [sys.executable, str(ROOT / f"{task}.py"), *arguments]
         return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
 
     return run
+
+
+def called(task: str, arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command of this process, with what it writes and its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    logger, before = logging.getLogger("dawp"), Path.cwd()
+    set_up = logger.handlers[:], logger.level, logger.propagate
+    os.chdir(cwd)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main(task, arguments)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    finally:
+        os.chdir(before)
+        logger.handlers[:], logger.level, logger.propagate = set_up
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

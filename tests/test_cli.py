@@ -35,7 +35,7 @@ def refused(result, *words, task="denoise"):
 
 def test_one_file(denoise, tmp_path):
     write_sound(tmp_path / "my take.wav")
-    result = denoise("--source", "my take.wav", "--report", "--pictures")
+    result = denoise("--source", "my take.wav", "--report", "--pictures", real=True)
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.name == "000_my_take"
@@ -80,7 +80,7 @@ def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(den
     write_sound(tmp_path / "a.wav")
     result = denoise("--source", "a.wav", "--tensorboard", "tb", "--name", "run")
     assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "tb/run/000_a").glob("events.out.tfevents.*"))
+    assert list((tmp_path / "tb/denoise/run/000_a").glob("events.out.tfevents.*"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.chdir(tmp_path)
     assert main("denoise", [*TINY_FLAGS, "--source", "a.wav", "--tensorboard", "tb", "--name", "other"]) == 2

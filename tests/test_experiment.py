@@ -401,3 +401,20 @@ def test_a_command_that_was_killed_holds_nothing(tmp_path):
     with held(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_of_several_runs_one_that_is_in_use_does_not_stop_the_others(tmp_path):
+    write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
+    recordings = [Recording(tmp_path / "a.wav")]
+    plans = [
+        experiment.Plan(Config.of("denoise", **{**TINY, "output_dir": tmp_path, "name": name}), recordings)
+        for name in ("one", "two", "three")
+    ]
+    held_folder = tmp_path / "denoise" / "two"
+    held_folder.mkdir(parents=True)
+    with held(held_folder):
+        one, two, three = experiment.run_all(plans, no_pictures)
+    assert [outcome.done for outcome in (one, two, three)] == [1, 0, 1]
+    assert "is in use by process" in two.failures[0]
+    assert (tmp_path / "denoise" / "three" / "summary.json").exists()
+    assert [outcome.done for outcome in experiment.run_all(plans, no_pictures)] == [0, 1, 0]

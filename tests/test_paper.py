@@ -146,6 +146,8 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
         ("table3 --clips 0", "clips must be a whole number at least 1, got 0"),
         ("table3 --speech nowhere", "nowhere: no such file or folder"),
         ("table3 --channels 1", "channels must be"),
+        ("table3 --snr 10", "snr is set by table3 itself in every cell, got 10.0"),
+        ("table3 --tensorboard tb", "unrecognized arguments: --tensorboard tb"),
         ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),
         ("table3 --restore", "unrecognized arguments: --restore"),
         ("table9", "invalid choice: 'table9'"),

@@ -24,7 +24,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5)
 }
 NOT_OFFERED = (
-    *("source", "experiment_repetition", "name", "overwrite"),
+    *("source", "experiment_repetition", "name", "overwrite", "tensorboard"),
     *(setting.name for setting in dataclasses.fields(RestoreConfig)),
 )
 
@@ -116,10 +116,12 @@ def _circumstances(
     config = next(iter(cells.values()))[0].plan.config
     epochs = config.fit.epochs
     size = f"{clips} clips a cell, {epochs} epochs (the paper: {study.clips} clips, {study.epochs} epochs)"
-    full = clips >= study.clips and epochs >= study.epochs and preset == "paper"
-    lines = [f"{'as large as the paper' if full else 'A REDUCED RUN'}: {size}; preset {preset}"]
-    told = config.effective().keys() - {"epochs", *NOT_IDENTITY}
+    told = {name for parts in cells.values() for name in parts[0].plan.config.effective()} - {"epochs", *NOT_IDENTITY}
     settings = [flag_of(name, value) for name, value in given.items() if name in told]
+    large = clips >= study.clips and epochs >= study.epochs
+    full = large and preset == "paper" and not settings and set(sources) >= {k for c in study.cells for k in c.kinds}
+    headline = "as in the paper" if full else "NOT AS IN THE PAPER" if large else "A REDUCED RUN"
+    lines = [f"{headline}: {size}; preset {preset}"]
     if settings:
         lines.append(f"settings of this run: {' '.join(settings)}")
     kinds = dict.fromkeys(kind for cell in study.cells for kind in cell.kinds)

@@ -129,4 +129,6 @@ def report(path: Path) -> str:
         if broken:
             lines.append(f"  {broken} of them cannot be read as sound")
         lines.append(f"  first: {shown(recordings[0].path)}")
+    if layout and "instruments" in layout.files and not any(path.glob("**/*_METADATA.yaml")):
+        lines.append("  no metadata (Metadata/*_METADATA.yaml): voices are among the stems")
     return "\n".join(lines)

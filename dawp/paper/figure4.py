@@ -14,8 +14,8 @@ def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to:
 
     (cell,) = study.cells
     here = folders[cell][0]
-    names = ("corrupted", "best_si_snr", "clean")
-    loaded = {pictures.title_of(name): soundfile.read(here / f"{name}.wav", dtype="float32") for name in names}
+    paths = (here / f"{name}.wav" for name in ("corrupted", "best_si_snr", "clean"))
+    loaded = {pictures.title_of(p.stem): soundfile.read(p, dtype="float32") for p in paths if p.exists()}
     spectra = pictures.magnitudes(sound for sound, _ in loaded.values())
     loudest = max(float(magnitude.max()) for magnitude in spectra)
     figure, axes = pictures.new_figure(len(spectra), sharey=True)

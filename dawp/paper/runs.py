@@ -15,11 +15,11 @@ from dawp import audio, experiment
 from dawp.config import Config
 from dawp.corruptions import pose
 from dawp.errors import BadInput
-from dawp.experiment import Plan, finished, run_folder
+from dawp.experiment import Plan, finished, note_published, run_folder
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Results, Study, Values
 from dawp.randomness import seeded
-from dawp.report import draw_nothing, draw_repetition, write_report
+from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
 from dawp.solver import solve
 from dawp.sources import SAMPLES
 from dawp.workers import shares, threads_set
@@ -54,6 +54,8 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
     """
     if clips < 1:
         raise BadInput(f"clips must be a whole number at least 1, got {clips}")
+    for name in given.keys() & set.intersection(*(set(cell.settings) for cell in study.cells)):
+        raise BadInput(f"{name} is set by {study.name} itself in every cell, got {given[name]}")
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}
     recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
@@ -64,7 +66,8 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
             count = clips // len(cell.kinds) + (place < clips % len(cell.kinds))
             if not count:
                 continue
-            settings = {"epochs": study.epochs, **given, **cell.settings}
+            epochs = {"epochs": study.epochs} if preset == "paper" else {}
+            settings = {**epochs, **given, **cell.settings}
             here = {"source": paths[kind], "experiment_repetition": count}
             config = Config.of(cell.task, preset, **settings, **here)
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
@@ -83,8 +86,10 @@ def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
     config = next(iter(plans.values())).config
     draw = draw_repetition if config.report.pictures else draw_nothing
     outcomes = experiment.run_all(list(plans.values()), draw, command, None if config.report.quiet else title)
-    for outcome in outcomes:
-        if outcome.folder and outcome.done and config.report.report:
+    for outcome, plan in zip(outcomes, plans.values(), strict=True):
+        if outcome.folder and plan.published:
+            note_published(outcome.folder, plan.published)
+        if outcome.folder and config.report.report and is_stale(outcome.folder):
             write_report(outcome.folder)
     return [failure for outcome in outcomes for failure in outcome.failures]
 

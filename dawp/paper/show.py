@@ -104,6 +104,7 @@ def write(
     ]
     claims = [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)]
     write_json(paths[2], {**about, "title": study.title, "cells": found, "conclusions": claims})
+    paths[3].unlink(missing_ok=True)  # of another time
     if any(folders.values()):
         if study.draw is None:
             bars(study, results, paths[3])

@@ -8,6 +8,13 @@
 
   // One loudness for all sounds of a clip, or their true levels.
   const setLevel = (player) => { player.volume = matched.checked ? Number(player.dataset.volume) : 1; };
+  const probe = new Audio();
+  probe.volume = 0.5;
+  if (probe.volume !== 0.5) { // where only the device's own buttons set the volume
+    matched.checked = false;
+    matched.disabled = true;
+    matched.parentElement.append(" – not possible on this device");
+  }
   players.forEach(setLevel);
   matched.addEventListener("change", () => players.forEach(setLevel));
 
@@ -45,7 +52,7 @@
         const place = player.currentTime;
         player.src = output.src;
         player.currentTime = place;
-        if (goesOn) player.play();
+        if (goesOn) player.play().catch(() => {}); // the next step may come before it plays
       }
       player.dataset.volume = output.volume;
       setLevel(player);

@@ -7,15 +7,17 @@ import hashlib
 import io
 import math
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dawp.config import NOT_OF_THE_NUMBERS, PRESETS, Config, Settings, flag_of, groups_of
+from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
-from dawp.experiment import finished, repetition_folders
-from dawp.files import RUN_CONFIG, read_json, run_identity, whole
+from dawp.experiment import NOT_IDENTITY, finished, repetition_folders
+from dawp.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.report import pictures
 from dawp.stopping import EMA
 from dawp.summary import LABELS, rows, sections, summarise
@@ -26,15 +28,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+Draw = Callable[[Path, dict[str, Any], Path], None]
+"""Draws a picture of a repetition's folder, given the content of its result.json, into a file."""
+
 REPORT = "report.html"
 PICTURES = "report_pictures"
 MOST_EMBEDDED = 20_000_000  # bytes of sounds in the page, and as many of pictures
 MOST_FRAMES = 500  # of a spectrogram
 QUALITY = 75  # of pictures
-FAINT = 1e-2  # RMS relative to the corrupted clip: what is fainter is not made equally loud
-ELSEWHERE = ("source", "output_dir", "name", "overwrite", "experiment_repetition")
-"""Settings that are told by other lines of the page, or by its place."""
-
+FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): others are not made as soft as what is fainter
 
 UNITS = {
     "snr_db": "SNR (dB)",
@@ -124,6 +126,13 @@ def write_report(folder: Path) -> Path:
     return page
 
 
+def is_stale(folder: Path) -> bool:
+    """Whether a run's page is not there, or older than one of its results."""
+    page = folder / REPORT
+    results = [here / RESULT for here in repetition_folders(folder) if finished(here)]
+    return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in results)
+
+
 def _rendered(content: dict[str, Any]) -> str:
     import jinja2
     from markupsafe import Markup
@@ -157,9 +166,16 @@ def _gathered(folder: Path) -> dict[str, Any]:
     clips, results = [], []
     for here in repetition_folders(folder):
         facts = finished(here)
-        if facts:
-            results.append(facts)
-        clips.append(_clip(here, facts, settings["epochs"], shelf))
+        number, _, name = here.name.partition("_")
+        try:
+            clips.append(_clip(here, facts, settings["epochs"], shelf))
+            if facts:
+                facts["repetition"] = int(number)
+                summarise([facts]), rows([facts])
+                results.append(facts)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            clips[:] = [clip for clip in clips if clip.number != int(number)]
+            clips.append(Clip(int(number), name, missing=["its files cannot be read"]))
     summary = summarise(results) if results else None
     header, lines = rows(results)
     table = [dict(zip(header, line, strict=True)) for line in lines]
@@ -225,12 +241,17 @@ class _Shelf:
             temporary.write_bytes(content)
         return Picture(f"{PICTURES}/{place.name}", alt)
 
-    def copy(self, path: Path, alt: str) -> Picture:
-        """A picture that is in a file."""
+    def drawn(self, here: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
+        """A picture of a repetition: that in its folder, or drawn now if it is not there or older than its data."""
         from PIL.Image import open as opened
 
-        with opened(path) as picture:
-            return self.picture(_webp(picture.convert("RGB")), alt)
+        with TemporaryDirectory() as scratch:
+            path, data = here / name, here / "metrics.csv"
+            if not path.is_file() or path.stat().st_mtime_ns < data.stat().st_mtime_ns:
+                path = Path(scratch) / name
+                draw(here, facts or {}, path)
+            with opened(path) as picture:
+                return self.picture(_webp(picture.convert("RGB")), alt)
 
     def figure(self, figure: Figure, alt: str) -> Picture:
         drawn = io.BytesIO()
@@ -271,15 +292,15 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
     clip.missing += [f"{what}.wav" for what in expected if facts and here / f"{what}.wav" not in loaded]
     if loaded:
         _show_sounds(here, clip, loaded, facts, columns, shelf)
-    pictures.draw_missing(here, facts or {})
     if columns and len(columns["epoch"]):
         alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
-        clip.curves = Curves(shelf.copy(here / "curves.png", alt), len(columns["epoch"]))
-    figures = {
-        "gaps.png": f"Waveforms of clean, best and restored around the first gaps of {clip.name}",
-        "room.png": f"Impulse response of the room of {clip.name}, and its decay",
-    }
-    clip.figures = [shelf.copy(here / name, alt) for name, alt in figures.items() if (here / name).is_file()]
+        clip.curves = Curves(shelf.drawn(here, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"]))
+    if facts and facts["corruption"].get("gaps"):
+        alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
+        clip.figures.append(shelf.drawn(here, "gaps.png", pictures.draw_gaps, facts, alt))
+    if facts and (here / "rir.wav").is_file():
+        alt = f"Impulse response of the room of {clip.name}, and its decay"
+        clip.figures.append(shelf.drawn(here, "room.png", pictures.draw_room, facts, alt))
     return clip
 
 
@@ -335,11 +356,13 @@ def _show_sounds(
 
 
 def _volumes(rms: dict[Path, float], here: Path) -> dict[Path, float]:
-    """The volumes from 0 to 1 at which sounds have one RMS; next to silent ones are left as they are."""
+    """The volumes from 0 to 1 at which sounds have one RMS: the least of those about as loud as the corrupted clip.
+
+    What is fainter, as the first outputs are, stays so: all would be faint beside it.
+    """
     loud = rms.get(here / "corrupted.wav", max(rms.values()))
-    audible = [level for level in rms.values() if level > FAINT * loud]
-    softest = min(audible, default=1.0)
-    return {path: softest / level if level > FAINT * loud else 1.0 for path, level in rms.items()}
+    softest = min((level for level in rms.values() if level >= FAINT * loud), default=loud)
+    return {path: min(1.0, softest / level) if level else 1.0 for path, level in rms.items()}
 
 
 def _told(facts: dict[str, Any]) -> str:
@@ -429,16 +452,15 @@ def _differing(about: dict[str, Any]) -> list[str]:
     """The flags whose settings differ from the preset's."""
     if about["preset"] not in PRESETS:
         return []
-    plain = Config.of(about["task"], about["preset"])
-    differing = []
-    for key in groups_of(about["task"]):
-        group: Settings = getattr(plain, key)
-        for name, value in about["settings"].get(key, {}).items():
-            usual = getattr(group, name, None)
-            usual = list(usual) if isinstance(usual, tuple) else usual
-            if name not in (*ELSEWHERE, *NOT_OF_THE_NUMBERS) and name in group.identity() and value != usual:
-                differing.append(flag_of(name, value))
-    return differing
+    usual = preset_of(about["task"], about["preset"])
+    plain = {s.name: usual.get(s.name, s.default) for g in groups_of(about["task"]).values() for s in fields(g)}
+    saved = {name: value for group in about["settings"].values() for name, value in group.items() if name in plain}
+    try:
+        effective = Config.of(about["task"], about["preset"], **saved).effective()
+    except BadInput:  # of another version, or files that it names are gone
+        effective = saved
+    shown_here = (name for name in saved if name in effective and name not in NOT_IDENTITY)
+    return [flag_of(name, saved[name]) for name in shown_here if saved[name] != plain[name]]
 
 
 def _sections(summary: dict[str, Any], published: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -66,14 +66,14 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
         folder: of one repetition.
         facts: the content of its result.json; empty while the fit is going on.
     """
-    draw_curves(folder, facts)
+    draw_curves(folder, facts, folder / "curves.png")
     present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
     if facts:
         _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
         if facts["corruption"].get("gaps"):
             draw_gaps(folder, facts, folder / "gaps.png")
         if (folder / "rir.wav").exists():
-            _draw_room(folder, facts)
+            draw_room(folder, facts, folder / "room.png")
     for output in sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav")):
         epoch = int(output.stem.removeprefix("epoch_"))
         sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
@@ -88,18 +88,8 @@ def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
     """In place of ``draw_repetition``, where no pictures are wanted."""
 
 
-def draw_missing(folder: Path, facts: dict[str, Any]) -> None:
-    """Draw the pictures of a report that are not there yet."""
-    if (folder / "metrics.csv").exists() and not (folder / "curves.png").exists():
-        draw_curves(folder, facts)
-    if facts and facts["corruption"].get("gaps") and not (folder / "gaps.png").exists():
-        draw_gaps(folder, facts, folder / "gaps.png")
-    if facts and (folder / "rir.wav").exists() and not (folder / "room.png").exists():
-        _draw_room(folder, facts)
-
-
-def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
-    """curves.png: each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
+def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
+    """Each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
 
     Its axis goes from the first epoch to the last between the margins, so that whoever has the picture finds them.
     """
@@ -130,7 +120,7 @@ def draw_curves(folder: Path, facts: dict[str, Any]) -> None:
     left, right, above, below = MARGINS
     figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
     figure.align_ylabels()
-    save(figure, folder / "curves.png")
+    save(figure, to)
 
 
 def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
@@ -202,8 +192,8 @@ def draw_gaps(folder: Path, facts: dict[str, Any], to: Path) -> None:
     save(figure, to)
 
 
-def _draw_room(folder: Path, facts: dict[str, Any]) -> None:
-    """room.png: the impulse response and the decay of its energy, beside the line of its RT60 in seconds."""
+def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
+    """The impulse response and the decay of its energy, beside the line of its RT60 in seconds."""
     import numpy as np
     import soundfile
     import torch
@@ -225,7 +215,7 @@ def _draw_room(folder: Path, facts: dict[str, Any]) -> None:
     below.set_ylabel("dB")
     below.set_xlabel("time (ms)")
     below.legend(fontsize="x-small")
-    save(figure, folder / "room.png")
+    save(figure, to)
 
 
 def gains(points: dict[str, list[tuple[float, float]]], metric: str) -> Figure:
@@ -252,20 +242,22 @@ def best_epochs(epochs: dict[str, list[int]]) -> Figure:
 
 
 def magnitudes(sounds: Iterable[NDArray[Any]], most_frames: int | None = None) -> list[NDArray[Any]]:
-    """The STFT magnitudes ``[bins, frames]`` of sounds of one length, in at most about so many frames."""
+    """The STFT magnitudes ``[bins, frames]`` of sounds of one length; of too many frames the loudest of several."""
     import torch
 
     sounds = list(sounds)
     samples = len(sounds[0])
     n_fft = min(N_FFT, samples)
-    hop = max(1, n_fft * HOP // N_FFT, samples // most_frames if most_frames else 0)
+    hop = max(1, n_fft * HOP // N_FFT)
     window = torch.hann_window(n_fft)
-    return [
-        torch.stft(torch.from_numpy(sound), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
-        .abs()
-        .numpy()
-        for sound in sounds
-    ]
+    together = max(1, samples // hop // most_frames) if most_frames else 1
+
+    def magnitude(sound: NDArray[Any]) -> NDArray[Any]:
+        stft = torch.stft(torch.from_numpy(sound), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
+        pooled: NDArray[Any] = torch.nn.functional.max_pool1d(stft.abs(), together, ceil_mode=True).numpy()
+        return pooled
+
+    return [magnitude(sound) for sound in sounds]
 
 
 def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:

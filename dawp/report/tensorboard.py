@@ -24,7 +24,7 @@ def check_installed() -> None:
 
 
 def write(folder: Path, to: Path) -> None:
-    """Write what a run's folder holds to ``to/<run>/<repetition>``; what an earlier call wrote there is replaced.
+    """Write what a run's folder holds to ``to/<task>/<run>/<repetition>``; replaces what was there.
 
     Scalars are the columns of metrics.csv by epoch; sounds and spectrograms stand at epoch 0, kept outputs at theirs.
     """
@@ -32,7 +32,7 @@ def write(folder: Path, to: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     for here in repetition_folders(folder):
-        place = to / folder.resolve().name / here.name
+        place = to / folder.resolve().parent.name / folder.resolve().name / here.name
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
         with SummaryWriter(str(place)) as writer:
