@@ -159,6 +159,49 @@ def test_a_run_that_went_on_for_longer_is_not_unfinished(tmp_path):
     assert "clips 2 " in words
 
 
+def test_a_page_is_stale_when_a_result_is_newer(finished):
+    import os
+
+    place = write_report(finished)
+    assert not page.is_stale(finished)
+    result = experiment.repetition_folders(finished)[0] / "result.json"
+    os.utime(result, (place.stat().st_mtime + 1, place.stat().st_mtime + 1))
+    assert page.is_stale(finished)
+    os.utime(result, (place.stat().st_mtime - 1, place.stat().st_mtime - 1))
+    place.unlink()
+    assert page.is_stale(finished)
+
+
+def test_settings_that_matter_only_with_another_are_told(tmp_path):
+    write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
+    folder = run(tmp_path, source=tmp_path / "a.wav", stop="holdout", holdout=0.05, mask_floor=-30.0)
+    words = words_of(write_report(folder))
+    assert "--stop holdout" in words
+    assert "--holdout 0.05" in words
+    assert "--mask_floor" not in words  # has no effect without the mask
+
+
+def test_a_result_that_cannot_be_read_is_marked_and_the_others_are_shown(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    first, _ = experiment.repetition_folders(folder)
+    (first / "result.json").write_text('{"best": {}}')
+    words = words_of(write_report(folder))
+    assert "Missing: its files cannot be read" in words
+    assert "clips 1 of 2" in words
+
+
+def test_a_click_in_a_long_clip_is_in_its_spectrogram():
+    import numpy as np
+
+    from dawp.report import pictures
+
+    sound = np.zeros(60 * 16000, dtype=np.float32)
+    sound[400_123] = 1
+    (magnitude,) = pictures.magnitudes([sound], page.MOST_FRAMES)
+    assert magnitude.shape[1] <= page.MOST_FRAMES + 40
+    assert magnitude.max() > 0.5
+
+
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr(page, "MOST_EMBEDDED", 20_000)
