@@ -30,12 +30,15 @@ def main() -> None:
     flags.add_argument("--turns", type=int, default=5, help="times that each page is opened (default: 5)")
     flags.add_argument("--chromium", default=shutil.which("chromium"), help="the browser (default: chromium)")
     given = flags.parse_args()
+    if given.chromium is None:
+        flags.error("no chromium on this machine; --chromium names a browser")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         source = SAMPLES / "speech.wav"
         config = Config.of("denoise", "fast", output_dir=folder, name="run", source=source, epochs=given.epochs)
         run = experiment.run(config, find_recordings(source), draw_repetition).folder
-        assert run is not None
+        if run is None:
+            raise SystemExit("the run that is to be shown could not be made")
         browser = driver.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
         for clips in given.clips:
             _copy(run, clips)
@@ -74,7 +77,8 @@ def _opened(browser: Any, page: Path, clips: int) -> float:
     began = time.perf_counter()
     tab.goto(page.as_uri(), wait_until="load")
     seconds = time.perf_counter() - began
-    assert tab.locator("details.clip").count() == clips
+    if tab.locator("details.clip").count() != clips:
+        raise SystemExit(f"the page does not show its {clips} clips")
     tab.close()
     return seconds
 

@@ -179,15 +179,16 @@ def _run(config: Config, command: Sequence[str]) -> int:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
+    there = outcome.folder / experiment.SUMMARY
+    summary = read_json(there) if there.exists() else None
+    if summary and not (config.report.quiet or config.report.json):
+        print(f"\n{table(summary)}\n")  # before anything else can go wrong
     page = outcome.folder / REPORT if config.report.report else None
     if page and is_stale(outcome.folder):
         write_report(outcome.folder)
     if config.report.tensorboard:
         tensorboard.write(outcome.folder, config.report.tensorboard)
-    there = outcome.folder / experiment.SUMMARY
-    summary = read_json(there) if there.exists() else None
-    table_text = f"\n{table(summary)}\n\n" if summary else ""
-    text = f"{table_text}sounds, pictures and numbers: {shown(outcome.folder)}"
+    text = f"sounds, pictures and numbers: {shown(outcome.folder)}"
     text += f"\nto look and listen, open:      {shown(page)}" if page else ""
     _tell(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK

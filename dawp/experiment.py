@@ -137,8 +137,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
             for one in runs:
                 for job in one.jobs(bars):
                     if not told:
-                        repetitions, recordings = (sum(getattr(r, what) for r in runs) for what in ("count", "files"))
-                        counts = f"repetitions: {repetitions}, recordings: {recordings}"
+                        counts = f"repetitions: {sum(r.count for r in runs)}, recordings: {sum(r.files for r in runs)}"
                         log.info("%s, device: %s", counts, said_device(first))
                         told = True
                     yield job

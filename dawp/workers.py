@@ -580,7 +580,7 @@ def _interrupts_held() -> Iterator[None]:
     if (
         not hasattr(signal, "pthread_sigmask")
         or threading.current_thread() is not threading.main_thread()
-        or not before
+        or before is None
     ):
         yield
         return

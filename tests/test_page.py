@@ -246,6 +246,15 @@ def test_gaps_and_rooms_are_shown(tmp_path):
     assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
 
 
+def test_a_config_that_is_not_whole_is_refused_in_one_line(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    about = json.loads((folder / "config.json").read_text())
+    del about["settings"], about["seed"]
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(BadInput, match=r"config\.json: lacks seed, settings, which a report needs"):
+        write_report(folder)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(BadInput, match="not a run's folder"):
         write_report(tmp_path)
@@ -268,6 +277,8 @@ def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
 
     from dawp.report import tensorboard
 
+    finished = shutil.copytree(finished, tmp_path / "in" / "denoise" / "run")
+    (experiment.repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
     for _ in range(2):  # the second time replaces the first
         tensorboard.write(finished, tmp_path)
     for here in experiment.repetition_folders(finished):

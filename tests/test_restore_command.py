@@ -325,7 +325,7 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to tell a process's peak of memory")
-@pytest.mark.parametrize(("workers", "longer"), [("1", 15), ("2", 30)])
+@pytest.mark.parametrize(("workers", "longer"), [("1", 30), ("2", 60)])
 def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, longer, tmp_path):
     peaks = {}
     for seconds in (7.5, longer):  # blocks of one size
@@ -343,4 +343,4 @@ def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, longer,
         assert result.returncode == 0, result.stderr
         peaks[seconds] = int(result.stdout.splitlines()[-1])
     samples = (longer - 7.5) * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
-    assert peaks[longer] - peaks[7.5] < samples / 4 + 1000, peaks
+    assert peaks[longer] - peaks[7.5] < samples / 4, peaks

@@ -38,6 +38,9 @@ MOST_FRAMES = 500  # of a spectrogram
 QUALITY = 75  # of pictures
 FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): others are not made as soft as what is fainter
 
+NEEDED = {"task", "preset", "seed", "device", "command", "versions", "settings", "identity"}
+"""What config.json has to hold."""
+
 UNITS = {
     "snr_db": "SNR (dB)",
     "level_dbfs": "level (dBFS)",
@@ -115,10 +118,13 @@ def write_report(folder: Path) -> Path:
         The page's path.
 
     Raises:
-        BadInput: the folder holds no run.
+        BadInput: the folder holds no run, or one whose config.json is not whole.
     """
     if run_identity(folder) is None:
         raise BadInput(f"{shown(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
+    lacking = NEEDED - read_json(folder / RUN_CONFIG).keys()
+    if lacking:
+        raise BadInput(f"{shown(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
     page = folder / REPORT
     text = _rendered(_gathered(folder))
     with whole(page) as temporary:
@@ -171,7 +177,7 @@ def _gathered(folder: Path) -> dict[str, Any]:
             clips.append(_clip(here, facts, settings["epochs"], shelf))
             if facts:
                 facts["repetition"] = int(number)
-                summarise([facts]), rows([facts])
+                summarise([facts]), rows([facts])  # what is wrong with it shows here, and not among the others
                 results.append(facts)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             clips[:] = [clip for clip in clips if clip.number != int(number)]
@@ -287,7 +293,10 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
     else:
         done = len(columns["epoch"]) if columns else 0
         clip.missing.append(f"the fit is not finished: metrics up to epoch {done} of {epochs} so far")
-    loaded = _load(here, clip)
+    sounds = pictures.load_sounds(here)
+    loaded = {path: samples for path, (samples, _) in sounds.items()}
+    for samples, rate in sounds.values():
+        clip.rate, clip.length = rate, len(samples) / rate
     expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
     clip.missing += [f"{what}.wav" for what in expected if facts and here / f"{what}.wav" not in loaded]
     if loaded:
@@ -302,23 +311,6 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
         alt = f"Impulse response of the room of {clip.name}, and its decay"
         clip.figures.append(shelf.drawn(here, "room.png", pictures.draw_room, facts, alt))
     return clip
-
-
-def _load(here: Path, clip: Clip) -> dict[Path, NDArray[Any]]:
-    """The sounds of a repetition; one that cannot be read is missing."""
-    import soundfile
-
-    loaded = {}
-    for path in pictures.sounds_of(here):
-        try:
-            samples, clip.rate = soundfile.read(path, dtype="float32")
-        except soundfile.SoundFileError:
-            samples = ()
-        if len(samples):
-            loaded[path] = samples
-    lengths = [len(samples) for samples in loaded.values()]
-    clip.length = max(lengths, default=0) / clip.rate if clip.rate else 0.0
-    return {path: samples for path, samples in loaded.items() if len(samples) == max(lengths)}
 
 
 def _show_sounds(

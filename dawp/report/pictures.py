@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,18 @@ def sounds_of(folder: Path) -> list[Path]:
     return [path for path in places if path.is_file()] + sorted(outputs)
 
 
+def load_sounds(folder: Path) -> dict[Path, tuple[NDArray[Any], int]]:
+    """Samples and rate of the sounds of a repetition, all of one length; one that cannot be read is not there."""
+    import soundfile
+
+    loaded = {}
+    for path in sounds_of(folder):
+        with suppress(soundfile.SoundFileError):
+            loaded[path] = soundfile.read(path, dtype="float32")
+    longest = max((len(samples) for samples, _ in loaded.values()), default=0)
+    return {path: (samples, rate) for path, (samples, rate) in loaded.items() if len(samples) == longest > 0}
+
+
 def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
     """Draw every picture whose data lie in the folder: curves, spectrograms, saved outputs not drawn yet.
 
@@ -74,7 +87,7 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
             draw_gaps(folder, facts, folder / "gaps.png")
         if (folder / "rir.wav").exists():
             draw_room(folder, facts, folder / "room.png")
-    for output in sorted(folder.glob(f"{OUTPUTS}/epoch_*.wav")):
+    for output in (path for path in sounds_of(folder) if path.parent != folder):
         epoch = int(output.stem.removeprefix("epoch_"))
         sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
         sounds |= {title: path for title, path in present.items() if title == "clean"}

@@ -28,7 +28,6 @@ def write(folder: Path, to: Path) -> None:
 
     Scalars are the columns of metrics.csv by epoch; sounds and spectrograms stand at epoch 0, kept outputs at theirs.
     """
-    import soundfile
     from torch.utils.tensorboard import SummaryWriter
 
     for here in repetition_folders(folder):
@@ -43,7 +42,7 @@ def write(folder: Path, to: Path) -> None:
                     for epoch, value in zip(epochs, values, strict=True):
                         if math.isfinite(value):
                             writer.add_scalar(name, value, int(epoch))
-            loaded = {path: soundfile.read(path, dtype="float32") for path in pictures.sounds_of(here)}
+            loaded = pictures.load_sounds(here)
             magnitudes = pictures.magnitudes([samples for samples, _ in loaded.values()]) if loaded else []
             loudest = max((float(magnitude.max()) for magnitude in magnitudes), default=1.0)
             for (path, (samples, rate)), magnitude in zip(loaded.items(), magnitudes, strict=True):
