@@ -143,7 +143,7 @@ def _keep_memory() -> None:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1) with its usual decays, for all parameters at once.
+    """Adam (Kingma and Ba 2015, algorithm 1) with its usual decays, in one pass over all parameters.
 
     The same numbers as torch.optim.Adam, without the seconds that torch's optimisers take to import a compiler.
     """
@@ -153,7 +153,7 @@ class Adam:
         self._lr = lr
         self._mean = [torch.zeros_like(parameter, requires_grad=False) for parameter in self._parameters]
         self._square = [torch.zeros_like(parameter, requires_grad=False) for parameter in self._parameters]
-        self._steps = 0
+        self._steps = torch.zeros((), device=self._parameters[0].device)
 
     def zero_grad(self) -> None:
         for parameter in self._parameters:
@@ -162,20 +162,28 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         self._steps += 1
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
-        torch._foreach_lerp_(self._mean, grads, 1 - BETA1)
-        torch._foreach_mul_(self._square, BETA2)
-        torch._foreach_addcmul_(self._square, grads, grads, 1 - BETA2)
-        divisors = torch._foreach_sqrt(self._square)
-        torch._foreach_div_(divisors, math.sqrt(1 - BETA2**self._steps))
-        torch._foreach_add_(divisors, EPSILON)
-        torch._foreach_addcdiv_(self._parameters, self._mean, divisors, -self._lr / (1 - BETA1**self._steps))
+        torch._fused_adam_(
+            self._parameters,
+            [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters],
+            self._mean,
+            self._square,
+            [],
+            [self._steps] * len(self._parameters),
+            lr=self._lr,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=0.0,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, Any]:
-        return {"mean": self._mean, "square": self._square, "steps": self._steps}
+        return {"mean": self._mean, "square": self._square, "steps": int(self._steps)}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        self._mean, self._square, self._steps = state["mean"], state["square"], state["steps"]
+        self._mean, self._square = state["mean"], state["square"]
+        self._steps.fill_(state["steps"])
 
 
 def input_noise(length: int, config: FitConfig, rng: torch.Generator) -> Tensor:
