@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import errno
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +17,12 @@ from dawp.config import RestoreConfig, flag_of
 from dawp.errors import BadInput, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.listening import cores
-from dawp.paper import datasets, figure2, figure3, figure4, figure5, runs, show, table1, table2, table3
+from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, Study
 from dawp.workers import duration, shares
 
 STUDIES: dict[str, Study] = {
-    module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5)
+    module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
 }
 NOT_OFFERED = (
     *("source", "experiment_repetition", "name", "overwrite", "tensorboard"),
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for folder in given["folder"]:
                 print(datasets.report(folder))
             return cli.OK
-        command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(STUDIES[given.pop("what")], given, command)
     except BadInput as refusal:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
@@ -130,6 +131,7 @@ def _circumstances(
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
+    lines.append(f"by: {shown(shlex.join(about['command']))}")
     return lines
 
 
