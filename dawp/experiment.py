@@ -255,7 +255,7 @@ class _Run:
                 shutil.rmtree(here, ignore_errors=True)
         folder = self._folder
         if folder.exists() and not self._refused:
-            _summarise(folder)
+            _summarise(folder, self._failures)
         self._hold.close()
         if self._begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
@@ -463,11 +463,11 @@ def _begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) ->
         raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
 
 
-def _summarise(folder: Path) -> None:
-    """summary.json and summary.csv from the repetitions that are finished."""
+def _summarise(folder: Path, failures: Sequence[str]) -> None:
+    """summary.json and summary.csv from the repetitions that are finished, and why others are not."""
     results = [facts for here in repetition_folders(folder) if (facts := finished(here))]
     if results:
-        write_json(folder / SUMMARY, summarise(results))
+        write_json(folder / SUMMARY, {**summarise(results), "failures": list(failures)})
         write_csv(folder / "summary.csv", *rows(results))
 
 

@@ -56,6 +56,18 @@ def test_the_page_asks_for_nothing_from_outside(finished):
     assert not re.search(r"url\(|@import|https?://", text)
 
 
+def test_a_refused_recording_is_missing_and_the_page_says_why(tmp_path):
+    write_sound(tmp_path / "in" / NAME, torch.zeros(16000))
+    write_sound(tmp_path / "in/plain.wav")
+    there = write_report(run(tmp_path, source=tmp_path / "in"))
+    words = words_of(there)
+    assert "1 of its clips is missing here" in words
+    assert f"{NAME}: is silent" in words
+    assert "<img src=x" not in text_of(there)
+    (there.parent / "summary.json").write_text("[]")
+    assert "1 of its clips is missing here" in words_of(write_report(there.parent))
+
+
 def test_names_are_text_and_nothing_else(finished):
     text = text_of(write_report(finished))
     assert "<img src=x" not in text

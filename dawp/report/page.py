@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
-from dawp.experiment import NOT_IDENTITY, finished, repetition_folders
+from dawp.experiment import NOT_IDENTITY, SUMMARY, finished, repetition_folders
 from dawp.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.report import pictures
 from dawp.stopping import EMA
@@ -193,6 +193,7 @@ def _gathered(folder: Path) -> dict[str, Any]:
         "differing": _differing(about),
         "facts": _facts_of_run(about, len(results), planned, seconds),
         "unfinished": planned - len(results),
+        "failures": _failures(folder),
         "sections": _sections(summary, about.get("published")) if summary else [],
         "published": about.get("published"),
         "several": len(results) > 1,
@@ -206,6 +207,14 @@ def _gathered(folder: Path) -> dict[str, Any]:
         "pictures_folder": PICTURES if shelf.has_files else None,
         "range_db": pictures.DYNAMIC_RANGE_DB,
     }
+
+
+def _failures(folder: Path) -> list[str]:
+    """Why repetitions were refused or their fits diverged, as the last command that ended has told."""
+    try:
+        return [shown(line) for line in read_json(folder / SUMMARY)["failures"]]
+    except (OSError, ValueError, KeyError, TypeError):  # there are no results yet, or somebody else wrote it
+        return []
 
 
 class _Shelf:
