@@ -226,6 +226,13 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert all((folder / place).is_file() for place in linked)
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
     assert page.PICTURES in words_of(folder / page.REPORT)
+    monkeypatch.setattr(page, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
+    asked = [set(re.findall(page.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
+    beside = {f"{page.PICTURES}/{place.name}" for place in (folder / page.PICTURES).iterdir()}
+    assert beside == asked[1] < asked[0]
+    monkeypatch.setattr(page, "MOST_EMBEDDED", 10**9)
+    write_report(folder)
+    assert not (folder / page.PICTURES).exists()
 
 
 def test_a_diverged_fit_and_nan_are_shown(tmp_path):

@@ -8,6 +8,7 @@ import io
 import math
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,9 +127,11 @@ def write_report(folder: Path) -> Path:
     if lacking:
         raise BadInput(f"{shown(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
     page = folder / REPORT
-    text = _rendered(_gathered(folder))
+    shelf = _Shelf(folder, sounds_are_linked=_sound_bytes(folder) > MOST_EMBEDDED)
+    text = _rendered(_gathered(folder, shelf))
     with whole(page) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
+    shelf.clear()
     return page
 
 
@@ -162,13 +165,12 @@ def _rendered(content: dict[str, Any]) -> str:
     return template.render(**content, **hashes, style=Markup(style), script=Markup(script))  # noqa: S704
 
 
-def _gathered(folder: Path) -> dict[str, Any]:
+def _gathered(folder: Path, shelf: _Shelf) -> dict[str, Any]:
     """What the template shows."""
     about = read_json(folder / RUN_CONFIG)
     settings = {name: value for group in about["settings"].values() for name, value in group.items()}
     asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
     planned = max(asked, len(repetition_folders(folder)))  # a later command may have gone on
-    shelf = _Shelf(folder, sounds_are_linked=_sound_bytes(folder) > MOST_EMBEDDED)
     clips, results = [], []
     for here in repetition_folders(folder):
         facts = finished(here)
@@ -204,7 +206,7 @@ def _gathered(folder: Path) -> dict[str, Any]:
         "clips": clips,
         "clips_by_number": {clip.number: clip.name for clip in clips},
         "linked": shelf.sounds_are_linked,
-        "pictures_folder": PICTURES if shelf.has_files else None,
+        "pictures_folder": PICTURES if shelf.written else None,
         "range_db": pictures.DYNAMIC_RANGE_DB,
     }
 
@@ -229,11 +231,7 @@ class _Shelf:
         self._folder = folder
         self.sounds_are_linked = sounds_are_linked
         self._room = MOST_EMBEDDED
-        self._count = 0
-
-    @property
-    def has_files(self) -> bool:
-        return self._count > 0
+        self.written: set[Path] = set()
 
     def sound(self, path: Path, samples: NDArray[Any], rate: int, scale: float) -> str:
         """The address of a sound, which is scaled if it is put into the page."""
@@ -249,12 +247,21 @@ class _Shelf:
         self._room -= len(content) * 4 // 3
         if self._room >= 0:
             return Picture(_embedded(content, "image/webp"), alt)
-        place = self._folder / PICTURES / f"{self._count:05d}.webp"
-        self._count += 1
+        # Named by what it shows: an earlier page that is still there goes on showing its own.
+        place = self._folder / PICTURES / f"{hashlib.sha256(content).hexdigest()[:16]}.webp"
+        self.written.add(place)
         place.parent.mkdir(exist_ok=True)
         with whole(place) as temporary:
             temporary.write_bytes(content)
         return Picture(f"{PICTURES}/{place.name}", alt)
+
+    def clear(self) -> None:
+        """Remove the pictures of earlier pages."""
+        for place in (self._folder / PICTURES).glob("*.webp"):
+            if place not in self.written:
+                place.unlink()
+        with suppress(OSError):  # other files lie there, or it is not there
+            (self._folder / PICTURES).rmdir()
 
     def drawn(self, here: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
         """A picture of a repetition: that in its folder, or drawn now if it is not there or older than its data."""
