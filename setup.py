@@ -19,8 +19,8 @@ setup(
     packages=find_packages(include=["dawp", "dawp.*"]),
     package_data={"dawp": ["py.typed", "samples/*.wav", "samples/README.md", "report/page.*"]},
     install_requires=[
-        "torch>=2.4",
-        "torchaudio>=2.4",
+        "torch>=2.5",
+        "torchaudio>=2.5",
         "numpy>=1.26",
         "scipy>=1.11",
         "librosa>=0.10.2",

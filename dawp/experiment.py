@@ -11,7 +11,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -31,6 +31,7 @@ from dawp.files import (
     RUN_CONFIG,
     check_writable,
     held,
+    json_text,
     read_json,
     run_identity,
     safe_name,
@@ -174,6 +175,7 @@ class _Run:
         self._earlier = {here: facts for here in places if (facts := finished(here))}
         self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
         self._done = 0
+        self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
         self._begun = self._refused = False
         self._going: set[Path] = set()
         self._hold = ExitStack()
@@ -212,6 +214,7 @@ class _Run:
                     problem = _pose(recording, config, index, turn)
             except BadInput as refusal:
                 self._failures.append(str(refusal))
+                self._reasons[here.name] = str(refusal)
                 log.error("%s", refusal)
                 bars.pass_over(fits)
                 continue
@@ -243,6 +246,8 @@ class _Run:
         if refusal is None:
             checkpoints.clear(here)
             self._going.discard(here)
+        if refusal:
+            self._reasons[here.name] = str(refusal)
         if error or refusal:
             told = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
             self._failures.append(told)
@@ -255,7 +260,8 @@ class _Run:
                 shutil.rmtree(here, ignore_errors=True)
         folder = self._folder
         if folder.exists() and not self._refused:
-            _summarise(folder, self._failures)
+            stays = self._plan.config.run.overwrite and not self._begun
+            _summarise(folder, {} if stays else self._reasons)
         self._hold.close()
         if self._begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
@@ -463,12 +469,26 @@ def _begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) ->
         raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
 
 
-def _summarise(folder: Path, failures: Sequence[str]) -> None:
-    """summary.json and summary.csv from the repetitions that are finished, and why others are not."""
-    results = [facts for here in repetition_folders(folder) if (facts := finished(here))]
-    if results:
-        write_json(folder / SUMMARY, {**summarise(results), "failures": list(failures)})
+def _summarise(folder: Path, reasons: Mapping[str, str]) -> None:
+    """summary.json and summary.csv from the repetitions that are finished, and why others were refused."""
+    found = {here.name: facts for here in repetition_folders(folder) if (facts := finished(here))}
+    if not found:
+        return
+    refused = {name: why for name, why in {**refusals(folder), **reasons}.items() if name not in found}
+    results = list(found.values())
+    summary = {**summarise(results), "refused": dict(sorted(refused.items()))}
+    there = folder / SUMMARY
+    if not there.exists() or there.read_text(encoding="utf-8") != f"{json_text(summary)}\n":
         write_csv(folder / "summary.csv", *rows(results))
+        write_json(there, summary)
+
+
+def refusals(folder: Path) -> dict[str, str]:
+    """Why repetitions of a run were refused, by the name of the folder that each would have; from its summary.json."""
+    try:
+        return {str(name): str(why) for name, why in read_json(folder / SUMMARY)["refused"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or another's
+        return {}
 
 
 def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:

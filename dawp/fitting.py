@@ -145,7 +145,8 @@ def _keep_memory() -> None:
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) with its usual decays, in one pass over all parameters.
 
-    The same numbers as torch.optim.Adam, without the seconds that torch's optimisers take to import a compiler.
+    The same numbers as torch.optim.Adam, without the seconds that torch's optimisers take to import a compiler. The
+    gradients must lie in memory as their parameters do, which autograd sees to.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
@@ -153,7 +154,7 @@ class Adam:
         self._lr = lr
         self._mean = [torch.zeros_like(parameter, requires_grad=False) for parameter in self._parameters]
         self._square = [torch.zeros_like(parameter, requires_grad=False) for parameter in self._parameters]
-        self._steps = torch.zeros((), device=self._parameters[0].device)
+        self._steps = torch.zeros((), device=self._parameters[0].device, dtype=torch.float32)
 
     def zero_grad(self) -> None:
         for parameter in self._parameters:

@@ -245,8 +245,10 @@ def test_overwrite_never_deletes_what_is_no_run_nor_a_run_for_nothing(tmp_path, 
     assert precious.exists()
     run(tmp_path, sounds[:1], name="y")
     bad = [Recording(write_sound(tmp_path / "silent.wav", torch.zeros(9000)))]
+    before = {path: path.read_bytes() for path in (tmp_path / "evals/denoise/y").rglob("*") if path.is_file()}
     run(tmp_path, bad, name="y", overwrite=True)
     assert (tmp_path / "evals" / "denoise" / "y" / "000_a" / "result.json").exists()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_bad_recording_is_reported_and_the_others_run(tmp_path, sounds, caplog):
@@ -256,6 +258,25 @@ def test_a_bad_recording_is_reported_and_the_others_run(tmp_path, sounds, caplog
     assert len(outcome.failures) == 1
     assert "silent.wav: is silent" in outcome.failures[0]
     assert "silent.wav: is silent" in caplog.text
+
+
+def test_why_a_recording_was_refused_is_kept_until_it_is_done(tmp_path, sounds):
+    bad = Recording(write_sound(tmp_path / "in" / "silent.wav", torch.zeros(9000)))
+
+    def refused(outcome):
+        return json.loads((outcome.folder / "summary.json").read_text())["refused"]
+
+    first = run(tmp_path, [*sounds, bad])
+    ((name, why),) = refused(first).items()
+    assert name.endswith("_silent")
+    assert "silent.wav: is silent" in why
+    stamp = (first.folder / "summary.json").stat().st_mtime_ns
+    assert refused(run(tmp_path, [*sounds, bad])) == {name: why}  # which does nothing else
+    place = int(name[:3])
+    assert refused(run(tmp_path, [*sounds, bad], experiment_repetition=place)) == {name: why}  # nor looks at it
+    assert (first.folder / "summary.json").stat().st_mtime_ns == stamp
+    write_sound(bad.path)
+    assert refused(run(tmp_path, [*sounds, bad])) == {}
 
 
 def test_nothing_is_written_when_no_recording_can_be_used(tmp_path):

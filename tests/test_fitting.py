@@ -42,12 +42,18 @@ def test_epochs_count_from_one_and_outputs_have_the_clips_length(speech, device)
     assert all(step.output.shape == (999,) and not step.output.requires_grad for step in steps)
 
 
-def test_adam_makes_the_steps_of_torchs_adam():
-    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)) for _ in "ab")
+def test_adam_makes_the_steps_of_torchs_adam(device):
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 3)).to(device) for _ in "ab")
+    for net in (ours, theirs):
+        net.unused = torch.nn.Parameter(torch.ones(3, device=device))
     theirs.load_state_dict(ours.state_dict())
     adam, reference = Adam(ours.parameters(), 0.01), torch.optim.Adam(theirs.parameters(), lr=0.01)
-    for _ in range(200):
-        x = torch.randn(4, 7)
+    for step in range(200):
+        if step == 100:
+            state, adam = adam.state(), Adam(ours.parameters(), 0.01)
+            adam.resume(state)
+        x = torch.randn(4, 7, device=device)
         for net, optimizer in ((ours, adam), (theirs, reference)):
             optimizer.zero_grad()
             net(x).square().mean().backward()

@@ -65,7 +65,9 @@ def test_a_refused_recording_is_missing_and_the_page_says_why(tmp_path):
     assert f"{NAME}: is silent" in words
     assert "<img src=x" not in text_of(there)
     (there.parent / "summary.json").write_text("[]")
-    assert "1 of its clips is missing here" in words_of(write_report(there.parent))
+    again = words_of(write_report(there.parent))
+    assert "1 of its clips is missing here" in again
+    assert "was refused" not in again
 
 
 def test_names_are_text_and_nothing_else(finished):
@@ -226,10 +228,12 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert all((folder / place).is_file() for place in linked)
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
     assert page.PICTURES in words_of(folder / page.REPORT)
+    shown = {place: place.read_bytes() for place in (folder / page.PICTURES).iterdir()}
     monkeypatch.setattr(page, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
     asked = [set(re.findall(page.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
     beside = {f"{page.PICTURES}/{place.name}" for place in (folder / page.PICTURES).iterdir()}
     assert beside == asked[1] < asked[0]
+    assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
     monkeypatch.setattr(page, "MOST_EMBEDDED", 10**9)
     write_report(folder)
     assert not (folder / page.PICTURES).exists()

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, SAMPLES, environment, write_sound
 from matplotlib.image import imread
 
+from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.paper import datasets, runs, show
 from dawp.paper.__main__ import STUDIES, main
@@ -55,7 +56,7 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
     assert "A REDUCED RUN: " in result.stdout
     assert f"(the paper: {study.clips} clips, {study.epochs} epochs)" in result.stdout
     assert "synthetic, not the paper's data" in result.stdout
-    assert f"- by: python -m dawp.paper {name} {' '.join(flags)}" in result.stdout
+    assert f"- made by: python -m dawp.paper {name} {' '.join(flags)}" in result.stdout
     for claim in study.claims:
         assert claim.text in result.stdout
     to = tmp_path / "evals/paper"
@@ -200,6 +201,23 @@ def test_claims_name_cells_and_measures_that_are_there():
         for claim in study.claims:
             assert {name for pair in claim.pairs for name in pair} <= names
             assert claim.measure in titles
+
+
+def test_a_reading_differs_from_the_default_in_what_its_name_says():
+    default, *others = STUDIES["readings"].cells
+    row = next(cell for cell in STUDIES["table3"].cells if cell.name == "Conv + LSTM")
+    configs = [Config.of("denoise", **cell.settings).effective() for cell in (default, row)]
+    assert configs[0] == configs[1]  # so that its fits are those of the table
+    differing = {
+        cell.name: {name for name in cell.settings if cell.settings[name] != default.settings[name]} for cell in others
+    }
+    assert differing == {
+        "input noise Gaussian, anew each epoch": {"input_noise", "resample_input"},
+        "input noise Gaussian, drawn once": {"input_noise"},
+        "no resampling inside the network": {"resample"},
+        "two LSTM layers": {"lstm_layers"},
+        "level left to the network": {"normalize"},
+    }
 
 
 def results(**cells):

@@ -1,4 +1,4 @@
-"""``python -m dawp.paper table3``: a table or figure of the paper, beside the paper's own numbers."""
+"""``python -m dawp.paper table3``: a table or figure of the paper beside its own numbers, or readings of its text."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _circumstances(
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
-    lines.append(f"by: {shown(shlex.join(about['command']))}")
+    lines.append(f"made by: {shown(shlex.join(about['command']))}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What a table or figure of the paper is: cells, each some runs, and claims about them."""
+"""What a table or figure, of the paper or about it, is: cells, each some runs, and claims about them."""
 
 from __future__ import annotations
 

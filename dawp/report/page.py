@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
-from dawp.experiment import NOT_IDENTITY, SUMMARY, finished, repetition_folders
+from dawp.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.report import pictures
 from dawp.stopping import EMA
@@ -136,10 +136,11 @@ def write_report(folder: Path) -> Path:
 
 
 def is_stale(folder: Path) -> bool:
-    """Whether a run's page is not there, or older than one of its results."""
-    page = folder / REPORT
-    results = [here / RESULT for here in repetition_folders(folder) if finished(here)]
-    return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in results)
+    """Whether a run's page is not there, or older than one of its results or their summary."""
+    page, summary = folder / REPORT, folder / SUMMARY
+    told = [here / RESULT for here in repetition_folders(folder) if finished(here)]
+    told += [summary] if summary.exists() else []
+    return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in told)
 
 
 def _rendered(content: dict[str, Any]) -> str:
@@ -195,7 +196,7 @@ def _gathered(folder: Path, shelf: _Shelf) -> dict[str, Any]:
         "differing": _differing(about),
         "facts": _facts_of_run(about, len(results), planned, seconds),
         "unfinished": planned - len(results),
-        "failures": _failures(folder),
+        "refused": [(name, shown(why)) for name, why in refusals(folder).items()],
         "sections": _sections(summary, about.get("published")) if summary else [],
         "published": about.get("published"),
         "several": len(results) > 1,
@@ -209,14 +210,6 @@ def _gathered(folder: Path, shelf: _Shelf) -> dict[str, Any]:
         "pictures_folder": PICTURES if shelf.written else None,
         "range_db": pictures.DYNAMIC_RANGE_DB,
     }
-
-
-def _failures(folder: Path) -> list[str]:
-    """Why repetitions were refused or their fits diverged, as the last command that ended has told."""
-    try:
-        return [shown(line) for line in read_json(folder / SUMMARY)["failures"]]
-    except (OSError, ValueError, KeyError, TypeError):  # there are no results yet, or somebody else wrote it
-        return []
 
 
 class _Shelf:
@@ -256,12 +249,13 @@ class _Shelf:
         return Picture(f"{PICTURES}/{place.name}", alt)
 
     def clear(self) -> None:
-        """Remove the pictures of earlier pages."""
-        for place in (self._folder / PICTURES).glob("*.webp"):
-            if place not in self.written:
-                place.unlink()
-        with suppress(OSError):  # other files lie there, or it is not there
-            (self._folder / PICTURES).rmdir()
+        """Remove the pictures of earlier pages, and their folder if nothing is left in it."""
+        there = self._folder / PICTURES
+        with suppress(OSError):
+            for place in there.glob("[!.]*.webp"):
+                if place not in self.written:
+                    place.unlink(missing_ok=True)
+            there.rmdir()
 
     def drawn(self, here: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
         """A picture of a repetition: that in its folder, or drawn now if it is not there or older than its data."""
