@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -584,6 +584,8 @@ def _interrupts_held() -> Iterator[None]:
     ):
         yield
         return
+    # A helper of multiprocessing's, begun with the first process, would take the mask away.
+    resource_tracker.ensure_running()
     came = []
     # The mask is for the process to inherit. It holds up this thread alone: a Ctrl-C may come by any other of it.
     signal.signal(signal.SIGINT, lambda *what: came.append(what))

@@ -333,6 +333,25 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
     assert numbers(run) == numbers(tmp_path / "evals/denoise/whole")
 
 
+def test_the_first_worker_too_is_begun_with_interrupts_held(tmp_path):
+    script = tmp_path / "begin.py"
+    script.write_text(
+        "import multiprocessing, signal\n"
+        "from dawp.workers import _interrupts_held\n"
+        "def tell(pipe):\n"
+        "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in range(2):\n"
+        "        ours, theirs = multiprocessing.Pipe()\n"
+        "        process = multiprocessing.get_context('spawn').Process(target=tell, args=(theirs,))\n"
+        "        with _interrupts_held():\n"
+        "            process.start()\n"
+        "        print(ours.recv(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    )
+    told = subprocess.run([sys.executable, script], env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert told.stdout.decode().splitlines() == ["True False"] * 2, told.stderr.decode()
+
+
 @CPU
 def test_ctrl_c_while_workers_start_is_one_line(tmp_path):
     process = subprocess.Popen(
