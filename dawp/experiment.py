@@ -43,7 +43,7 @@ from dawp.fitting import Epoch, pick_device
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.solver import History, Result, describe, fit_ahead, solve
-from dawp.sources import Recording
+from dawp.sources import Recording, sounds_of
 from dawp.stopping import EMA
 from dawp.summary import rows, summarise
 from dawp.workers import Bars, Job, Line, do
@@ -173,6 +173,7 @@ class _Run:
         self._places = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
         places = () if config.run.overwrite else self._places
         self._earlier = {here: facts for here in places if (facts := finished(here))}
+        self._warn_of_changes()
         self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
         self._done = 0
         self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
@@ -202,6 +203,27 @@ class _Run:
     def outcome(self) -> Outcome:
         folder = self._folder if self._folder.exists() else None
         return Outcome(folder, self._done, len(self._earlier), self._failures)
+
+    def _warn_of_changes(self) -> None:
+        """Tell of inputs that are newer than the results which will not be made again."""
+        if not self._earlier:
+            return
+        corruption = self._plan.config.corruption
+        shared = [path for value in vars(corruption).values() if isinstance(value, Path) for path in sounds_of(value)]
+        newest = sorted(shared, key=_changed)[-1:]
+        newer = [
+            (path, here)
+            for here, (recording, _) in zip(self._places, self._repetitions, strict=True)
+            for path in (*recording.paths, *newest)
+            if here in self._earlier and _changed(path) > _changed(here / RESULT)
+        ]
+        if newer:
+            path, here = newer[0]
+            more = f", and {len(newer) - 1} more like it" if newer[1:] else ""
+            told = f"{shown(path)} is newer than {here.name}{more}"
+            log.warning(
+                "%s: if its sound is another, these results are not of it (--overwrite does the run again)", told
+            )
 
     def jobs(self, bars: Bars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
@@ -329,6 +351,10 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
         return pose(config.task, clean, corrupted, rate, config.corruption, rng)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _make_room(here: Path) -> None:

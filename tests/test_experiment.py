@@ -182,6 +182,29 @@ def test_overwrite_begins_anew(tmp_path, sounds):
     assert json.loads((outcome.folder / "config.json").read_text())["settings"]["fit"]["lr"] == 0.02
 
 
+def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, caplog):
+    rooms = write_sound(tmp_path / "rooms" / "fan.wav", 0.1 * torch.randn(12000)).parent
+    outcome = run(tmp_path, sounds, noise_source=rooms)
+    assert run(tmp_path, sounds, noise_source=rooms).skipped == 3
+    assert "results" not in caplog.text  # nothing has changed
+    later = max(path.stat().st_mtime for path in outcome.folder.glob("*/result.json")) + 5
+    (mine,) = outcome.folder.glob("*_b")
+    for changed, told in ((sounds[1].path, f"b.wav is newer than {mine.name}"), (rooms / "fan.wav", "fan.wav")):
+        before = {path: path.read_bytes() for path in outcome.folder.glob("*/result.json")}
+        os.utime(changed, (later, later))
+        caplog.clear()
+        assert run(tmp_path, sounds, noise_source=rooms).skipped == 3
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert told in line
+        assert "--overwrite" in line
+        assert before == {path: path.read_bytes() for path in outcome.folder.glob("*/result.json")}
+        os.utime(changed, (0, 0))
+    caplog.clear()
+    os.utime(sounds[1].path, (later, later))
+    assert run(tmp_path, sounds, noise_source=rooms, overwrite=True).done == 3
+    assert not caplog.records
+
+
 def test_overwrite_does_not_follow_links(tmp_path, sounds):
     first = run(tmp_path, sounds[:1], name="x")
     link = first.folder.with_name("link")

@@ -18,7 +18,7 @@ from dawp.audio import level_dbfs, read
 from dawp.config import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, ReverbConfig, metres
 from dawp.errors import BadInput, shown
 from dawp.problem import Problem
-from dawp.sources import sounds_in
+from dawp.sources import sounds_of
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _facts(whole: Tensor, direct: Tensor, sample_rate: int, **others: Any) -> di
 def _measured(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> Response:
     """The impulse response in a file, or in one file of a folder; its direct path is 2.5 ms around its peak."""
     source: Path = config.rir_source  # type: ignore[assignment]
-    files = sounds_in(source) if source.is_dir() else [source]
+    files = sounds_of(source)
     path = files[int(torch.randint(len(files), (), generator=rng))]
     whole = read(path, sample_rate, first_channel=True).double()
     if not whole.any():
