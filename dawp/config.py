@@ -298,8 +298,9 @@ class ReverbConfig(CorruptionConfig):
     )
     reference: str = _setting(
         "direct",
-        "what counts as clean: the sound by the direct path alone, or the dry clip at the direct path's delay and gain",
-        choices=("direct", "dry"),
+        "what counts as clean: the sound by the direct path alone, the dry clip at the direct path's delay and gain, "
+        "or the dry clip as the source sent it out, sooner than it is heard",
+        choices=("direct", "dry", "unaligned"),
     )
 
     def __post_init__(self) -> None:

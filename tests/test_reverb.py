@@ -123,6 +123,17 @@ def test_the_dry_reference_is_the_clip(speech):
         assert si_snr(dry.clean[50:-50], direct.clean[50:-50]) > si_snr(speech[50:-50], direct.clean[50:-50]) + 5
 
 
+def test_the_unaligned_reference_is_the_clip_before_it_comes_to_the_microphone(speech):
+    place = {"room_dim": (5.0, 4.0, 3.0), "source_pos": (1.0, 2.0, 1.5), "mic_pos": (3.0, 2.0, 1.5)}
+    unaligned, aligned = (reverberate(speech, reference=reference, **place) for reference in ("unaligned", "direct"))
+    assert si_snr(unaligned.clean, speech) > 100
+    correlation = np.correlate(aligned.observed.numpy(), unaligned.observed.numpy(), "full")
+    later = len(speech) - 1 - int(correlation.argmax())
+    assert later >= round(2.0 / 343 * 16000)  # of sound over two metres; the simulation adds a delay of its own
+    assert si_snr(unaligned.observed[later:], aligned.observed[:-later]) > 60
+    assert si_snr(unaligned.observed, unaligned.clean) < si_snr(aligned.observed, aligned.clean) - 5
+
+
 def test_a_loud_clip_does_not_clip(speech):
     problem = reverberate(0.99 * speech / speech.abs().max(), rt60=0.5)
     assert problem.observed.abs().max() <= 0.9901
@@ -192,7 +203,7 @@ def test_the_librarys_constants_are_put_back(speech):
         ({"room_dim": "4,5"}, "room_dim must be three numbers X,Y,Z, each at least 1 and at most 100.*got 4,5"),
         ({"source_pos": (1, -1, 1)}, "source_pos must be three numbers X,Y,Z, each above 0"),
         ({"mic_pos": (1, math.nan, 1)}, "mic_pos must be three numbers"),
-        ({"reference": "wet"}, "reference must be one of direct, dry, got wet"),
+        ({"reference": "wet"}, "reference must be one of direct, dry, unaligned, got wet"),
         ({"rir_source": "none.wav"}, "rir_source must be a sound file or a folder of them, got none.wav"),
     ],
 )

@@ -57,7 +57,8 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     With h the impulse response and d the direct path in it, both shifted so that the direct path arrives at once and
     scaled so that it has gain 1, the corrupted clip is h * s and the clean one d * s (or, with ``reference`` dry, s
     itself, delayed by the same fraction of a sample): the two are aligned in time and level, and differ by the
-    reflections alone. Should a sample exceed 0.99, both are scaled down.
+    reflections alone. With ``reference`` unaligned s itself is the clean clip and h keeps its delay. Should a sample
+    exceed 0.99, both are scaled down.
 
     Args:
         clean: dry clip s ``[T]``.
@@ -77,11 +78,13 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
         raise BadInput("the clean clip is silent: no room changes it")
     response = _measured(sample_rate, config, rng) if config.rir_source else _simulated(sample_rate, config, rng)
     dry = clean.double()
+    skipped = 0 if config.reference == "unaligned" else response.delay
     observed, direct = (
-        torchaudio.functional.fftconvolve(dry, h)[response.delay : response.delay + len(dry)]
+        torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
         for h in (response.whole, response.direct)
     )
-    reference = direct if config.reference == "direct" else _delayed(dry, response.fraction)
+    references = {"direct": direct, "dry": _delayed(dry, response.fraction), "unaligned": dry}
+    reference = references[config.reference]
     gain = min(1.0, CLIPPING / max(observed.abs().max().item(), reference.abs().max().item()))
     observed, reference = (observed * gain).float(), (reference * gain).float()
     facts = {**response.facts, "reference": config.reference, "level_dbfs": level_dbfs(observed)}
