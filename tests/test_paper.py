@@ -265,6 +265,11 @@ def test_the_table_stands_in_columns_with_the_papers_numbers():
     assert "first, m: NaN for 1 of 3 clips" in show.text(study, found, [])
 
 
+def test_a_column_that_the_paper_has_not_stands_without_its_numbers():
+    titles = [title for title in show.header(STUDIES["table1"]) if title != "± std"]
+    assert titles == ["", "clips", "SI-SNRi", "paper", "PSNRi", "paper", "SI-SNR"]
+
+
 def test_clips_are_shared_out_among_the_kinds(tmp_path):
     sources = {}
     for kind in ("speech", "singing", "instruments"):

@@ -116,7 +116,8 @@ def _circumstances(
     """What a reader of the table has to know, the reductions first."""
     config = next(iter(cells.values()))[0].plan.config
     epochs = config.fit.epochs
-    size = f"{clips} clips a cell, {epochs} epochs (the paper: {study.clips} clips, {study.epochs} epochs)"
+    here = f"{clips} clip{'s' if clips > 1 else ''} a cell, {epochs} epochs"
+    size = f"{here} (the paper: {study.clips} clips, {study.epochs} epochs)"
     told = {name for parts in cells.values() for name in parts[0].plan.config.effective()} - {"epochs", *NOT_IDENTITY}
     settings = [flag_of(name, value) for name, value in given.items() if name in told]
     large = clips >= study.clips and epochs >= study.epochs

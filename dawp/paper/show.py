@@ -17,7 +17,7 @@ def header(study: Study) -> list[str]:
     columns = ["", "clips"]
     for measure in study.measures:
         columns += [measure.title, "± std"]
-        if any(measure.title in cell.published for cell in study.cells):
+        if study.publishes(measure):
             columns.append("paper")
     return columns
 
@@ -33,7 +33,7 @@ def rows(study: Study, results: Results) -> list[list[Any]]:
         line: list[Any] = [cell.title, len(next(iter(values.values())).by_clip)]
         for measure in study.measures:
             line += [values[measure.title].mean, values[measure.title].std]
-            if any(measure.title in other.published for other in study.cells):
+            if study.publishes(measure):
                 line.append(cell.published.get(measure.title, math.nan))
         lines.append(line)
     return lines
@@ -124,12 +124,13 @@ def bars(study: Study, results: Results, to: Path) -> None:
         values = [results[cell][measure.title] for cell in study.cells]
         spread = [0 if math.isnan(value.std) else value.std for value in values]
         axis.barh(places, [v.mean for v in values], xerr=spread, color=pictures.OUTPUT, height=0.5, label="here")
-        theirs = [cell.published.get(measure.title, math.nan) for cell in study.cells]
-        axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
+        if study.publishes(measure):
+            theirs = [cell.published.get(measure.title, math.nan) for cell in study.cells]
+            axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
+            axis.legend(fontsize="x-small")
         axis.set_yticks(places, [cell.title for cell in study.cells], fontsize="small")
         axis.invert_yaxis()
         axis.set_xlabel(measure.title)
-        axis.legend(fontsize="x-small")
     pictures.save(figure, to)
 
 

@@ -165,3 +165,7 @@ class Study:
     epochs: int = 3000
     draw: Callable[[Study, Results, Mapping[Cell, list[Path]], Path], None] | None = None
     notes: Sequence[str] = ()
+
+    def publishes(self, measure: Measure) -> bool:
+        """Whether the paper has numbers in a column."""
+        return any(measure.title in cell.published for cell in self.cells)
