@@ -299,7 +299,7 @@ class ReverbConfig(CorruptionConfig):
     reference: str = _setting(
         "direct",
         "what counts as clean: the sound by the direct path alone, the dry clip at the direct path's delay and gain, "
-        "or the dry clip as the source sent it out, sooner than it is heard",
+        "or the dry clip as the simulation is given it, sooner than it is heard",
         choices=("direct", "dry", "unaligned"),
     )
 

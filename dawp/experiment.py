@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +29,7 @@ from dawp.files import (
     OUTPUTS,
     RESULT,
     RUN_CONFIG,
+    changed_at,
     check_writable,
     held,
     json_text,
@@ -43,7 +44,7 @@ from dawp.fitting import Epoch, pick_device
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.solver import History, Result, describe, fit_ahead, solve
-from dawp.sources import Recording, sounds_of
+from dawp.sources import Recording, sounds_at
 from dawp.stopping import EMA
 from dawp.summary import rows, summarise
 from dawp.workers import Bars, Job, Line, do
@@ -127,6 +128,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
         title: of the progress bar; None for no bar.
     """
     runs = [_Run(plan, draw, command, alone=len(plans) == 1) for plan in plans]
+    _warn_of_changes([pair for one in runs for pair in one.changed()])
     first = plans[0].config
     with ExitStack() as ending:
         for one in runs:
@@ -173,7 +175,6 @@ class _Run:
         self._places = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
         places = () if config.run.overwrite else self._places
         self._earlier = {here: facts for here in places if (facts := finished(here))}
-        self._warn_of_changes()
         self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
         self._done = 0
         self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
@@ -204,26 +205,19 @@ class _Run:
         folder = self._folder if self._folder.exists() else None
         return Outcome(folder, self._done, len(self._earlier), self._failures)
 
-    def _warn_of_changes(self) -> None:
-        """Tell of inputs that are newer than the results which will not be made again."""
+    def changed(self) -> Iterator[tuple[Path, Path]]:
+        """Inputs that are newer than a result which will not be made again, with the repetition's folder."""
         if not self._earlier:
             return
-        corruption = self._plan.config.corruption
-        shared = [path for value in vars(corruption).values() if isinstance(value, Path) for path in sounds_of(value)]
-        newest = sorted(shared, key=_changed)[-1:]
-        newer = [
-            (path, here)
-            for here, (recording, _) in zip(self._places, self._repetitions, strict=True)
-            for path in (*recording.paths, *newest)
-            if here in self._earlier and _changed(path) > _changed(here / RESULT)
-        ]
-        if newer:
-            path, here = newer[0]
-            more = f", and {len(newer) - 1} more like it" if newer[1:] else ""
-            told = f"{shown(path)} is newer than {here.name}{more}"
-            log.warning(
-                "%s: if its sound is another, these results are not of it (--overwrite does the run again)", told
-            )
+        given = [value for value in vars(self._plan.config.corruption).values() if isinstance(value, Path)]
+        sounds: list[Path] = []  # that corrupt
+        with suppress(BadInput):  # of a folder without sounds: refused where one is needed
+            sounds = [path for source in given for path in sounds_at(source)]
+        newest = sorted(sounds, key=changed_at)[-1:]
+        for here, (recording, _) in zip(self._places, self._repetitions, strict=True):
+            if here in self._earlier:
+                inputs = [*recording.paths, *([] if recording.corrupted else newest)]
+                yield from ((path, here) for path in inputs if changed_at(path) > changed_at(here / RESULT))
 
     def jobs(self, bars: Bars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
@@ -353,8 +347,12 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
 
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime
+def _warn_of_changes(changed: Sequence[tuple[Path, Path]]) -> None:
+    if changed:
+        path, here = changed[0]
+        more = f", and {len(changed) - 1} more like it" if changed[1:] else ""
+        told = f"{shown(path)} is newer than its results in {shown(here)}{more}"
+        log.warning("%s: if its sound is another, delete them, and the same command makes them again", told)
 
 
 def _make_room(here: Path) -> None:

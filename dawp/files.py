@@ -33,6 +33,14 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def changed_at(path: Path) -> float:
+    """When a file was last written, in seconds since 1970; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as strict JSON."""
     with whole(path) as temporary:

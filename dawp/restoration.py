@@ -31,7 +31,7 @@ from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, 
 from dawp.corruptions import pose
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
-from dawp.files import check_writable, held, is_restored, whole, write_json
+from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
 from dawp.formats import FORMATS, Form, form_of, write
 from dawp.randomness import seeded
 from dawp.solver import fit_ahead, solve
@@ -403,7 +403,8 @@ def run(
         nonlocal skipped
         for number, target in enumerate(targets, start=1):
             if target.output.exists() and not config.run.overwrite:
-                log.info("%s: is there already (--overwrite makes it anew)", shown(target.output))
+                older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
+                log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
                 skipped += 1
                 bars.pass_over(fits[number - 1])
                 continue

@@ -78,7 +78,7 @@ def _find_recordings(source: Path) -> list[Recording]:
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
 
-def sounds_of(source: Path) -> list[Path]:
+def sounds_at(source: Path) -> list[Path]:
     """The file itself, or the sound files in a folder and below, as ``sounds_in`` finds them."""
     return sounds_in(source) if source.is_dir() else [source]
 

@@ -183,26 +183,51 @@ def test_overwrite_begins_anew(tmp_path, sounds):
 
 
 def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, caplog):
-    rooms = write_sound(tmp_path / "rooms" / "fan.wav", 0.1 * torch.randn(12000)).parent
-    outcome = run(tmp_path, sounds, noise_source=rooms)
-    assert run(tmp_path, sounds, noise_source=rooms).skipped == 3
-    assert "results" not in caplog.text  # nothing has changed
-    later = max(path.stat().st_mtime for path in outcome.folder.glob("*/result.json")) + 5
-    (mine,) = outcome.folder.glob("*_b")
-    for changed, told in ((sounds[1].path, f"b.wav is newer than {mine.name}"), (rooms / "fan.wav", "fan.wav")):
-        before = {path: path.read_bytes() for path in outcome.folder.glob("*/result.json")}
-        os.utime(changed, (later, later))
+    noise = write_sound(tmp_path / "noise" / "fan.wav", 0.1 * torch.randn(12000))
+    pair = Recording(sounds[0].path, sounds[2].path)
+
+    def again(recordings=sounds, **settings):
         caplog.clear()
-        assert run(tmp_path, sounds, noise_source=rooms).skipped == 3
-        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert told in line
-        assert "--overwrite" in line
-        assert before == {path: path.read_bytes() for path in outcome.folder.glob("*/result.json")}
+        outcome = run(tmp_path, recordings, noise_source=noise.parent, **settings)
+        return outcome, [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    (outcome, told), (ofpair, _) = again(), again([pair])
+    assert not told
+    results = [*outcome.folder.glob("*/result.json"), *ofpair.folder.glob("*/result.json")]
+    before = {path: path.read_bytes() for path in results}
+    later = max(path.stat().st_mtime for path in results) + 5
+    assert again()[1] == []  # nothing has changed
+    for changed, words in ((sounds[1].path, "_b: if its"), (noise, ", and 2 more like it: if its")):
+        os.utime(changed, (later, later))
+        outcome, (line,) = again()
+        assert outcome.skipped == 3
+        assert line.startswith(f"{changed} is newer than its results in {outcome.folder}/00")
+        assert words in line
+        assert again([pair])[1] == []  # which has its own noise, and not that recording
         os.utime(changed, (0, 0))
+    os.utime(sounds[0].path, (later, later))
+    assert len(again([pair])[1]) == 1
+    assert before == {path: path.read_bytes() for path in results}
+    noise.unlink()  # and what is done stays done
+    assert again()[0].skipped == 3
+    noise = write_sound(noise, 0.1 * torch.randn(12000))
+    assert again(overwrite=True)[1] == []
+
+
+def test_changes_in_several_runs_are_told_once(tmp_path, sounds, caplog):
+    plans = [
+        experiment.Plan(
+            Config.of("denoise", **{**TINY, "clip_length": 0.25, "output_dir": tmp_path / "evals", "snr": snr}), sounds
+        )
+        for snr in (0, 5)
+    ]
+    experiment.run_all(plans, no_pictures)
+    later = max(path.stat().st_mtime for path in (tmp_path / "evals").glob("*/*/*/result.json")) + 5
+    os.utime(sounds[0].path, (later, later))
     caplog.clear()
-    os.utime(sounds[1].path, (later, later))
-    assert run(tmp_path, sounds, noise_source=rooms, overwrite=True).done == 3
-    assert not caplog.records
+    experiment.run_all(plans, no_pictures)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "and 1 more like it" in line
 
 
 def test_overwrite_does_not_follow_links(tmp_path, sounds):

@@ -1,6 +1,7 @@
 """--restore, by the real commands."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -140,6 +141,18 @@ def test_of_a_pair_the_second_is_restored(restore, tmp_path):
     (tmp_path / "pairs.txt").write_text("clean.wav,noisy.wav\n")
     assert restore("--source", "pairs.txt", "-o", "out").returncode == 0
     assert visible(tmp_path / "out") == ["noisy.wav", "noisy.wav.json"]
+
+
+def test_a_restored_file_older_than_its_recording_is_told(restore, tmp_path):
+    for name in ("a", "b"):
+        write_sound(tmp_path / "in" / f"{name}.wav")
+    assert restore("--source", "in", "-o", "out").returncode == 0
+    later = (tmp_path / "out" / "b.wav").stat().st_mtime + 5
+    os.utime(tmp_path / "in" / "a.wav", (later, later))
+    again = restore("--source", "in", "-o", "out")
+    assert again.returncode == 0
+    assert "a.wav: is there already, older than its recording (--overwrite" in again.stderr
+    assert "b.wav: is there already (--overwrite" in again.stderr
 
 
 def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):

@@ -134,6 +134,15 @@ def test_the_unaligned_reference_is_the_clip_before_it_comes_to_the_microphone(s
     assert si_snr(unaligned.observed, unaligned.clean) < si_snr(aligned.observed, aligned.clean) - 5
 
 
+def test_a_sound_that_comes_after_the_clips_end_is_refused(tmp_path):
+    response = torch.zeros(12000)
+    response[9000], response[11000] = 1.0, 0.5
+    settings = {"rir_source": write_sound(tmp_path / "far.wav", response), "reference": "unaligned"}
+    with pytest.raises(BadInput, match=r"needs 0\.562 s to the microphone, longer than the clip"):
+        reverberate(torch.randn(8000), **settings)
+    assert reverberate(torch.randn(9100), **settings).observed.abs().max() > 0.1
+
+
 def test_a_loud_clip_does_not_clip(speech):
     problem = reverberate(0.99 * speech / speech.abs().max(), rt60=0.5)
     assert problem.observed.abs().max() <= 0.9901

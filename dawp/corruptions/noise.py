@@ -13,7 +13,7 @@ from dawp.audio import level_dbfs, read
 from dawp.config import NoiseConfig
 from dawp.errors import BadInput, shown
 from dawp.problem import Problem
-from dawp.sources import sounds_of
+from dawp.sources import sounds_at
 
 MIX_LEVEL_DBFS = -25.0
 RANDOM_LEVEL_DBFS = (-35.0, -15.0)
@@ -70,7 +70,7 @@ def _draw(length: int, sample_rate: int, config: NoiseConfig, rng: torch.Generat
 
 def _real_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, str]:
     """A random stretch of a sound file, or of one file of a folder; shorter noise is looped."""
-    files = sounds_of(source)
+    files = sounds_at(source)
     path = files[int(torch.randint(len(files), (), generator=rng))]
     noise = read(path, sample_rate).double()
     starts = len(noise) if len(noise) < length else len(noise) - length + 1

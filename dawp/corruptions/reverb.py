@@ -18,7 +18,7 @@ from dawp.audio import level_dbfs, read
 from dawp.config import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, ReverbConfig, metres
 from dawp.errors import BadInput, shown
 from dawp.problem import Problem
-from dawp.sources import sounds_of
+from dawp.sources import sounds_at
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     response = _measured(sample_rate, config, rng) if config.rir_source else _simulated(sample_rate, config, rng)
     dry = clean.double()
     skipped = 0 if config.reference == "unaligned" else response.delay
+    if response.delay - skipped >= len(dry):
+        raise BadInput(f"the sound needs {response.delay / sample_rate:.3f} s to the microphone, longer than the clip")
     observed, direct = (
         torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
         for h in (response.whole, response.direct)
@@ -133,7 +135,7 @@ def _facts(whole: Tensor, direct: Tensor, sample_rate: int, **others: Any) -> di
 def _measured(sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> Response:
     """The impulse response in a file, or in one file of a folder; its direct path is 2.5 ms around its peak."""
     source: Path = config.rir_source  # type: ignore[assignment]
-    files = sounds_of(source)
+    files = sounds_at(source)
     path = files[int(torch.randint(len(files), (), generator=rng))]
     whole = read(path, sample_rate, first_channel=True).double()
     if not whole.any():
