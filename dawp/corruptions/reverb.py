@@ -85,8 +85,13 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
         torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
         for h in (response.whole, response.direct)
     )
-    references = {"direct": direct, "dry": _delayed(dry, response.fraction), "unaligned": dry}
-    reference = references[config.reference]
+    match config.reference:
+        case "direct":
+            reference = direct
+        case "dry":
+            reference = _delayed(dry, response.fraction)
+        case "unaligned":
+            reference = dry
     gain = min(1.0, CLIPPING / max(observed.abs().max().item(), reference.abs().max().item()))
     observed, reference = (observed * gain).float(), (reference * gain).float()
     facts = {**response.facts, "reference": config.reference, "level_dbfs": level_dbfs(observed)}
