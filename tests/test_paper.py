@@ -14,7 +14,7 @@ from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.paper import datasets, runs, show
 from dawp.paper.__main__ import STUDIES, main
-from dawp.paper.study import FAILS, HOLDS, NOT_RUN, WITHIN, Cell, Claim, Measure, Study, Values
+from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Measure, Study, Values
 from dawp.report import pictures
 
 NETWORK = "--depth 1 --lstm_layers 1".split()
@@ -53,8 +53,8 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
     result = paper(tmp_path, name, *flags)
     assert result.returncode == 0, result.stderr
     assert f"# {study.title}" in result.stdout
-    assert "A REDUCED RUN: " in result.stdout
-    assert f"(the paper: {study.clips} clips, {study.epochs} epochs)" in result.stdout
+    published = "1 clip" if name in ("figure2", "figure4", "figure5") else "20 clips"
+    assert f"A REDUCED RUN: 1 clip a cell, 2 epochs (the paper: {published}, 3000 epochs)" in result.stdout
     assert "synthetic, not the paper's data" in result.stdout
     assert f"- made by: python -m dawp.paper {name} {' '.join(flags)}" in result.stdout
     for claim in study.claims:
@@ -84,11 +84,12 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_the_spectrograms_have_seconds_and_hertz(tmp_path, monkeypatch):
+def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = []
+    assert main(["figure2", *TINY, *NETWORK, "--clips", "1"]) == 0
     monkeypatch.setattr(pictures, "save", lambda figure, to: figures.append(figure))
-    assert main(["figure4", *TINY, *NETWORK, "--clips", "1"]) == 0
+    assert main(["figure4", *TINY, *NETWORK, "--clips", "1", "--finished_only"]) == 0
     *panels, _ = figures[0].axes  # the last is the bar of colours
     assert [axis.get_title(loc="left") for axis in panels] == ["corrupted", "best (oracle SI-SNR)", "clean"]
     for axis in panels:
@@ -231,7 +232,7 @@ def results(**cells):
         ([3.0, 4.0, 5.0], [1.0, 2.5, 3.0], HOLDS),
         ([1.0, 2.5, 3.0], [3.0, 4.0, 5.0], FAILS),
         ([3.0, 1.0, 2.0], [1.0, 2.0, 3.1], WITHIN),
-        ([3.0], [1.0], WITHIN),
+        ([3.0], [1.0], UNDECIDED),
         ([], [1.0], NOT_RUN),
         ([math.nan, 3.0, 4.0, 5.5], [9.0, 1.0, 2.0, 3.0], HOLDS),
     ],
@@ -252,6 +253,8 @@ def test_of_several_pairs_the_least_verdict_counts():
     assert Claim("", (("a", "b"), ("c", "a")), "m").verdict(found).word == HOLDS
     assert Claim("", (("a", "b"), ("a", "c")), "m").verdict(found).word == FAILS
     assert Claim("", (("a", "b"), ("a", "d")), "m").verdict(found).word == NOT_RUN
+    found = results(a=[3.0, 4.0], b=[1.0, 2.1], c=[1.0, math.nan])
+    assert Claim("", (("a", "b"), ("a", "c")), "m").verdict(found).word == UNDECIDED
 
 
 def test_the_table_stands_in_columns_with_the_papers_numbers():

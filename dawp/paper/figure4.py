@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from dawp.paper.study import Cell, Measure, Results, Study
+from dawp.paper import figure2
+from dawp.paper.study import Cell, Results, Study
 from dawp.report import pictures
 
 
@@ -34,9 +35,9 @@ def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to:
 STUDY = Study(
     name="figure4",
     title="Figure 4: spectrograms before and after denoising",
-    cells=[Cell("Conv + LSTM", "denoise", {"noise_class": "GAUSSIAN", "snr": 2.5}, ("speech",))],
-    measures=(Measure("best SI-SNR", "si_snr"), Measure("SI-SNRi", "si_snr", "gain")),
+    cells=figure2.STUDY.cells,
+    measures=figure2.STUDY.measures,
     clips=1,
     draw=draw,
-    notes=("The paper's text leaves open which clip and noise it shows.",),
+    notes=("The paper's text leaves open which clip and noise it shows: Figure 2's here.",),
 )

@@ -87,7 +87,8 @@ class Verdict(NamedTuple):
     why: str
 
 
-HOLDS, FAILS, WITHIN, NOT_RUN = "holds", "does not hold", "within one standard error", "not run"
+HOLDS, FAILS, WITHIN = "holds", "does not hold", "within one standard error"
+UNDECIDED, NOT_RUN = "undecided", "not run"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Claim:
     def verdict(self, results: Results) -> Verdict:
         """Whether it holds for every pair, by the differences clip by clip: the least of the verdicts.
 
-        One holds if the mean difference is above its standard error, and does not if it is below minus that.
+        One holds if the mean difference is above its standard error, and does not if it is below minus that; on one
+        clip, which has no standard error, it is undecided.
         """
         words, reasons = [], []
         for better, worse in self.pairs:
@@ -115,7 +117,7 @@ class Claim:
             word, why = _judged(differences)
             words.append(word)
             reasons.append(f"{better} over {worse}: {why}")
-        order = (NOT_RUN, FAILS, WITHIN, HOLDS)
+        order = (NOT_RUN, FAILS, UNDECIDED, WITHIN, HOLDS)
         return Verdict(min(words, key=order.index), "; ".join(reasons))
 
 
@@ -134,7 +136,7 @@ def _judged(differences: list[float]) -> tuple[str, str]:
         return NOT_RUN, "no clip has both"
     mean, count = statistics.fmean(differences), len(differences)
     if count == 1:
-        return WITHIN, f"{mean:+.2f} on one clip, which has no standard error"
+        return UNDECIDED, f"{mean:+.2f} on one clip, which has no standard error"
     error = statistics.stdev(differences) / math.sqrt(count)
     word = HOLDS if mean > error else FAILS if mean < -error else WITHIN
     return word, f"{mean:+.2f} ± {error:.2f} (standard error, {count} clips)"
