@@ -126,7 +126,7 @@ def _circumstances(
     lines = [f"{headline}: {size}; preset {preset}"]
     if settings:
         lines.append(f"settings of this run: {' '.join(settings)}")
-    kinds = dict.fromkeys(kind for cell in study.cells for kind in cell.kinds)
+    kinds = dict.fromkeys(part.kind for parts in cells.values() for part in parts)
     names = [f"{kind} {_said(kind, sources)}" for kind in kinds]
     lines.append(f"sounds: {', '.join(names)}")
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
