@@ -374,77 +374,20 @@ def run(
     targets = plan(config, recordings)
     for folder in dict.fromkeys(target.output.parent for target in targets):
         check_writable(folder)
-    done, skipped = 0, 0
-    failures: list[str] = []
-    owners: dict[Piece, _File] = {}
-    open_files: list[_File] = []
-    fits = [_fits_of(target.path, config) for target in targets]
     title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
-
-    def fail(failure: Exception) -> None:
-        failures.append(str(failure))
-        log.error("%s", failure)
-
-    def close(file: _File) -> None:
-        """Write the file if all its blocks are there, and let go of it if nothing of it is under way any more."""
-        nonlocal done
-        if file not in open_files or file.going or not (file.all_given or file.failed):
-            return
-        open_files.remove(file)
-        with file.hold:
-            try:
-                if not file.failed:
-                    file.finish(command)
-                    done += 1
-            except BadInput as refusal:
-                fail(refusal)
-
-    def work() -> Iterator[Piece]:
-        nonlocal skipped
-        for number, target in enumerate(targets, start=1):
-            if target.output.exists() and not config.run.overwrite:
-                older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
-                log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
-                skipped += 1
-                bars.pass_over(fits[number - 1])
-                continue
-            try:
-                with memory_as_bad_input(shown(target.path)):
-                    file = _File(target, config, command, f"{number} of {len(targets)}: " if len(targets) > 1 else "")
-            except BadInput as refusal:
-                fail(refusal)
-                bars.pass_over(fits[number - 1])
-                continue
-            open_files.append(file)
-            try:
-                for piece in file.jobs(bars):
-                    owners[piece] = file
-                    yield piece
-            except BadInput as refusal:
-                fail(refusal)
-                file.failed = True
-            close(file)
-
-    try:
-        with (
-            Bars(sum(fits), config.fit.epochs, title if progress else None, forecast=True) as bars,
-            closing(do(work(), config, sum(fits), bars)) as over,
-        ):
-            for piece, value, refusal in over:
-                file = owners.pop(piece)
-                if refusal is not None and not file.failed:
-                    fail(refusal)
-                file.take(piece, value, refusal)
-                close(file)
-    finally:
-        for file in open_files:
-            file.hold.close()
+    with (
+        _Files(targets, config, command) as files,
+        Bars(files.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        closing(do(files.jobs(bars), config, files.fits, bars)) as over,
+    ):
+        for piece, value, failure in over:
+            files.take(piece, value, failure)
     folder = (
         targets[0].output
         if len(targets) == 1
         else Path(os.path.commonpath([target.output.parent for target in targets]))
     )
-    return Outcome(folder, done, skipped, failures)
+    return Outcome(folder, files.done, files.skipped, files.failures)
 
 
 def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
@@ -601,7 +544,7 @@ class _File:
             self._kept.put(index, done)
             self._epochs[index] = done.epochs
 
-    def finish(self, command: Sequence[str]) -> None:
+    def finish(self) -> None:
         """Write the output, and its record."""
         target, sound, blocks, clip_mode = self._target, self._sound, self._blocks, self._config.restoration.clip_mode
 
@@ -633,6 +576,89 @@ class _File:
         write_json(target.record, record)
         self._kept.remove()
         log.info("%s: done in %s", shown(target.output), duration(seconds))
+
+
+class _Files:
+    """The recordings of a command: begun one after the other, each written when all its blocks are there.
+
+    Attributes:
+        fits: in all of them.
+        done: how many were written.
+        skipped: how many are there already.
+        failures: a line for each that could not be restored.
+    """
+
+    def __init__(self, targets: Sequence[Target], config: Config, command: Sequence[str]) -> None:
+        self._targets, self._config, self._command = targets, config, command
+        self._fits = [_fits_of(target.path, config) for target in targets]
+        self.fits = sum(self._fits)
+        self.done = self.skipped = 0
+        self.failures: list[str] = []
+        self._open: list[_File] = []
+        self._owners: dict[Piece, _File] = {}
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open:
+            file.hold.close()
+
+    def jobs(self, bars: Bars) -> Iterator[Piece]:
+        """What there is to do, one recording after the other; bad ones are told and left out."""
+        for number, (target, fits) in enumerate(zip(self._targets, self._fits, strict=True), start=1):
+            file = self._begun(target, f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else "")
+            if file is None:
+                bars.pass_over(fits)
+                continue
+            self._open.append(file)
+            try:
+                for piece in file.jobs(bars):
+                    self._owners[piece] = file
+                    yield piece
+            except BadInput as refusal:
+                self._fail(refusal)
+                file.failed = True
+            self._close(file)
+
+    def take(self, piece: Piece, restored: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
+        """What came of a job."""
+        file = self._owners.pop(piece)
+        if failure is not None and not file.failed:
+            self._fail(failure)
+        file.take(piece, restored, failure)
+        self._close(file)
+
+    def _begun(self, target: Target, count: str) -> _File | None:
+        """A recording to restore; None if it is there already, or cannot be restored."""
+        if target.output.exists() and not self._config.run.overwrite:
+            older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
+            log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
+            self.skipped += 1
+            return None
+        try:
+            with memory_as_bad_input(shown(target.path)):
+                return _File(target, self._config, self._command, count)
+        except BadInput as refusal:
+            self._fail(refusal)
+            return None
+
+    def _close(self, file: _File) -> None:
+        """Write the file if all its blocks are there, and let go of it if nothing of it is under way any more."""
+        if file not in self._open or file.going or not (file.all_given or file.failed):
+            return
+        self._open.remove(file)
+        with file.hold:
+            try:
+                if not file.failed:
+                    file.finish()
+                    self.done += 1
+            except BadInput as refusal:
+                self._fail(refusal)
+
+    def _fail(self, failure: Exception) -> None:
+        self.failures.append(str(failure))
+        log.error("%s", failure)
 
 
 def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, str]]:
