@@ -37,6 +37,8 @@ WINDOW = 50  # epochs of outputs whose variance is taken
 MOST_SAMPLES = 32768  # that it is taken of
 MOST_WAITING = 64  # estimates whose PESQ is still to come: beyond that the fit waits for it
 SMALLEST_VARIANCE = 1e-6  # relative: less is rounding
+LEAST_LIKENESS = 0.01  # squared correlation with the clip: with less nothing is learnt yet
+NO_LIKENESS = 1e-12  # less is rounding
 
 
 class Best:
@@ -333,8 +335,9 @@ class VarianceStop(BlindStop):
 
     While the signal is learnt the outputs of successive epochs differ, when it is there they settle, and when they
     take up the noise they differ again. The variance over the latest 50 epochs (or all, of a fit with fewer) is
-    divided by the power of their mean, since outputs next to silence do not move either. In a long clip some 32,768
-    samples stand for all.
+    divided by the power of their mean, since outputs next to silence do not move either. Outputs can also hold still
+    before anything is learnt: where the squared correlation of their mean with the clip is below 0.01, its reciprocal
+    takes the quotient's place, and patience waits. In a long clip some 32,768 samples stand for all.
     """
 
     name = "wmv"
@@ -348,6 +351,10 @@ class VarianceStop(BlindStop):
         self._outputs = samples.new_zeros(self._window, len(samples))
         self._sum = torch.zeros_like(samples)
         self._powers = samples.new_zeros(self._window)
+        self._clip = samples - samples.mean()
+
+    def is_over(self, epoch: int) -> bool:
+        return super().is_over(epoch) and -self._best.value < 1 / LEAST_LIKENESS
 
     def _measure(self, step: Epoch) -> Tensor | None:
         place, output = step.epoch % self._window, step.output[:: self._stride]
@@ -358,8 +365,18 @@ class VarianceStop(BlindStop):
             self._sum = self._outputs.sum(dim=0)
         if step.epoch < self._window:
             return None
-        power_of_mean = (self._sum / self._window).square().mean()
-        return ((self._powers.mean() - power_of_mean) / power_of_mean).clamp_min(SMALLEST_VARIANCE)
+        mean = self._sum / self._window
+        power_of_mean = mean.square().mean()
+        variance = ((self._powers.mean() - power_of_mean) / power_of_mean).clamp_min(SMALLEST_VARIANCE)
+        likeness = self._likeness(mean)
+        return torch.where(likeness < LEAST_LIKENESS, 1 / likeness, variance)
+
+    def _likeness(self, output: Tensor) -> Tensor:
+        """Squared correlation with the clip."""
+        around_zero = output - output.mean()
+        powers = around_zero.square().sum() * self._clip.square().sum()
+        share = (around_zero @ self._clip).square() / powers.clamp_min(torch.finfo(powers.dtype).tiny)
+        return share.clamp_min(NO_LIKENESS)
 
 
 class LastEpoch(BlindStop):

@@ -144,8 +144,9 @@ def follow(stop, outputs):
 
 
 def test_the_variance_is_that_of_the_latest_outputs_relative_to_the_power_of_their_mean():
-    outputs = [torch.randn(100) + 3 for _ in range(WINDOW + 30)]
-    values = follow(VarianceStop(Problem(torch.ones(100), None, 16000), 1000, None, None), outputs)
+    clip = torch.randn(100)
+    outputs = [torch.randn(100) + 3 * clip for _ in range(WINDOW + 30)]
+    values = follow(VarianceStop(Problem(clip, None, 16000), 1000, None, None), outputs)
     assert list(values) == list(range(WINDOW, WINDOW + 31))
     for epoch in (WINDOW, WINDOW + 1, WINDOW + 30):
         latest = torch.stack(outputs[epoch - WINDOW : epoch])
@@ -163,6 +164,33 @@ def test_the_variance_stop_finds_where_the_outputs_settle_and_is_not_taken_in_by
     follow(stop, [*silent, *settling])
     assert 60 + 60 + WINDOW <= stop.epoch <= 60 + 120
     torch.testing.assert_close(stop.estimates["ema_"], [*silent, *settling][stop.epoch - 1] + 1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])  # a constant output is no likeness of a clip that is not around zero
+def test_the_variance_stop_is_not_taken_in_by_an_output_that_holds_still_before_anything_is_learnt(offset):
+    rng = torch.Generator().manual_seed(0)
+    clip = clean_clip() + offset
+    pattern = 0.01 * (1 + torch.randn(800, generator=rng))
+    still = [pattern + 1e-5 * torch.randn(800, generator=rng) for _ in range(120)]
+    settled = [clip + 0.05 * torch.randn(800, generator=rng) for _ in range(120)]
+    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
+    values = follow(stop, [*still, *settled])
+    assert stop.epoch >= 120 + WINDOW
+    assert all(math.isfinite(value) for value in values.values())
+
+
+def test_an_output_that_never_comes_to_resemble_the_clip_has_a_stop_all_the_same():
+    stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, None)
+    follow(stop, [torch.full((800,), 0.1)] * (WINDOW + 10))
+    assert stop.epoch >= WINDOW
+
+
+def test_patience_waits_for_the_variance_stop_until_something_is_learnt():
+    stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, 10)
+    follow(stop, [torch.full((800,), 0.1)] * 100)
+    assert not stop.is_over(100)
+    follow(stop, outputs_of([0.1] * 100))
+    assert stop.is_over(stop.epoch + 10)
 
 
 def test_a_fit_shorter_than_the_window_stops_at_its_end():
@@ -256,8 +284,9 @@ def test_outputs_that_do_not_move_have_no_variance_but_rounding():
 
 def test_a_long_clip_takes_no_more_memory_for_the_variance():
     """And some of the samples tell what all would."""
-    outputs = [torch.randn(200_000) + 3 for _ in range(WINDOW)]
-    stop = VarianceStop(Problem(torch.ones(200_000), None, 16000), 1000, None, None)
+    clip = torch.randn(200_000)
+    outputs = [torch.randn(200_000) + 3 * clip for _ in range(WINDOW)]
+    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
     values = follow(stop, outputs)
     latest = torch.stack(outputs)
     expected = latest.var(dim=0, correction=0).mean() / latest.mean(dim=0).square().mean()
