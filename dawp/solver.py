@@ -194,6 +194,9 @@ class Result:
             name: {"value": b.value, "epoch": b.epoch, "gain": b.value - self.input[name.removeprefix(EMA)]}
             for name, b in self.best.items()
         }
+        for name in best.keys() & {"pesq", f"{EMA}pesq"}:  # which can be high next to silence
+            epoch, there = self.best[name].epoch, self.history.column(name.replace("pesq", "si_snr"))
+            best[name]["si_snr"] = there[epoch - 1] if epoch else math.nan
         return {
             "sample_rate": self.problem.sample_rate,
             "samples": len(self.problem.observed),

@@ -18,6 +18,7 @@ LABELS = {
 }
 """Every metric, the telling ones first."""
 
+FAR_BELOW = 3.0  # dB
 WORTH_SHARING = 0.5  # dB: a share of less gain than that tells nothing
 NOTHING = {"value": None, "gain": None, "epoch": None}
 
@@ -33,7 +34,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``metrics`` are those of the oracle stops; those of a blind stop also have ``share``, their mean gain as a share
         of the oracle's. And ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
         ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
-        is the sample standard deviation, NaN for fewer than two values.
+        is the sample standard deviation, NaN for fewer than two values. PESQ of the oracle stops also has
+        ``far_below``, the SI-SNR of those bests of it whose SI-SNR is more than 3 dB below the corrupted clip's.
     """
     inputs = [result["input"] for result in results]
     restored = [(result["restored"] or {}).get("metrics", {}) for result in results]
@@ -48,10 +50,13 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for name in metrics:
             if not name.endswith("pesq"):  # the oracle may not have looked at the PESQ of that epoch
                 metrics[name]["share"] = _share(stop, name, results)
+    metrics = _over_repetitions(inputs, [result["best"] for result in results])
+    if "pesq" in metrics:
+        metrics["pesq"]["far_below"] = _statistics(_at_best_pesq(result) for result in results)
     return {
         "repetitions": len(results),
         "diverged": sum(result["error"] is not None for result in results),
-        "metrics": _over_repetitions(inputs, [result["best"] for result in results]),
+        "metrics": metrics,
         "restored": _over_repetitions(inputs, restored),
         "blind": blind,
         "baselines": by_name("baselines"),
@@ -91,6 +96,7 @@ def table(summary: dict[str, Any]) -> str:
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
         lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
+        lines += _doubts(best.get("pesq", {}).get("far_below"), count)
         shares = (_share_line(name, metrics) for name, metrics in summary["blind"].items())
         lines += [share for share in shares if share]
     else:
@@ -111,6 +117,19 @@ def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "restored, without the clean clip": summary["restored"],
         **{f"baseline {name}": metrics for name, metrics in summary["baselines"].items()},
     }
+
+
+def _at_best_pesq(result: dict[str, Any]) -> float:
+    """The SI-SNR of the output that PESQ likes best, where it is far below the corrupted clip's, else NaN."""
+    there, given = _number(result["best"].get("pesq", NOTHING).get("si_snr")), _number(result["input"]["si_snr"])
+    return there if there < given - FAR_BELOW else math.nan
+
+
+def _doubts(far_below: dict[str, Any] | None, count: int) -> list[str]:
+    if not far_below or not far_below["count"]:
+        return []
+    where = f" in {far_below['count']} of {count} clips" if count > 1 else f", at {far_below['mean']:.2f} dB"
+    return [f"PESQ is best where SI-SNR is far below the corrupted clip's{where}: next to silence it can be high"]
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:

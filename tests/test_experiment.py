@@ -339,7 +339,7 @@ def test_numbers_are_numbers_and_nan_is_null(tmp_path):
     (result,) = results(outcome)
     assert isinstance(result["best"]["si_snr"]["value"], float)
     assert isinstance(result["best"]["si_snr"]["epoch"], int)
-    assert result["best"]["pesq"] == {"value": None, "epoch": None, "gain": None}
+    assert result["best"]["pesq"] == {"value": None, "epoch": None, "gain": None, "si_snr": None}
     assert not (outcome.folder / "000_tone" / "best_pesq.wav").exists()
     summary = json.loads((outcome.folder / "summary.json").read_text())["metrics"]["pesq"]["best"]
     assert (summary["count"], summary["nan"], summary["mean"]) == (0, 1, None)

@@ -389,7 +389,9 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
         best = facts["best"].get(what)
         if not best or best["epoch"] is None:
             return []
-        return [f"epoch {best['epoch']}", f"{LABELS[what]} {_number(best['value'])} ({_number(best['gain'], '+.2f')})"]
+        there = [f"{LABELS['si_snr']} {_number(best['si_snr'])}"] if "si_snr" in best else []
+        own = f"{LABELS[what]} {_number(best['value'])} ({_number(best['gain'], '+.2f')})"
+        return [f"epoch {best['epoch']}", own, *there]
     if kind == "corrupted":
         return [f"{LABELS[metric]} {_number(value)}" for metric, value in facts["input"].items() if metric in LABELS]
     judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
