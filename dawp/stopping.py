@@ -337,7 +337,8 @@ class VarianceStop(BlindStop):
     take up the noise they differ again. The variance over the latest 50 epochs (or all, of a fit with fewer) is
     divided by the power of their mean, since outputs next to silence do not move either. Outputs can also hold still
     before anything is learnt: where the squared correlation of their mean with the clip is below 0.01, its reciprocal
-    takes the quotient's place, and patience waits. In a long clip some 32,768 samples stand for all.
+    takes the quotient's place, and patience waits. (In noise of 20 dB more than the signal that goes for good outputs,
+    too.) In a long clip some 32,768 samples stand for all.
     """
 
     name = "wmv"
@@ -351,7 +352,11 @@ class VarianceStop(BlindStop):
         self._outputs = samples.new_zeros(self._window, len(samples))
         self._sum = torch.zeros_like(samples)
         self._powers = samples.new_zeros(self._window)
-        self._clip = samples - samples.mean()
+        counts = torch.ones_like(samples, dtype=torch.bool) if problem.mask is None else problem.mask[:: self._stride]
+        self._counted = counts.nonzero()[:, 0]
+        self._clip = samples[self._counted] - samples[self._counted].mean()
+        is_constant = not self._clip.square().mean() > NO_LIKENESS * samples.square().mean()
+        self._least_likeness = 0.0 if is_constant else LEAST_LIKENESS
 
     def is_over(self, epoch: int) -> bool:
         return super().is_over(epoch) and -self._best.value < 1 / LEAST_LIKENESS
@@ -369,11 +374,12 @@ class VarianceStop(BlindStop):
         power_of_mean = mean.square().mean()
         variance = ((self._powers.mean() - power_of_mean) / power_of_mean).clamp_min(SMALLEST_VARIANCE)
         likeness = self._likeness(mean)
-        return torch.where(likeness < LEAST_LIKENESS, 1 / likeness, variance)
+        return torch.where(likeness < self._least_likeness, 1 / likeness, variance)
 
     def _likeness(self, output: Tensor) -> Tensor:
-        """Squared correlation with the clip."""
-        around_zero = output - output.mean()
+        """Squared correlation with the clip, gaps left out."""
+        counted = output[self._counted]
+        around_zero = counted - counted.mean()
         powers = around_zero.square().sum() * self._clip.square().sum()
         share = (around_zero @ self._clip).square() / powers.clamp_min(torch.finfo(powers.dtype).tiny)
         return share.clamp_min(NO_LIKENESS)

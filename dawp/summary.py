@@ -35,7 +35,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         of the oracle's. And ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
         ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
         is the sample standard deviation, NaN for fewer than two values. PESQ of the oracle stops also has
-        ``far_below``, the SI-SNR of those bests of it whose SI-SNR is more than 3 dB below the corrupted clip's.
+        ``far_below``, count and mean of the SI-SNR of those bests of it whose SI-SNR is more than 3 dB below both the
+        corrupted clip's and the best: outputs next to silence.
     """
     inputs = [result["input"] for result in results]
     restored = [(result["restored"] or {}).get("metrics", {}) for result in results]
@@ -50,13 +51,14 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for name in metrics:
             if not name.endswith("pesq"):  # the oracle may not have looked at the PESQ of that epoch
                 metrics[name]["share"] = _share(stop, name, results)
-    metrics = _over_repetitions(inputs, [result["best"] for result in results])
-    if "pesq" in metrics:
-        metrics["pesq"]["far_below"] = _statistics(_at_best_pesq(result) for result in results)
+    oracle = _over_repetitions(inputs, [result["best"] for result in results])
+    if "pesq" in oracle:
+        below = [there for result in results if (there := _at_doubtful_pesq(result)) is not None]
+        oracle["pesq"]["far_below"] = {"count": len(below), "mean": statistics.fmean(below) if below else math.nan}
     return {
         "repetitions": len(results),
         "diverged": sum(result["error"] is not None for result in results),
-        "metrics": metrics,
+        "metrics": oracle,
         "restored": _over_repetitions(inputs, restored),
         "blind": blind,
         "baselines": by_name("baselines"),
@@ -119,16 +121,17 @@ def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _at_best_pesq(result: dict[str, Any]) -> float:
-    """The SI-SNR of the output that PESQ likes best, where it is far below the corrupted clip's, else NaN."""
-    there, given = _number(result["best"].get("pesq", NOTHING).get("si_snr")), _number(result["input"]["si_snr"])
-    return there if there < given - FAR_BELOW else math.nan
+def _at_doubtful_pesq(result: dict[str, Any]) -> float | None:
+    """The SI-SNR of the output that PESQ likes best, where it is far below both the corrupted clip's and the best."""
+    there = _number(result["best"].get("pesq", NOTHING).get("si_snr"))
+    others = (result["input"]["si_snr"], result["best"]["si_snr"]["value"])
+    return there if all(there < _number(other) - FAR_BELOW for other in others) else None
 
 
 def _doubts(far_below: dict[str, Any] | None, count: int) -> list[str]:
     if not far_below or not far_below["count"]:
         return []
-    where = f" in {far_below['count']} of {count} clips" if count > 1 else f", at {far_below['mean']:.2f} dB"
+    where = f" in {far_below['count']} of {count} repetitions" if count > 1 else f", at {far_below['mean']:.2f} dB"
     return [f"PESQ is best where SI-SNR is far below the corrupted clip's{where}: next to silence it can be high"]
 
 

@@ -216,6 +216,11 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
     assert magnitude.max() > 0.5
 
 
+def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
+    facts = {"best": {"pesq": {"value": 3.59, "gain": 2.51, "epoch": 180, "si_snr": -17.6}}}
+    assert page._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
+
+
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr(page, "MOST_EMBEDDED", 20_000)

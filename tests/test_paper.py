@@ -72,6 +72,8 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
     for cell, line, told in zip(study.cells, lines, facts["cells"], strict=True):
         assert line[0] == cell.title
         assert int(line[1]) == clips
+        assert told["best"].keys() == told["clips"][study.measures[0].title].keys()
+        assert all(best["si_snr"]["epoch"] in (1, 2) for best in told["best"].values())
         mean = line[header.index(f"{study.measures[0].title} mean")]
         values = [value for value in told["clips"][study.measures[0].title].values() if value is not None]
         assert (float(mean) if mean else None) == (pytest.approx(sum(values) / len(values)) if values else None)
@@ -97,6 +99,7 @@ def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monk
     for axis in panels:
         assert axis.get_xlim() == pytest.approx((0, 0.5), abs=0.01)
         assert axis.get_ylim() == pytest.approx((0, 8000), abs=50)
+    assert (panels[-1].get_xlabel(), panels[0].get_ylabel()) == ("time (s)", "frequency (Hz)")
 
 
 @pytest.mark.slow

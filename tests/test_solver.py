@@ -96,6 +96,14 @@ def test_what_is_restored_is_the_running_mean_at_the_blind_stop(speech):
     assert si_snr(result.restored.waveform, speech).item() == pytest.approx(result.restored.values["si_snr"], abs=1e-3)
 
 
+def test_the_best_pesq_comes_with_the_si_snr_of_that_epoch(speech):
+    result = solve_tiny(noisy(speech), epochs=12, lr=0.01, pesq_every=3)
+    for prefix in ("", "ema_"):
+        best = result.facts()["best"][f"{prefix}pesq"]
+        assert best["epoch"] in (3, 6, 9, 12)
+        assert best["si_snr"] == result.history.column(f"{prefix}si_snr")[best["epoch"] - 1]
+
+
 def test_the_output_at_the_blind_stop_if_asked_or_without_a_running_mean(speech):
     for settings in ({"estimate": "output"}, {"ema": 0.0}):
         result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, **settings)

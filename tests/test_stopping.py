@@ -185,6 +185,29 @@ def test_an_output_that_never_comes_to_resemble_the_clip_has_a_stop_all_the_same
     assert stop.epoch >= WINDOW
 
 
+@pytest.mark.parametrize("offset", [0.1, 0.5])
+def test_gaps_are_no_part_of_the_clip_that_outputs_are_to_resemble(offset):
+    """They are zeros in the corrupted clip: beside a constant far above the sound, nearly all of its variance."""
+    rng = torch.Generator().manual_seed(0)
+    clip = offset + 0.001 * clean_clip()
+    mask = torch.ones(800, dtype=torch.bool)
+    mask[100:140] = mask[500:540] = False
+    shares = [*torch.linspace(0.02, 0.002, 100), *([0.002] * 100), *torch.linspace(0.002, 0.02, 100)]
+    outputs = [clip + share * offset * torch.randn(800, generator=rng) for share in shares]
+    stop = VarianceStop(Problem(clip * mask, None, 16000, mask), 1000, None, None)
+    follow(stop, outputs)
+    assert 100 + WINDOW <= stop.epoch <= 200
+
+
+def test_a_constant_clip_asks_for_no_likeness():
+    clip = torch.full((800,), 0.1)
+    rng = torch.Generator().manual_seed(0)
+    amounts = [*([0.05] * 60), *([0.001] * 60), *([0.05] * 60)]
+    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
+    follow(stop, [clip + amount * torch.randn(800, generator=rng) for amount in amounts])
+    assert 60 + WINDOW <= stop.epoch <= 120
+
+
 def test_patience_waits_for_the_variance_stop_until_something_is_learnt():
     stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, 10)
     follow(stop, [torch.full((800,), 0.1)] * 100)

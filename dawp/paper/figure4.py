@@ -27,6 +27,7 @@ def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to:
         mesh.set_cmap("magma")
         mesh.set_clim(-pictures.DYNAMIC_RANGE_DB, 0)
         axis.set_title(title, fontsize="small", loc="left")
+        axis.set(xlabel="time (s)", ylabel="frequency (Hz)")
         axis.label_outer()
     figure.colorbar(mesh, ax=axes, label="dB, relative to the loudest of all")
     pictures.save(figure, to)

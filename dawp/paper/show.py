@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dawp.files import whole, write_csv, write_json
-from dawp.paper.study import Cell, Results, Study
+from dawp.files import RESULT, read_json, whole, write_csv, write_json
+from dawp.paper.study import Cell, Results, Study, Values
 from dawp.report import pictures
 
 
@@ -98,6 +98,10 @@ def write(
             "settings": dict(cell.settings),
             "paper": dict(cell.published),
             "clips": {title: values.by_clip for title, values in results[cell].items()},
+            "best": {
+                clip: read_json(here / RESULT)["best"]
+                for clip, here in zip(_clips(results[cell]), folders[cell], strict=True)
+            },
             "folders": [str(folder) for folder in folders[cell]],
         }
         for cell in study.cells
@@ -111,6 +115,10 @@ def write(
         elif all(folders.values()):
             study.draw(study, results, folders, paths[3])
     return [path for path in paths if path.exists()]
+
+
+def _clips(by_measure: Mapping[str, Values]) -> list[str]:
+    return list(next(iter(by_measure.values())).by_clip)
 
 
 def bars(study: Study, results: Results, to: Path) -> None:
