@@ -203,9 +203,11 @@ def test_a_constant_clip_asks_for_no_likeness():
     clip = torch.full((800,), 0.1)
     rng = torch.Generator().manual_seed(0)
     amounts = [*([0.05] * 60), *([0.001] * 60), *([0.05] * 60)]
-    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
-    follow(stop, [clip + amount * torch.randn(800, generator=rng) for amount in amounts])
+    stop = VarianceStop(Problem(clip, None, 16000), 1000, None, 50)
+    values = follow(stop, [clip + amount * torch.randn(800, generator=rng) for amount in amounts])
     assert 60 + WINDOW <= stop.epoch <= 120
+    assert values[120] == pytest.approx(1e-4, rel=0.2)  # (0.001 / 0.1)²
+    assert stop.is_over(180)
 
 
 def test_patience_waits_for_the_variance_stop_until_something_is_learnt():
