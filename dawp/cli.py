@@ -7,7 +7,7 @@ import dataclasses
 import errno
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -99,8 +99,17 @@ def get_parser(task: str) -> Parser:
     return parser
 
 
-def add_flags(parser: argparse.ArgumentParser, task: str, without: Sequence[str] = ()) -> None:
-    """Add a task's flags to a parser that suppresses defaults, but for the settings named."""
+def add_flags(
+    parser: argparse.ArgumentParser, task: str, without: Sequence[str] = (), untold: Container[str] = ()
+) -> None:
+    """Add a task's flags to a parser that suppresses defaults.
+
+    Args:
+        parser: that takes them.
+        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        without: settings that are not to be its flags.
+        untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
+    """
     presets = "".join(
         f"; {preset}: " + ", ".join(f"{name} {text_of(value)}" for name, value in preset_of(task, preset).items())
         for preset in PRESETS
@@ -116,7 +125,7 @@ def add_flags(parser: argparse.ArgumentParser, task: str, without: Sequence[str]
         settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
         section = parser.add_argument_group(title, description) if settings else None
         for setting in settings:
-            _add_flag(section, setting, group)
+            _add_flag(section, setting, group, setting.name not in untold)
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
@@ -212,10 +221,11 @@ def _tell(config: Config, outcome: experiment.Outcome, text: str, **more: Any) -
         print(outcome.folder if config.report.quiet else text)
 
 
-def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings]) -> None:
+def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_told: bool) -> None:
     kind, facts = kind_of(setting, group), setting.metadata
     names = [facts["short"]] if facts["short"] else []
-    text = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
+    explanation = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
+    text = explanation if is_told else argparse.SUPPRESS
     if kind is bool:
         section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)

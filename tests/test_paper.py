@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -176,6 +177,16 @@ def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
     assert words in errors
     assert len(errors.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_help_tells_no_flag_that_every_cell_sets(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    told = set(re.findall(r"^  (?:-.*, )?--(\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"preset", "clips", "channels", "lr"} <= told
+    assert not told & set.intersection(*(set(cell.settings) for cell in STUDIES[name].cells))
 
 
 # What they are made of

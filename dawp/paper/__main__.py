@@ -72,7 +72,7 @@ def _parser() -> cli.Parser:
         group.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
         text = "make the table of what is finished already, and do no fits"
         group.add_argument("--finished_only", action="store_true", default=False, help=text)
-        cli.add_flags(made, study.cells[0].task, NOT_OFFERED)
+        cli.add_flags(made, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
     check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
     check.add_argument("folder", type=Path, nargs="+", help="a data set as its distributor lays it out")
     return parser

@@ -54,7 +54,7 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
     """
     if clips < 1:
         raise BadInput(f"clips must be a whole number at least 1, got {clips}")
-    for name in given.keys() & set.intersection(*(set(cell.settings) for cell in study.cells)):
+    for name in given.keys() & study.own_settings:
         raise BadInput(f"{name} is set by {study.name} itself in every cell, got {given[name]}")
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}

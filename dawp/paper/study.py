@@ -168,6 +168,11 @@ class Study:
     draw: Callable[[Study, Results, Mapping[Cell, list[Path]], Path], None] | None = None
     notes: Sequence[str] = ()
 
+    @property
+    def own_settings(self) -> set[str]:
+        """Names of the settings that every cell has of its own, so that nothing can be asked for them."""
+        return set.intersection(*(set(cell.settings) for cell in self.cells))
+
     def publishes(self, measure: Measure) -> bool:
         """Whether the paper has numbers in a column."""
         return any(measure.title in cell.published for cell in self.cells)
