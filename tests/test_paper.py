@@ -284,6 +284,20 @@ def test_the_table_stands_in_columns_with_the_papers_numbers():
     assert "first, m: NaN for 1 of 3 clips" in show.text(study, found, [])
 
 
+def test_a_row_without_some_of_the_others_clips_is_told():
+    clips = [f"speech {number}" for number in range(5)]
+    counts = {"all": 5, "four": 4, "one": 1, "none": 0}
+    cells = {name: Cell(name, "denoise", {}) for name in counts}
+    cells["of singing"] = Cell("of singing", "denoise", {}, ("singing",))
+    study = Study("s", "A study", list(cells.values()), (Measure("m", "si_snr"),))
+    found = {cells[name]: {"m": Values(dict.fromkeys(clips[:count], 1.0))} for name, count in counts.items()}
+    told = show.text(study, {**found, cells["of singing"]: {"m": Values({"singing 0": 1.0})}}, [])
+    ending = "which other rows have: its means are not of the same clips as theirs"
+    assert f"- four: without speech 4, {ending}\n" in told
+    assert f"- one: without speech 1, speech 2 and 2 more, {ending}" in told
+    assert told.count("without") == 2  # one that was not run says so itself, and other kinds have other clips
+
+
 def test_a_column_that_the_paper_has_not_stands_without_its_numbers():
     titles = [title for title in show.header(STUDIES["table1"]) if title != "± std"]
     assert titles == ["", "clips", "SI-SNRi", "paper", "PSNRi", "paper", "SI-SNR"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,38 @@ def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
 
 def text(study: Study, results: Results, circumstances: Sequence[str]) -> str:
     """All that is told of a study."""
-    nan = [
-        f"{cell.title}, {title}: NaN for {len(values.by_clip) - len(values.numbers)} of {len(values.by_clip)} clips"
-        for cell, by_measure in results.items()
-        for title, values in by_measure.items()
-        if len(values.numbers) < len(values.by_clip)
-    ]
     parts = [f"# {study.title}", "\n".join(f"- {line}" for line in circumstances), markdown(study, results)]
-    if nan:
-        parts.append("\n".join(f"- {line}" for line in nan))
+    gaps = [*_without(results), *_nan(results)]
+    if gaps:
+        parts.append("\n".join(f"- {line}" for line in gaps))
     claims = conclusions(study, results)
     if claims:
         parts.append("\n".join(f"- **{word}**: {claim} ({why})" for claim, word, why in claims))
     if study.notes:
         parts.append("\n".join(study.notes))
     return "\n\n".join(parts)
+
+
+def _without(results: Results) -> Iterator[str]:
+    """The rows that have some of their clips, and not all that others of the same kinds of sound have."""
+    known: dict[tuple[str, ...], dict[str, None]] = {}  # by kinds, the clips of any row in order
+    for cell, by_measure in results.items():
+        known.setdefault(cell.kinds, {}).update(dict.fromkeys(_clips(by_measure)))
+    for cell, by_measure in results.items():
+        clips = _clips(by_measure)
+        missing = [clip for clip in known[cell.kinds] if clip not in clips]
+        if clips and missing:
+            more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+            names = f"{', '.join(missing[:2])}{more}"
+            yield f"{cell.title}: without {names}, which other rows have: its means are not of the same clips as theirs"
+
+
+def _nan(results: Results) -> Iterator[str]:
+    for cell, by_measure in results.items():
+        for title, values in by_measure.items():
+            numbers, clips = len(values.numbers), len(values.by_clip)
+            if numbers < clips:
+                yield f"{cell.title}, {title}: NaN for {clips - numbers} of {clips} clips"
 
 
 def write(
