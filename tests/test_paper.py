@@ -298,6 +298,23 @@ def test_a_row_without_some_of_the_others_clips_is_told():
     assert told.count("without") == 2  # one that was not run says so itself, and other kinds have other clips
 
 
+def test_the_bars_tell_clips_where_rows_have_different_numbers_of_them_and_the_legend_hides_none(monkeypatch, tmp_path):
+    cells = [Cell(name, "denoise", {}, published={"m": 40.0}) for name in ("first", "second", "third")]
+    study = Study("s", "A study", cells, (Measure("m", "si_snr"),))
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
+    same = {cell: {"m": Values({"a": 30.0, "b": 38.0})} for cell in cells}
+    show.bars(study, same, tmp_path)
+    show.bars(study, {**same, cells[1]: {"m": Values({"a": 30.0})}, cells[2]: {"m": Values({})}}, tmp_path)
+    labels = [[label.get_text() for label in figure.axes[0].get_yticklabels()] for figure in drawn]
+    assert labels == [["first", "second", "third"], ["first (2 clips)", "second (1 clip)", "third (not run)"]]
+    for figure in drawn:
+        figure.draw_without_rendering()
+        legend = figure.axes[0].get_legend().get_window_extent()
+        assert not any(legend.overlaps(bar.get_window_extent()) for bar in figure.axes[0].patches)
+        assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y1 <= figure.bbox.y1
+
+
 def test_a_column_that_the_paper_has_not_stands_without_its_numbers():
     titles = [title for title in show.header(STUDIES["table1"]) if title != "± std"]
     assert titles == ["", "clips", "SI-SNRi", "paper", "PSNRi", "paper", "SI-SNR"]

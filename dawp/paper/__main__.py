@@ -116,8 +116,8 @@ def _circumstances(
     """What a reader of the table has to know, the reductions first."""
     config = next(iter(cells.values()))[0].plan.config
     epochs = config.fit.epochs
-    here = f"{_counted(clips, 'clip')} a cell, {_counted(epochs, 'epoch')}"
-    size = f"{here} (the paper: {_counted(study.clips, 'clip')}, {_counted(study.epochs, 'epoch')})"
+    here = f"{show.counted(clips, 'clip')} a cell, {show.counted(epochs, 'epoch')}"
+    size = f"{here} (the paper: {show.counted(study.clips, 'clip')}, {show.counted(study.epochs, 'epoch')})"
     told = {name for parts in cells.values() for name in parts[0].plan.config.effective()} - {"epochs", *NOT_IDENTITY}
     settings = [flag_of(name, value) for name, value in given.items() if name in told]
     large = clips >= study.clips and epochs >= study.epochs
@@ -134,10 +134,6 @@ def _circumstances(
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
     lines.append(f"made by: {shown(shlex.join(about['command']))}")
     return lines
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _said(kind: str, sources: Mapping[str, Path]) -> str:

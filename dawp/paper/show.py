@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dawp.files import RESULT, read_json, whole, write_csv, write_json
-from dawp.paper.study import Cell, Results, Study, Values
+from dawp.paper.study import NOT_RUN, Cell, Results, Study, Values
 from dawp.report import pictures
 
 
@@ -69,6 +69,10 @@ def text(study: Study, results: Results, circumstances: Sequence[str]) -> str:
     if study.notes:
         parts.append("\n".join(study.notes))
     return "\n\n".join(parts)
+
+
+def counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _without(results: Results) -> Iterator[str]:
@@ -139,9 +143,17 @@ def _clips(by_measure: Mapping[str, Values]) -> list[str]:
 
 
 def bars(study: Study, results: Results, to: Path) -> None:
-    """Our means with their deviations beside the paper's numbers, one panel a measure."""
+    """Our means with their deviations beside the paper's numbers, one panel a measure.
+
+    Where rows have different numbers of clips, each tells its own.
+    """
     import numpy as np
 
+    counts = [len(_clips(results[cell])) for cell in study.cells]
+    titles = [cell.title for cell in study.cells]
+    if len(set(counts)) > 1:
+        shown = (counted(count, "clip") if count else NOT_RUN for count in counts)
+        titles = [f"{title} ({clips})" for title, clips in zip(titles, shown, strict=True)]
     height = 0.6 + 0.24 * len(study.cells)
     figure, axes = pictures.new_figure(len(study.measures), height=height, sharex=False)
     places = np.arange(len(study.cells))
@@ -152,8 +164,8 @@ def bars(study: Study, results: Results, to: Path) -> None:
         if study.publishes(measure):
             theirs = [cell.published.get(measure.title, math.nan) for cell in study.cells]
             axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
-            axis.legend(fontsize="x-small")
-        axis.set_yticks(places, [cell.title for cell in study.cells], fontsize="small")
+            axis.legend(fontsize="x-small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
+        axis.set_yticks(places, titles, fontsize="small")
         axis.invert_yaxis()
         axis.set_xlabel(measure.title)
     pictures.save(figure, to)
@@ -162,7 +174,7 @@ def bars(study: Study, results: Results, to: Path) -> None:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.2f}"
-    return "not run" if value == 0 else str(value)
+    return NOT_RUN if value == 0 else str(value)
 
 
 def _unique(columns: list[str]) -> list[str]:
