@@ -253,7 +253,8 @@ class NoiseConfig(CorruptionConfig):
             raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
 
     def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "noise_std" or self.snr is None}
+        without_effect = {"noise_class": self.noise_source is not None, "noise_std": self.snr is not None}
+        return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
 
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()

@@ -11,6 +11,7 @@ from dawp.config import (
     FitConfig,
     GapConfig,
     GeneratorConfig,
+    NoiseConfig,
     ReverbConfig,
     groups_of,
 )
@@ -118,6 +119,7 @@ def test_places_are_three_numbers_from_text_or_a_sequence():
         (GeneratorConfig(generator="waveunet"), {"depth": 3, "lstm_layers": 0, "glu": True}),
         (GeneratorConfig(), {"waveunet_levels": 3, "waveunet_output": "linear"}),
         (ReverbConfig(rir_source=Path(__file__)), {"rt60": 0.5, "room_dim": (5, 4, 3), "ray_tracing": True}),
+        (NoiseConfig(noise_source=Path(__file__)), {"noise_class": "UNIFORM"}),
         (GapConfig(gaps="0.5:0.01"), {"gap_ms": 5.0, "n_gaps": 3}),
     ],
 )

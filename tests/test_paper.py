@@ -1,20 +1,22 @@
 """The paper's tables and figures: real commands at a tiny size, and the arithmetic of the claims."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, SAMPLES, environment, write_sound
 from matplotlib.image import imread
 
-from dawp.config import Config
+from dawp.config import Config, groups_of, kind_of
 from dawp.errors import BadInput
 from dawp.paper import datasets, runs, show
-from dawp.paper.__main__ import STUDIES, main
+from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
 from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Measure, Study, Values
 from dawp.report import pictures
 
@@ -158,6 +160,11 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
         ("table3 --speech nowhere", "nowhere: no such file or folder"),
         ("table3 --channels 1", "channels must be"),
         ("table3 --snr 10", "snr is set by table3 itself in every cell, got 10.0"),
+        ("table2 --finished_only --gaps 0.1:0.01", "gaps is set by table2 itself in every cell, got 0.1:0.01"),
+        (
+            "table3 --finished_only --generator waveunet",
+            "generator is set by table3 itself in every cell, got waveunet",
+        ),
         ("table3 --tensorboard tb", "unrecognized arguments: --tensorboard tb"),
         ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),
         ("table3 --restore", "unrecognized arguments: --restore"),
@@ -180,11 +187,32 @@ def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", STUDIES)
+def test_no_other_setting_takes_the_effect_of_what_a_cell_sets_itself(name):
+    """By way of --gaps each row of gap lengths had the same gap, by way of --rir_source each RT60 the same room."""
+    study, examples = STUDIES[name], {"gaps": ("0.1:0.01", "auto")}
+    for cell in study.cells:
+        for group in groups_of(cell.task).values():
+            for setting in dataclasses.fields(group):
+                if setting.name in study.own_settings or setting.name in NOT_OFFERED:
+                    continue
+                choices = {bool: (False, True), Path: (SAMPLES,)}.get(
+                    kind_of(setting, group), examples.get(setting.name)
+                )
+                for value in choices or setting.metadata["choices"] or ():
+                    try:
+                        config = Config.of(cell.task, **{setting.name: value}, **cell.settings)
+                    except BadInput:
+                        continue
+                    assert cell.settings.keys() <= config.effective().keys(), (setting.name, value)
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_help_tells_no_flag_that_every_cell_sets(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
-    told = set(re.findall(r"^  (?:-.*, )?--(\w+)", capsys.readouterr().out, re.MULTILINE))
+    shown = capsys.readouterr().out
+    told = set(re.findall(r"^  (?:-.*, )?--(\w+)", shown, re.MULTILINE))
     assert {"preset", "clips", "channels", "lr"} <= told
     assert not told & set.intersection(*(set(cell.settings) for cell in STUDIES[name].cells))
 
@@ -383,6 +411,16 @@ def test_any_other_source_is_taken_as_it_is(tmp_path):
     layout(tmp_path, "a.wav", "b/c.wav")
     assert len(datasets.find("instruments", tmp_path)) == 2
     assert datasets.find("speech", SAMPLES / "speech.wav")[0].path == SAMPLES / "speech.wav"
+
+
+def test_pairs_are_refused_since_a_study_corrupts_clean_clips_itself(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        write_sound(tmp_path / name)
+    (tmp_path / "list.txt").write_text("a.wav\nb.wav\n")
+    assert len(datasets.find("speech", tmp_path / "list.txt")) == 2
+    (tmp_path / "list.txt").write_text("a.wav\na.wav,b.wav\n")
+    with pytest.raises(BadInput, match=r"list\.txt: names a pair, .*a\.wav and .*b\.wav, .* clean recordings alone"):
+        datasets.find("speech", tmp_path / "list.txt")
 
 
 def test_what_a_folder_holds_is_told(tmp_path, capsys):

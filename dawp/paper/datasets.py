@@ -91,7 +91,15 @@ def find(kind: str, path: Path) -> list[Recording]:
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
             raise BadInput(f"{shown(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
-        return find_recordings(path)
+        recordings = find_recordings(path)
+        for recording in recordings:
+            if recording.corrupted:
+                clean, corrupted = map(shown, recording.paths)
+                raise BadInput(
+                    f"{shown(path)}: names a pair, {clean} and {corrupted}, and a study corrupts its clips itself: "
+                    "list the clean recordings alone"
+                )
+        return recordings
     if kind not in layout.files:
         raise BadInput(f"{shown(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}")
     files = layout.files[kind](path)

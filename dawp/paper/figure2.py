@@ -35,7 +35,7 @@ STUDY = Study(
         Cell(
             "Conv + LSTM",
             "denoise",
-            {"noise_class": "GAUSSIAN", "snr": 2.5, "show_estimates_vs_noise": True},
+            {"noise_class": "GAUSSIAN", "noise_source": None, "snr": 2.5, "show_estimates_vs_noise": True},
             ("speech",),
         )
     ],

@@ -43,7 +43,7 @@ STUDY = Study(
     name="figure3",
     title="Figure 3: best value at the oracle stop against the corrupted clip's SI-SNR",
     cells=[
-        Cell(name_of(noise, level), "denoise", {"noise_class": noise, "snr": level}, (kind,))
+        Cell(name_of(noise, level), "denoise", {"noise_class": noise, "noise_source": None, "snr": level}, (kind,))
         for noise in NOISES
         for kind in KINDS
         for level in LEVELS

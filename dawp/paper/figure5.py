@@ -18,7 +18,7 @@ def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to:
 STUDY = Study(
     name="figure5",
     title="Figure 5: a gap of 2 ms, filled",
-    cells=[Cell("2 ms Demucs", "inpaint", {"gap_ms": 2}, ("speech",))],
+    cells=[Cell("2 ms Demucs", "inpaint", {"gap_ms": 2, "gaps": None, "generator": "demucs"}, ("speech",))],
     measures=(Measure("SI-SNR on the gap", "gap_si_snr"), Measure("PSNR on the gap", "gap_psnr")),
     clips=1,
     draw=draw,

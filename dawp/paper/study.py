@@ -41,7 +41,7 @@ class Cell:
     Attributes:
         name: of the row.
         task: ``denoise``, ``dereverb`` or ``inpaint``.
-        settings: that are its own, whatever is asked for.
+        settings: that are its own, whatever is asked for, those among them that would take the others' effect.
         kinds: of sound; the clips are shared out among them.
         published: the paper's numbers by title of the measure.
     """

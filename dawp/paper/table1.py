@@ -14,7 +14,13 @@ STUDY = Study(
     name="table1",
     title="Table 1: dereverberation, gain over the reverberant clip in dB",
     cells=[
-        Cell(f"RT60 {rt60} s", "dereverb", {"rt60": rt60}, (kind,), {SI_SNR.title: si_snr, PSNR.title: psnr})
+        Cell(
+            f"RT60 {rt60} s",
+            "dereverb",
+            {"rt60": rt60, "rir_source": None},
+            (kind,),
+            {SI_SNR.title: si_snr, PSNR.title: psnr},
+        )
         for rt60, row in PAPER.items()
         for kind, (si_snr, psnr) in zip(KINDS, row, strict=True)
     ],

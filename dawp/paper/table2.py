@@ -20,7 +20,7 @@ STUDY = Study(
         Cell(
             f"{length} ms {network}",
             "inpaint",
-            {"gap_ms": length, **settings},
+            {"gap_ms": length, "gaps": None, **settings},
             (kind,),
             {SI_SNR.title: numbers[place], PSNR.title: numbers[place + 2]},
         )

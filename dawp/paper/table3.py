@@ -5,7 +5,7 @@ from typing import Any
 from dawp.paper.study import Cell, Claim, Measure, Study
 
 SI_SNR, PSNR, PESQ = Measure("SI-SNR", "si_snr"), Measure("PSNR", "psnr"), Measure("PESQ", "pesq")
-CONV = {"depth": 2, "lstm_layers": 0, "attention_layers": 0, "glu": False, "skip": False}
+CONV = {"generator": "demucs", "depth": 2, "lstm_layers": 0, "attention_layers": 0, "glu": False, "skip": False}
 LSTM, ATTENTION = {**CONV, "lstm_layers": 4}, {**CONV, "attention_layers": 4}
 PAPER: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "Conv (2 layers)": (CONV, (3.05, 39.12, 1.38)),
@@ -26,7 +26,7 @@ STUDY = Study(
         Cell(
             name,
             "denoise",
-            {"noise_class": "UNIFORM", "snr": 2.5, **settings},
+            {"noise_class": "UNIFORM", "noise_source": None, "snr": 2.5, **settings},
             published=dict(zip((SI_SNR.title, PSNR.title, PESQ.title), numbers, strict=True)),
         )
         for name, (settings, numbers) in PAPER.items()
