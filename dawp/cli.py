@@ -115,10 +115,11 @@ def add_flags(
         for preset in PRESETS
         if preset != "paper"
     )
+    default = "paper" if "restore" in without else "paper; with --restore, restore"
     parser.add_argument(
         "--preset",
         choices=PRESETS,
-        help=f"paper: the paper's settings, the defaults below{presets} (default: paper; with --restore, restore)",
+        help=f"paper: the paper's settings, the defaults below{presets} (default: {default})",
     )
     for group in groups_of(task).values():
         title, _, description = (group.__doc__ or "").partition(": ")

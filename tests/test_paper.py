@@ -212,6 +212,7 @@ def test_help_tells_no_flag_that_every_cell_sets(name, capsys):
         main([name, "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
+    assert "--restore" not in shown  # the studies' clips are clean
     told = set(re.findall(r"^  (?:-.*, )?--(\w+)", shown, re.MULTILINE))
     assert {"preset", "clips", "channels", "lr"} <= told
     assert not told & set.intersection(*(set(cell.settings) for cell in STUDIES[name].cells))
