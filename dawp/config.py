@@ -13,6 +13,7 @@ import numbers
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -95,9 +96,12 @@ class Settings:
         return dataclasses.asdict(self)
 
 
+_types = cache(get_type_hints)  # evaluates all annotations of a group, each time it is asked for one
+
+
 def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
     """The type of a setting's values, None aside."""
-    annotation = get_type_hints(group)[setting.name]
+    annotation = _types(group)[setting.name]
     if NoneType in get_args(annotation):
         annotation = next(part for part in get_args(annotation) if part is not NoneType)
     kind: type[Any] = get_origin(annotation) or annotation
@@ -127,7 +131,7 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     """``value`` in the setting's own type, or BadInput."""
     kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
     none_word = setting.metadata["none_word"]
-    optional = NoneType in get_args(get_type_hints(group)[setting.name])
+    optional = NoneType in get_args(_types(group)[setting.name])
     if optional and (value is None or (isinstance(value, str) and value == none_word != "none")):
         return None
     words = {
