@@ -20,7 +20,7 @@ from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
 from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Measure, Study, Values
 from dawp.report import pictures
 
-NETWORK = "--depth 1 --lstm_layers 1".split()
+NETWORK = "--depth 1 --lstm_layers 1".split()  # for the studies whose cells do not set it
 TINY = (
     "--channels 4 --no_resample --waveunet_levels 2 --waveunet_filters 2 --clip_length 0.5 "
     "--epochs 2 --pesq_every 2 --device cpu --workers 1 --no_report --no_pictures"
@@ -52,7 +52,7 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
     study = STUDIES[name]
     clips = 1
     free = [flag for flag in TINY if (name, flag) != ("readings", "--no_resample")]  # which its cells set
-    flags = [*free, *([] if name in ("table3", "readings") else NETWORK), "--clips", str(clips)]
+    flags = [*free, *([] if "depth" in study.own_settings else NETWORK), "--clips", str(clips)]
     result = paper(tmp_path, name, *flags)
     assert result.returncode == 0, result.stderr
     assert f"# {study.title}" in result.stdout
@@ -94,9 +94,9 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
 def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = []
-    assert main(["figure2", *TINY, *NETWORK, "--clips", "1"]) == 0
+    assert main(["figure2", *TINY, "--clips", "1"]) == 0
     monkeypatch.setattr(pictures, "save", lambda figure, to: figures.append(figure))
-    assert main(["figure4", *TINY, *NETWORK, "--clips", "1", "--finished_only"]) == 0
+    assert main(["figure4", *TINY, "--clips", "1", "--finished_only"]) == 0
     *panels, _ = figures[0].axes  # the last is the bar of colours
     assert [axis.get_title(loc="left") for axis in panels] == ["corrupted", "best (oracle SI-SNR)", "clean"]
     for axis in panels:
@@ -143,6 +143,75 @@ def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch
     assert [len(cell["clips"]["SI-SNR"]) for cell in told["cells"]] == [1] * len(after)
 
 
+@pytest.fixture
+def headline(tmp_path, monkeypatch):
+    """The first line about Table 1 in the paper's data sets, with made-up results; some cell may lack one."""
+
+    def of(*flags, lacks=0):
+        def found(parts):
+            for part in parts:
+                lacking = lacks if (part.kind, part.plan.config.corruption.rt60) == ("singing", 0.2) else 0
+                for number in range(part.clips - lacking):
+                    here = tmp_path / "made up" / f"{number:03d}_clip"
+                    facts = {"best": {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}}
+                    here.mkdir(parents=True, exist_ok=True)
+                    (here / "result.json").write_text(json.dumps(facts))
+                    yield part.kind, here, facts
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(runs, "_found", found)
+        assert main(["table1", "--finished_only", *flags]) == 0
+        return (tmp_path / "evals/paper/table1.md").read_text().splitlines()[2]
+
+    return of
+
+
+@pytest.fixture
+def data_sets(tmp_path):
+    """The flags that name the paper's three data sets, with twenty recordings in each."""
+    names = {
+        "speech": "clean_testset_wav/{}.wav",
+        "singing": "test/A - {}/vocals.wav",
+        "instruments": "Audio/A_B/A_B_STEMS/A_B_STEM_{}.wav",
+    }
+    for kind, name in names.items():
+        for number in range(20):
+            write_sound(tmp_path / kind / name.format(number))
+    return [f"--{kind}={tmp_path / kind}" for kind in names]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", "as in the paper: 20 clips a cell, 3000 epochs"),
+        ("--seed 3 --device cpu --show_every 10 --workers 2 --lr 1e-4", "as in the paper: 20 clips"),
+        ("--lr 1e-3", "NOT AS IN THE PAPER: 20 clips"),
+        ("--preset fast --epochs 3000", "NOT AS IN THE PAPER: 20 clips"),
+        ("--clips 19", "A REDUCED RUN: 19 clips"),
+        ("--epochs 2999", "A REDUCED RUN: 20 clips a cell, 2999 epochs"),
+    ],
+)
+def test_the_papers_size_and_settings_are_told_as_the_papers(flags, words, headline, data_sets):
+    assert headline(*data_sets, *flags.split()).startswith(f"- {words}")
+
+
+def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(headline, data_sets, tmp_path):
+    assert headline(*data_sets, lacks=1).startswith("- NOT FINISHED: 20 clips a cell")
+    assert headline(*data_sets[:2]).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+    other = write_sound(tmp_path / "other.wav")
+    assert headline(*data_sets[:2], f"--instruments={other}").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+    assert headline(*data_sets).startswith("- as in the paper")
+    (tmp_path / "speech/clean_testset_wav/7.wav").unlink()  # one recording twice
+    assert headline(*data_sets).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+
+
+def test_a_setting_without_effect_in_any_cell_is_told(headline, capsys):
+    headline("--waveunet_levels", "3", "--lr", "1e-3")
+    said = capsys.readouterr().err
+    assert "dawp.paper: " not in said
+    assert [line for line in said.splitlines() if "effect" in line] == ["--waveunet_levels has no effect in table1"]
+
+
 def test_the_time_is_estimated_and_nothing_written(tmp_path):
     result = paper(tmp_path, "table1", *TINY, *NETWORK, "--clips", "2", "--estimate-time")
     assert result.returncode == 0, result.stderr
@@ -159,12 +228,18 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
         ("table3 --clips 0", "clips must be a whole number at least 1, got 0"),
         ("table3 --speech nowhere", "nowhere: no such file or folder"),
         ("table3 --channels 1", "channels must be"),
-        ("table3 --snr 10", "snr is set by table3 itself in every cell, got 10.0"),
+        ("table3 --snr 10", "snr is set by table3 itself in every cell, got 10"),
+        ("table3 --snr none", "snr is set by table3 itself in every cell, got none"),
         ("table2 --finished_only --gaps 0.1:0.01", "gaps is set by table2 itself in every cell, got 0.1:0.01"),
+        ("table2 --finished_only --gaps 1\v2", "gaps is set by table2 itself in every cell, got 1\\x0b2"),
+        ("table2 --min_gap_ms 2", "unrecognized arguments: --min_gap_ms 2"),
         (
             "table3 --finished_only --generator waveunet",
             "generator is set by table3 itself in every cell, got waveunet",
         ),
+        ("figure5 --finished_only --generator waveunet", "generator is set by figure5 itself in every cell"),
+        ("figure2 --finished_only --lstm_layers 0", "lstm_layers is set by figure2 itself in every cell, got 0"),
+        ("table1 --finished_only", "nothing of table1 is finished in evals with these settings"),
         ("table3 --tensorboard tb", "unrecognized arguments: --tensorboard tb"),
         ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),
         ("table3 --restore", "unrecognized arguments: --restore"),
@@ -176,7 +251,7 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
 def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     try:
-        code = main(flags.split())
+        code = main(flags.split(" ") if flags else [])
     except SystemExit as ended:
         code = ended.code
     errors = capsys.readouterr().err
@@ -187,18 +262,18 @@ def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_no_other_setting_takes_the_effect_of_what_a_cell_sets_itself(name):
+def test_no_other_setting_takes_away_the_effect_of_what_a_cell_sets_itself(name):
     """By way of --gaps each row of gap lengths had the same gap, by way of --rir_source each RT60 the same room."""
-    study, examples = STUDIES[name], {"gaps": ("0.1:0.01", "auto")}
+    study = STUDIES[name]
+    examples = {bool: (False, True), Path: (SAMPLES,), "gaps": ("0.1:0.01", "auto")}
     for cell in study.cells:
         for group in groups_of(cell.task).values():
             for setting in dataclasses.fields(group):
                 if setting.name in study.own_settings or setting.name in NOT_OFFERED:
                     continue
-                choices = {bool: (False, True), Path: (SAMPLES,)}.get(
-                    kind_of(setting, group), examples.get(setting.name)
-                )
-                for value in choices or setting.metadata["choices"] or ():
+                kind, choices = kind_of(setting, group), setting.metadata["choices"] or ()
+                values = examples.get(setting.name) or examples.get(kind) or choices
+                for value in values:
                     try:
                         config = Config.of(cell.task, **{setting.name: value}, **cell.settings)
                     except BadInput:
@@ -327,7 +402,7 @@ def test_a_row_without_some_of_the_others_clips_is_told():
     assert told.count("without") == 2  # one that was not run says so itself, and other kinds have other clips
 
 
-def test_the_bars_tell_clips_where_rows_have_different_numbers_of_them_and_the_legend_hides_none(monkeypatch, tmp_path):
+def test_the_bars_tell_different_numbers_of_clips_and_the_legend_hides_none(monkeypatch, tmp_path):
     cells = [Cell(name, "denoise", {}, published={"m": 40.0}) for name in ("first", "second", "third")]
     study = Study("s", "A study", cells, (Measure("m", "si_snr"),))
     drawn = []
@@ -336,7 +411,7 @@ def test_the_bars_tell_clips_where_rows_have_different_numbers_of_them_and_the_l
     show.bars(study, same, tmp_path)
     show.bars(study, {**same, cells[1]: {"m": Values({"a": 30.0})}, cells[2]: {"m": Values({})}}, tmp_path)
     labels = [[label.get_text() for label in figure.axes[0].get_yticklabels()] for figure in drawn]
-    assert labels == [["first", "second", "third"], ["first (2 clips)", "second (1 clip)", "third (not run)"]]
+    assert labels == [["first", "second", "third"], ["first: 2 clips", "second: 1 clip", "third: not run"]]
     for figure in drawn:
         figure.draw_without_rendering()
         legend = figure.axes[0].get_legend().get_window_extent()
@@ -420,8 +495,17 @@ def test_pairs_are_refused_since_a_study_corrupts_clean_clips_itself(tmp_path):
     (tmp_path / "list.txt").write_text("a.wav\nb.wav\n")
     assert len(datasets.find("speech", tmp_path / "list.txt")) == 2
     (tmp_path / "list.txt").write_text("a.wav\na.wav,b.wav\n")
-    with pytest.raises(BadInput, match=r"list\.txt: names a pair, .*a\.wav and .*b\.wav, .* clean recordings alone"):
+    with pytest.raises(
+        BadInput, match=r"list\.txt: names a pair, .*a\.wav and .*b\.wav; .* so list clean recordings alone"
+    ):
         datasets.find("speech", tmp_path / "list.txt")
+
+
+def test_a_recording_is_of_one_kind(tmp_path):
+    layout(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "list.txt").write_text("b.wav\n")
+    with pytest.raises(BadInput, match=r"singing and speech both have .*b\.wav"):
+        runs.grid(STUDIES["table3"], "paper", {"speech": tmp_path, "singing": tmp_path / "list.txt"}, 3, {})
 
 
 def test_what_a_folder_holds_is_told(tmp_path, capsys):

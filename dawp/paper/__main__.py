@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import errno
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dawp import cli
-from dawp.config import RestoreConfig, flag_of
+from dawp.config import Config, RestoreConfig, flag_of
 from dawp.errors import BadInput, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.listening import cores
@@ -25,9 +26,11 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
 }
 NOT_OFFERED = (
-    *("source", "experiment_repetition", "name", "overwrite", "tensorboard"),
+    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms"),
     *(setting.name for setting in dataclasses.fields(RestoreConfig)),
 )
+OF_NO_CONSEQUENCE = {"seed", "device", "show_every", "save_outputs"}
+"""Settings that may differ in a run that is as in the paper."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,13 +89,20 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     cells = runs.grid(study, preset, sources, clips, given)
     config = next(iter(cells.values()))[0].plan.config
     cli.show_notices("dawp.paper", config.report.quiet)
+    effective = {name for parts in cells.values() for name in parts[0].plan.config.effective()}
+    for name in (name for name in given if name not in effective):
+        logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
     if only_estimate:
         _tell_time(study, cells)
         return cli.OK
     failures = [] if only_finished else runs.do(cells, study.name, command)
     results, folders = runs.collect(study, cells)
+    if only_finished and not any(folders.values()):
+        where = shown(config.run.output_dir)
+        raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
     about = circumstances(config, command)
-    told = _circumstances(study, cells, about, preset, sources, clips, given)
+    finished = min(len(next(iter(values.values())).by_clip) for values in results.values())
+    told = _circumstances(study, cells, about, preset, sources, clips, given, finished)
     to = config.run.output_dir / "paper"
     paths = show.write(study, results, folders, told, {**about, "cores": cores()}, to)
     if config.report.json:
@@ -112,28 +122,50 @@ def _circumstances(
     sources: Mapping[str, Path],
     clips: int,
     given: Mapping[str, Any],
+    finished: int,
 ) -> list[str]:
-    """What a reader of the table has to know, the reductions first."""
+    """What a reader of the table has to know, the reductions first; ``finished`` clips are in every row."""
     config = next(iter(cells.values()))[0].plan.config
     epochs = config.fit.epochs
     here = f"{show.counted(clips, 'clip')} a cell, {show.counted(epochs, 'epoch')}"
     size = f"{here} (the paper: {show.counted(study.clips, 'clip')}, {show.counted(study.epochs, 'epoch')})"
-    told = {name for parts in cells.values() for name in parts[0].plan.config.effective()} - {"epochs", *NOT_IDENTITY}
-    settings = [flag_of(name, value) for name, value in given.items() if name in told]
-    large = clips >= study.clips and epochs >= study.epochs
-    full = large and preset == "paper" and not settings and set(sources) >= {k for c in study.cells for k in c.kinds}
-    headline = "as in the paper" if full else "NOT AS IN THE PAPER" if large else "A REDUCED RUN"
+    changed = _changed(cells, preset)
+    all_parts = [part for parts in cells.values() for part in parts]
+    if clips < study.clips or epochs < study.epochs:
+        headline = "A REDUCED RUN"
+    elif finished < clips:
+        headline = "NOT FINISHED"
+    elif preset == "paper" and changed <= OF_NO_CONSEQUENCE and all(_is_published(part, sources) for part in all_parts):
+        headline = "as in the paper"
+    else:
+        headline = "NOT AS IN THE PAPER"
     lines = [f"{headline}: {size}; preset {preset}"]
-    if settings:
-        lines.append(f"settings of this run: {' '.join(settings)}")
-    kinds = dict.fromkeys(part.kind for parts in cells.values() for part in parts)
-    names = [f"{kind} {_said(kind, sources)}" for kind in kinds]
+    if changed:
+        flags = (flag_of(name, value) for name, value in given.items() if name in changed)
+        lines.append(f"settings of this run: {' '.join(flags)}")
+    names = [f"{kind} {_said(kind, sources)}" for kind in dict.fromkeys(part.kind for part in all_parts)]
     lines.append(f"sounds: {', '.join(names)}")
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
     lines.append(f"made by: {shown(shlex.join(about['command']))}")
     return lines
+
+
+def _changed(cells: runs.Grid, preset: str) -> set[str]:
+    """Which settings differ from the preset's in some cell, but for those that no number depends on, and the epochs."""
+    changed = set()
+    for cell, parts in cells.items():
+        usual = Config.of(cell.task, preset, **cell.settings).effective()
+        asked = parts[0].plan.config.effective()
+        changed |= {name for name in asked if asked[name] != usual.get(name)}
+    return changed - {"epochs", *NOT_IDENTITY}
+
+
+def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
+    """Whether its clips are of a data set of the paper, each of another recording."""
+    known = part.kind in sources and datasets.recognise(sources[part.kind]) is not None
+    return known and part.clips <= len(part.plan.recordings)
 
 
 def _said(kind: str, sources: Mapping[str, Path]) -> str:

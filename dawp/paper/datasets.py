@@ -78,27 +78,27 @@ LAYOUTS = (
 
 
 def find(kind: str, path: Path) -> list[Recording]:
-    """The recordings of a kind of sound: in a data set those of that kind, elsewhere all that ``--source`` would find.
+    """The clean recordings of a kind of sound: in a data set those of that kind, elsewhere all that are found.
 
     Args:
         kind: ``speech``, ``singing`` or ``instruments``.
         path: a data set as it is distributed, or a sound file, a folder or a list.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there are none of that kind, or pairs, or compressed stems.
     """
     layout = recognise(path)
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
             raise BadInput(f"{shown(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
         recordings = find_recordings(path)
-        for recording in recordings:
-            if recording.corrupted:
-                clean, corrupted = map(shown, recording.paths)
-                raise BadInput(
-                    f"{shown(path)}: names a pair, {clean} and {corrupted}, and a study corrupts its clips itself: "
-                    "list the clean recordings alone"
-                )
+        pair = next((recording for recording in recordings if recording.corrupted), None)
+        if pair:
+            clean, corrupted = map(shown, pair.paths)
+            raise BadInput(
+                f"{shown(path)}: names a pair, {clean} and {corrupted}; clips are corrupted as the paper says, "
+                "so list clean recordings alone"
+            )
         return recordings
     if kind not in layout.files:
         raise BadInput(f"{shown(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}")

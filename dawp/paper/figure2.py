@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dawp.files import RESULT, read_json
 from dawp.paper.study import Cell, Measure, Results, Study
+from dawp.paper.table3 import LSTM
 from dawp.report import pictures
 
 
@@ -35,7 +36,7 @@ STUDY = Study(
         Cell(
             "Conv + LSTM",
             "denoise",
-            {"noise_class": "GAUSSIAN", "noise_source": None, "snr": 2.5, "show_estimates_vs_noise": True},
+            {**LSTM, "noise_class": "GAUSSIAN", "noise_source": None, "snr": 2.5, "show_estimates_vs_noise": True},
             ("speech",),
         )
     ],

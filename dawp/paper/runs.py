@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dawp import audio, experiment
-from dawp.config import Config
+from dawp.config import Config, text_of
 from dawp.corruptions import pose
-from dawp.errors import BadInput
+from dawp.errors import BadInput, shown
 from dawp.experiment import Plan, finished, note_published, run_folder
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Results, Study, Values
 from dawp.randomness import seeded
 from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
 from dawp.solver import solve
-from dawp.sources import SAMPLES
+from dawp.sources import SAMPLES, Recording
 from dawp.workers import shares, threads_set
 
 BUNDLED = {"speech": "speech.wav", "singing": "singing.wav", "instruments": "guitar.wav"}
@@ -50,15 +50,17 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
         given: settings that differ from the preset; a cell's own go before them.
 
     Raises:
-        BadInput: a source cannot be used, or a setting, or there are to be no clips.
+        BadInput: a source cannot be used, or a setting, one recording is of two kinds, or there are to be no clips.
     """
     if clips < 1:
         raise BadInput(f"clips must be a whole number at least 1, got {clips}")
-    for name in given.keys() & study.own_settings:
-        raise BadInput(f"{name} is set by {study.name} itself in every cell, got {given[name]}")
+    for name, value in given.items():
+        if name in study.own_settings:
+            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {shown(text_of(value))}")
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}
     recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
+    _check_kinds(recordings)
     made: dict[Cell, list[Part]] = {}
     for cell in study.cells:
         made[cell] = []
@@ -73,6 +75,16 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
             made[cell].append(Part(kind, plan, count))
     return made
+
+
+def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
+    """Refuse a recording that is to be of two kinds of sound: a cell would count its fits twice."""
+    kinds: dict[Path, str] = {}
+    for kind, found in recordings.items():
+        for path in (recording.path.resolve() for recording in found):
+            if kinds.setdefault(path, kind) != kind:
+                both = " and ".join(sorted((kind, kinds[path])))
+                raise BadInput(f"{both} both have {shown(path)}: a recording is of one kind of sound")
 
 
 def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:

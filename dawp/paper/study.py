@@ -41,7 +41,7 @@ class Cell:
     Attributes:
         name: of the row.
         task: ``denoise``, ``dereverb`` or ``inpaint``.
-        settings: that are its own, whatever is asked for, those among them that would take the others' effect.
+        settings: that are its own, whatever is asked for; among them those that would override others, as None.
         kinds: of sound; the clips are shared out among them.
         published: the paper's numbers by title of the measure.
     """
