@@ -9,11 +9,10 @@ import logging
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn
 
 from dawp import experiment, restoration
-from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, preset_of, text_of
+from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, may_be_none, preset_of, text_of
 from dawp.errors import BadInput, shown
 from dawp.files import json_text, read_json
 from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
@@ -231,11 +230,10 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
         section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
         return
-    optional = NoneType in get_args(get_type_hints(group)[setting.name])
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
     if facts["choices"]:
         metavar = "{" + ",".join(facts["choices"]) + "}"
-    none_word = facts["none_word"] if optional else None
+    none_word = facts["none_word"] if may_be_none(setting, group) else None
     section.add_argument(
         *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
     )

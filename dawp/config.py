@@ -96,7 +96,7 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-_types = cache(get_type_hints)  # evaluates all annotations of a group, each time it is asked for one
+_types = cache(get_type_hints)  # which evaluates all annotations of a group at each call
 
 
 def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
@@ -106,6 +106,11 @@ def kind_of(setting: dataclasses.Field[Any], group: type) -> type[Any]:
         annotation = next(part for part in get_args(annotation) if part is not NoneType)
     kind: type[Any] = get_origin(annotation) or annotation
     return kind
+
+
+def may_be_none(setting: dataclasses.Field[Any], group: type) -> bool:
+    """Whether None is among a setting's values."""
+    return NoneType in get_args(_types(group)[setting.name])
 
 
 def flag_of(name: str, value: Any) -> str:
@@ -131,8 +136,7 @@ def _checked(setting: dataclasses.Field[Any], group: type, value: Any) -> Any:
     """``value`` in the setting's own type, or BadInput."""
     kind, bounds, choices = kind_of(setting, group), setting.metadata["bounds"], setting.metadata["choices"]
     none_word = setting.metadata["none_word"]
-    optional = NoneType in get_args(_types(group)[setting.name])
-    if optional and (value is None or (isinstance(value, str) and value == none_word != "none")):
+    if may_be_none(setting, group) and (value is None or (isinstance(value, str) and value == none_word != "none")):
         return None
     words = {
         **{int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"},

@@ -72,6 +72,7 @@ def text(study: Study, results: Results, circumstances: Sequence[str]) -> str:
 
 
 def counted(count: int, thing: str) -> str:
+    """A number of things, as ``1 clip`` or ``2 clips``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
@@ -152,8 +153,8 @@ def bars(study: Study, results: Results, to: Path) -> None:
     counts = [len(_clips(results[cell])) for cell in study.cells]
     titles = [cell.title for cell in study.cells]
     if len(set(counts)) > 1:
-        shown = (counted(count, "clip") if count else NOT_RUN for count in counts)
-        titles = [f"{title} ({clips})" for title, clips in zip(titles, shown, strict=True)]
+        told = (counted(count, "clip") if count else NOT_RUN for count in counts)
+        titles = [f"{title}: {clips}" for title, clips in zip(titles, told, strict=True)]
     height = 0.6 + 0.24 * len(study.cells)
     figure, axes = pictures.new_figure(len(study.measures), height=height, sharex=False)
     places = np.arange(len(study.cells))
