@@ -239,6 +239,7 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
         ),
         ("figure5 --finished_only --generator waveunet", "generator is set by figure5 itself in every cell"),
         ("figure2 --finished_only --lstm_layers 0", "lstm_layers is set by figure2 itself in every cell, got 0"),
+        ("readings --data_range none", "data_range is set by readings itself in every cell, got none"),
         ("table1 --finished_only", "nothing of table1 is finished in evals with these settings"),
         ("table3 --tensorboard tb", "unrecognized arguments: --tensorboard tb"),
         ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),

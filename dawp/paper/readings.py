@@ -14,6 +14,7 @@ DEFAULTS: dict[str, Any] = {
     "resample_input": False,
     "resample": True,
     "normalize": True,
+    "data_range": 2.0,  # which the notes speak of
 }
 READINGS: dict[str, dict[str, Any]] = {
     HERE: {},
