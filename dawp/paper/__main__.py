@@ -90,8 +90,9 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     config = next(iter(cells.values()))[0].plan.config
     cli.show_notices("dawp.paper", config.report.quiet)
     effective = {name for parts in cells.values() for name in parts[0].plan.config.effective()}
-    for name in (name for name in given if name not in effective):
-        logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
+    for name in given:
+        if name not in effective:
+            logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
     if only_estimate:
         _tell_time(study, cells)
         return cli.OK
