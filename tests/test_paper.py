@@ -262,6 +262,17 @@ def test_bad_input_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_the_table_cannot_be_written_to_is_refused_before_the_fits(tmp_path, capsys):
+    (tmp_path / "paper").write_text("in the way")
+    flags = ["--clips", "1", "--output_dir", str(tmp_path), *TINY, *NETWORK]
+    assert main(["table2", *flags]) == 2
+    errors = capsys.readouterr().err
+    assert f"{tmp_path / 'paper'}: cannot be written" in errors
+    assert "not a folder" in errors
+    assert len(errors.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["paper"]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_other_setting_takes_away_the_effect_of_what_a_cell_sets_itself(name):
     """By way of --gaps each row of gap lengths had the same gap, by way of --rir_source each RT60 the same room."""

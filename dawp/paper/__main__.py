@@ -17,6 +17,7 @@ from dawp import cli
 from dawp.config import Config, RestoreConfig, flag_of
 from dawp.errors import BadInput, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
+from dawp.files import check_writable
 from dawp.listening import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, Study
@@ -96,6 +97,8 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     if only_estimate:
         _tell_time(study, cells)
         return cli.OK
+    to = config.run.output_dir / "paper"
+    check_writable(to)
     failures = [] if only_finished else runs.do(cells, study.name, command)
     results, folders = runs.collect(study, cells)
     if only_finished and not any(folders.values()):
@@ -104,7 +107,6 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     about = circumstances(config, command)
     finished = min(len(next(iter(values.values())).by_clip) for values in results.values())
     told = _circumstances(study, cells, about, preset, sources, clips, given, finished)
-    to = config.run.output_dir / "paper"
     paths = show.write(study, results, folders, told, {**about, "cores": cores()}, to)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
