@@ -123,7 +123,9 @@ def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _at_doubtful_pesq(result: dict[str, Any]) -> float | None:
     """The SI-SNR of the output that PESQ likes best, where it is far below both the corrupted clip's and the best."""
-    there = _number(result["best"].get("pesq", NOTHING).get("si_snr"))
+    if "pesq" not in result["best"]:
+        return None  # a fit that diverged may have restored nothing
+    there = _number(result["best"]["pesq"].get("si_snr"))
     others = (result["input"]["si_snr"], result["best"]["si_snr"]["value"])
     return there if all(there < _number(other) - FAR_BELOW for other in others) else None
 

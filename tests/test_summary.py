@@ -76,6 +76,13 @@ def test_the_table_says_where_the_best_pesq_is_no_restorations():
         assert warning not in table(summarise([fine]))
 
 
+def test_a_fit_that_diverged_at_once_has_no_best_pesq():
+    nothing = {**result(4.0), "best": {}, "error": "the loss is not finite at epoch 1"}
+    summary = summarise([at_best_pesq(-17.5), nothing])
+    assert summary["metrics"]["pesq"]["far_below"]["count"] == 1
+    assert "1 of 2 fits diverged" in table(summary)
+
+
 def test_the_table_is_the_same_from_a_file(tmp_path):
     """JSON has no NaN: what could not be computed comes back as null."""
     summary = summarise([result(4.0, None)])
