@@ -1,7 +1,9 @@
 """What the README says of flags, files and commands is so."""
 
 import dataclasses
+import json
 import re
+import statistics
 
 import pytest
 from conftest import ROOT
@@ -69,3 +71,69 @@ def test_linked_files_exist():
 def test_scripts_named_are_there_and_executable():
     for script in set(re.findall(r"scripts/\w+\.sh", README)):
         assert (ROOT / script).stat().st_mode & 0o111, script
+
+
+def tables(section):
+    """The cells of each table in a section of the README, without the header."""
+    text = README.split(f"\n### {section}\n")[1].split("\n## ")[0]
+    found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]] for table in found
+    ]
+
+
+def results(name):
+    """By row and kinds of sound: what was measured, by the title of the measure, and the paper's numbers."""
+    cells = json.loads((ROOT / "results" / f"{name}.json").read_text())["cells"]
+    return {
+        (cell["row"], tuple(cell["kinds"])): (
+            {title: list(by_clip.values()) for title, by_clip in cell["clips"].items()},
+            cell["paper"],
+        )
+        for cell in cells
+    }
+
+
+def mean(values):
+    return f"{statistics.fmean(values):.2f}"
+
+
+def test_the_results_told_are_those_of_the_results_folder():
+    table3, readings, table2, table1 = tables("Does it reproduce?")
+    found = {row: values for (row, _), values in results("table3").items()}
+    assert [row for row, *_ in table3] == list(found)
+    for row, clips, *told in table3:
+        measured, paper = found[row]
+        expected = []
+        for title, values in measured.items():
+            expected += [f"{mean(values)} ± {statistics.stdev(values):.2f}", f"{paper[title]:.2f}"]
+        assert told == expected, row
+        assert int(clips.split(",")[0]) == len(values)
+
+    found = {row: values for (row, _), values in results("readings").items()}
+    for (told_as, *told), (row, (measured, _)) in zip(readings, found.items(), strict=True):
+        assert told_as.startswith(row)
+        assert told == [mean(values) for values in measured.values()]
+
+    found = results("table2")
+    assert 2 * len(table2) == len(found)
+    for title, *told in table2:
+        gap, kind = title.split(", ")
+        both = [found[f"{gap} {network}", (kind,)] for network in ("Wave-U-Net", "Demucs")]
+        expected = []
+        for measure in ("SI-SNR", "PSNR"):
+            for measured, paper in both:
+                expected += [mean(measured[measure]), f"{paper[measure]:.2f}"]
+        assert told == expected, title
+
+    with_lstm, fast, unaligned = (results(name) for name in ("table1", "table1-fast", "table1-unaligned"))
+    assert len(table1) == len(with_lstm)
+    for title, *told in table1:
+        rt60, kind = title.split(", ")
+        key = (f"RT60 {rt60}", (kind,))
+        expected = []
+        for measure in ("SI-SNRi", "PSNRi"):
+            expected += [mean(study[key][0][measure]) for study in (with_lstm, fast)]
+            expected.append(f"{with_lstm[key][1][measure]:.2f}")
+        expected += [mean(unaligned[key][0][measure]) for measure in ("SI-SNRi", "SI-SNR", "PSNRi")]
+        assert told == expected, title
