@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dawp.stopping import EMA, GAP
@@ -53,7 +53,7 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 metrics[name]["share"] = _share(stop, name, results)
     oracle = _over_repetitions(inputs, [result["best"] for result in results])
     if "pesq" in oracle:
-        below = [there for result in results if (there := _at_doubtful_pesq(result)) is not None]
+        below = [there for result in results if (there := at_doubtful_pesq(result)) is not None]
         oracle["pesq"]["far_below"] = {"count": len(below), "mean": statistics.fmean(below) if below else math.nan}
     return {
         "repetitions": len(results),
@@ -121,7 +121,7 @@ def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _at_doubtful_pesq(result: dict[str, Any]) -> float | None:
+def at_doubtful_pesq(result: Mapping[str, Any]) -> float | None:
     """The SI-SNR of the output that PESQ likes best, where it is far below both the corrupted clip's and the best."""
     if "pesq" not in result["best"]:
         return None  # a fit that diverged may have restored nothing
@@ -133,8 +133,15 @@ def _at_doubtful_pesq(result: dict[str, Any]) -> float | None:
 def _doubts(far_below: dict[str, Any] | None, count: int) -> list[str]:
     if not far_below or not far_below["count"]:
         return []
-    where = f" in {far_below['count']} of {count} repetitions" if count > 1 else f", at {far_below['mean']:.2f} dB"
-    return [f"PESQ is best where SI-SNR is far below the corrupted clip's{where}: next to silence it can be high"]
+    several = count > 1
+    return [
+        doubt(f" in {far_below['count']} of {count} repetitions" if several else f", at {far_below['mean']:.2f} dB")
+    ]
+
+
+def doubt(where: str) -> str:
+    """That the best PESQ may be of no restoration, and where it is so."""
+    return f"PESQ is best where SI-SNR is far below the corrupted clip's{where}: next to silence it can be high"
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:

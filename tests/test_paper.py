@@ -17,7 +17,7 @@ from dawp.config import Config, groups_of, kind_of
 from dawp.errors import BadInput
 from dawp.paper import datasets, runs, show
 from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
-from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Measure, Study, Values
+from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Fit, Measure, Study, Values
 from dawp.report import pictures
 
 NETWORK = "--depth 1 --lstm_layers 1".split()  # for the studies whose cells do not set it
@@ -145,23 +145,23 @@ def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch
 
 @pytest.fixture
 def headline(tmp_path, monkeypatch):
-    """The first line about Table 1 in the paper's data sets, with made-up results; some cell may lack one."""
+    """The first line about a study of the paper's data sets, with made-up results; some cell may lack one."""
 
-    def of(*flags, lacks=0):
+    def of(*flags, lacks=0, diverged=0, study="table1"):
         def found(parts):
             for part in parts:
-                lacking = lacks if (part.kind, part.plan.config.corruption.rt60) == ("singing", 0.2) else 0
+                room = getattr(part.plan.config.corruption, "rt60", None)
+                lacking = lacks if (part.kind, room) == ("singing", 0.2) else 0
                 for number in range(part.clips - lacking):
                     here = tmp_path / "made up" / f"{number:03d}_clip"
-                    facts = {"best": {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}}
-                    here.mkdir(parents=True, exist_ok=True)
-                    (here / "result.json").write_text(json.dumps(facts))
-                    yield part.kind, here, facts
+                    best = {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}
+                    error = "diverged" if number < diverged else None
+                    yield Fit(f"{part.kind} {number}", here, {"best": best, "error": error})
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(runs, "_found", found)
-        assert main(["table1", "--finished_only", *flags]) == 0
-        return (tmp_path / "evals/paper/table1.md").read_text().splitlines()[2]
+        assert main([study, "--finished_only", *flags]) == 0
+        return (tmp_path / f"evals/paper/{study}.md").read_text().splitlines()[2]
 
     return of
 
@@ -177,6 +177,8 @@ def data_sets(tmp_path):
     for kind, name in names.items():
         for number in range(20):
             write_sound(tmp_path / kind / name.format(number))
+    (tmp_path / "instruments/Metadata").mkdir()
+    (tmp_path / "instruments/Metadata/A_B_METADATA.yaml").write_text("stems: {}\n")
     return [f"--{kind}={tmp_path / kind}" for kind in names]
 
 
@@ -189,6 +191,8 @@ def data_sets(tmp_path):
         ("--preset fast --epochs 3000", "NOT AS IN THE PAPER: 20 clips"),
         ("--clips 19", "A REDUCED RUN: 19 clips"),
         ("--epochs 2999", "A REDUCED RUN: 20 clips a cell, 2999 epochs"),
+        ("--epochs 3001", "NOT AS IN THE PAPER: 20 clips a cell, 3001 epochs"),  # the best of more can only be higher
+        ("--clips 21", "NOT AS IN THE PAPER: 21 clips a cell, 3000 epochs"),
     ],
 )
 def test_the_papers_size_and_settings_are_told_as_the_papers(flags, words, headline, data_sets):
@@ -197,12 +201,98 @@ def test_the_papers_size_and_settings_are_told_as_the_papers(flags, words, headl
 
 def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(headline, data_sets, tmp_path):
     assert headline(*data_sets, lacks=1).startswith("- NOT FINISHED: 20 clips a cell")
-    assert headline(*data_sets[:2]).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+    assert headline(*data_sets[:2]).startswith("- A REDUCED RUN: 20 clips a cell")
     other = write_sound(tmp_path / "other.wav")
     assert headline(*data_sets[:2], f"--instruments={other}").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
     assert headline(*data_sets).startswith("- as in the paper")
+    assert headline(*data_sets, diverged=1).startswith("- NOT FINISHED: 20 clips a cell")
+    assert "singing 0: diverged; the best before that counts" in (tmp_path / "evals/paper/table1.md").read_text()
+    assert headline(*data_sets, study="readings").startswith("- NOT IN THE PAPER: 20 clips a cell")
+    metadata = tmp_path / "instruments/Metadata/A_B_METADATA.yaml"
+    metadata.rename(tmp_path / "gone")
+    assert headline(*data_sets).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+    assert "voices may be among their stems" in (tmp_path / "evals/paper/table1.md").read_text()
+    (tmp_path / "gone").rename(metadata)
+    assert headline(*data_sets).startswith("- as in the paper")
     (tmp_path / "speech/clean_testset_wav/7.wav").unlink()  # one recording twice
     assert headline(*data_sets).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+
+
+def test_kinds_that_are_not_named_beside_others_are_left_out(headline, data_sets, tmp_path):
+    assert headline(data_sets[0], study="table3").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
+    lines = (tmp_path / "evals/paper/table3.md").read_text().splitlines()
+    assert "- sounds: speech from Valentini et al., noisy speech database (clean recordings); " in "\n".join(lines)
+    assert "singing left out; instruments left out" in "\n".join(lines)
+    assert headline(data_sets[1]).startswith("- A REDUCED RUN: 20 clips a cell")  # for most of the rows have none
+    told = json.loads((tmp_path / "evals/paper/table1.json").read_text())
+    assert {len(cell["clips"]["SI-SNRi"]) for cell in told["cells"] if cell["kinds"] == ["singing"]} == {20}
+    assert {len(cell["clips"]["SI-SNRi"]) for cell in told["cells"] if cell["kinds"] != ["singing"]} == {0}
+
+
+def test_several_clips_of_one_recording_are_told(headline, data_sets, tmp_path):
+    repeated = "take clips of the same recording for independent ones"
+    headline()
+    told = (tmp_path / "evals/paper/table1.md").read_text()
+    assert "speech from the bundled clips (synthetic, not the paper's data), 20 clips of 1 recording; " in told
+    assert repeated in told
+    headline(*data_sets)
+    assert repeated not in (tmp_path / "evals/paper/table1.md").read_text()
+
+
+def test_a_diverged_fit_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["figure2", *TINY, "--clips", "1", "--epochs", "4", "--lr", "1e30"]
+    assert main(flags) == 3
+    for more in ([], ["--finished_only"]):
+        main([*flags, *more])
+        told = (tmp_path / "evals/paper/figure2.md").read_text()
+        assert re.search(
+            r"^- Conv \+ LSTM, speech, speech 000_speech: .* not a finite number .*; the best before", told, re.M
+        )
+
+
+def test_the_best_pesq_of_outputs_next_to_silence_is_told():
+    study = STUDIES["table3"]
+    cells = study.cells[:2]
+
+    def fit(there):
+        best = {"si_snr": {"value": 5.0}, "psnr": {"value": 30.0}, "pesq": {"value": 3.0, "si_snr": there}}
+        return Fit(f"speech {there}", Path(), {"best": best, "input": {"si_snr": 2.5}, "error": None})
+
+    found = {cell: [] for cell in study.cells} | {cells[0]: [fit(-0.6), fit(4.0)], cells[1]: [fit(-30.0)]}
+    told = show.text(study, found, [])
+    assert "PESQ is best where SI-SNR is far below the corrupted clip's in 2 of 3 fits" in told
+    assert "PESQ is best" not in show.text(study, {**found, cells[0]: [fit(4.0)], cells[1]: []}, [])
+
+
+def test_a_source_that_gives_nothing_leaves_the_table_that_is_there(tmp_path, capsys):
+    write_sound(tmp_path / "good.wav")
+    (tmp_path / "no sound").mkdir()
+    (tmp_path / "no sound/a.wav").write_text("no sound")
+    flags = ["figure2", *TINY, "--clips", "1", "--output_dir", str(tmp_path / "evals"), "--quiet"]
+    assert main([*flags, "--speech", str(tmp_path / "good.wav")]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "evals/paper").iterdir()}
+    assert len(before) == 4
+    capsys.readouterr()
+    assert main([*flags, "--speech", str(tmp_path / "no sound")]) == 2
+    errors = capsys.readouterr().err
+    assert "a.wav" in errors
+    assert "nothing of figure2 is finished" in errors.splitlines()[-1]
+    assert {path: path.read_bytes() for path in (tmp_path / "evals/paper").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["figure4", "figure5"])
+def test_a_figure_whose_sound_is_gone_is_refused(name, tmp_path, capsys):
+    network = NETWORK if name == "figure5" else []
+    flags = [name, *TINY, *network, "--clips", "1", "--output_dir", str(tmp_path), "--quiet"]
+    assert main(flags) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
+    (clean,) = tmp_path.glob("*/*/*/clean.wav")
+    clean.unlink()
+    capsys.readouterr()
+    assert main(flags) == 2
+    assert f"{clean}: is not there, so there is nothing to show" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()} == before
 
 
 def test_a_setting_without_effect_in_any_cell_is_told(headline, capsys):
@@ -222,10 +312,36 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
     assert not (tmp_path / "evals").exists()
 
 
+def test_the_estimate_is_of_epochs_fits_clips_and_workers(tmp_path, monkeypatch, capsys):
+    """Made-up seconds: 0.5 an epoch, and 1.5 with PESQ, of 3000 epochs, 4 fits each of 3 clips by 2 workers."""
+    seconds = {1: 1.5, 10: 0.5}
+    asked = []
+
+    def made_up_seconds(problem, config):
+        asked.append(config.metrics.pesq_every)
+        return seconds[config.metrics.pesq_every]
+
+    write_sound(tmp_path / "b.wav")
+    (tmp_path / "a.wav").write_text("no sound")  # which would be passed over
+    monkeypatch.setattr(runs, "_seconds_of", made_up_seconds)
+    flags = "--clips 3 --fits 4 --workers 2 --threads 1 --device cpu --estimate_time --json".split()
+    told = []
+    for every in ("1", "10"):
+        assert main(["figure2", "--speech", str(tmp_path), "--pesq_every", every, *flags]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert asked == [1, 1, 10]
+    hours = 3000 * 4 * 3 / 2 / 3600
+    assert [one["hours"] for one in told] == pytest.approx([1.5 * hours, 0.6 * hours])
+    assert [one["side_by_side"] for one in told] == [2, 2]
+    assert [one["cells"][0]["seconds_per_epoch"] for one in told] == pytest.approx([1.5, 0.6])
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("table3 --clips 0", "clips must be a whole number at least 1, got 0"),
+        ("table3 --clips 0", "clips must be a whole number from 1 to 1000000, got 0"),
+        ("table3 --clips 2000000", "clips must be a whole number from 1 to 1000000, got 2000000"),
+        ("table3 --speech ", "argument --speech: must name a data set, folder, list or file, got ''"),
         ("table3 --speech nowhere", "nowhere: no such file or folder"),
         ("table3 --channels 1", "channels must be"),
         ("table3 --snr 10", "snr is set by table3 itself in every cell, got 10"),
@@ -389,6 +505,16 @@ def test_of_several_pairs_the_least_verdict_counts():
     assert Claim("", (("a", "b"), ("a", "c")), "m").verdict(found).word == UNDECIDED
 
 
+def made_up(results):
+    """Fits that would give these results by the measure "m"."""
+    return {
+        cell: [
+            Fit(clip, Path(), {"best": {"si_snr": {"value": v}}, "error": None}) for clip, v in m["m"].by_clip.items()
+        ]
+        for cell, m in results.items()
+    }
+
+
 def test_the_table_stands_in_columns_with_the_papers_numbers():
     cells = [Cell("first", "denoise", {}, published={"m": 1.5}), Cell("second", "denoise", {}, ("speech",))]
     study = Study("s", "A study", cells, (Measure("m", "si_snr"),))
@@ -397,7 +523,7 @@ def test_the_table_stands_in_columns_with_the_papers_numbers():
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["first", "3", "1.50", "0.71", "1.50"]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["second, speech", "not run", "-", "-", "-"]
-    assert "first, m: NaN for 1 of 3 clips" in show.text(study, found, [])
+    assert "first, m: NaN for 1 of 3 clips" in show.text(study, made_up(found), [])
 
 
 def test_a_row_without_some_of_the_others_clips_is_told():
@@ -407,7 +533,7 @@ def test_a_row_without_some_of_the_others_clips_is_told():
     cells["of singing"] = Cell("of singing", "denoise", {}, ("singing",))
     study = Study("s", "A study", list(cells.values()), (Measure("m", "si_snr"),))
     found = {cells[name]: {"m": Values(dict.fromkeys(clips[:count], 1.0))} for name, count in counts.items()}
-    told = show.text(study, {**found, cells["of singing"]: {"m": Values({"singing 0": 1.0})}}, [])
+    told = show.text(study, made_up({**found, cells["of singing"]: {"m": Values({"singing 0": 1.0})}}), [])
     ending = "which other rows have: its means are not of the same clips as theirs"
     assert f"- four: without speech 4, {ending}\n" in told
     assert f"- one: without speech 1, speech 2 and 2 more, {ending}" in told
@@ -493,6 +619,30 @@ def test_medleydb_is_taken_for_its_instruments(tmp_path):
     (tmp_path / "Metadata/A_B_METADATA.yaml").write_text("!!python/object/apply:os.system ['touch hacked']")
     with pytest.raises(BadInput, match="cannot be read as MedleyDB's metadata"):
         datasets.find("instruments", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["stems: {S01: {recorded: 2010-13-45}}", "[" * 5000, "stems: []", "3", "- a"])
+def test_odd_metadata_is_refused(text, tmp_path):
+    layout(tmp_path, "Audio/A_B/A_B_STEMS/A_B_STEM_01.wav")
+    (tmp_path / "Audio/A_B/A_B_METADATA.yaml").write_text(text)
+    with pytest.raises(BadInput, match=r"A_B_METADATA\.yaml: cannot be read as MedleyDB's metadata"):
+        datasets.find("instruments", tmp_path)
+
+
+def test_each_track_without_metadata_counts(tmp_path):
+    layout(tmp_path, "Audio/A_B/A_B_STEMS/A_B_STEM_01.wav", "Audio/C_D/C_D_STEMS/C_D_STEM_01.wav")
+    (tmp_path / "Audio/A_B/A_B_METADATA.yaml").write_text("stems: {}")
+    assert datasets.doubts(tmp_path) == [
+        "no metadata (Metadata/*_METADATA.yaml) of 1 of 2 tracks, C_D first: voices may be among their stems"
+    ]
+    assert datasets.doubts(tmp_path)[0] in datasets.report(tmp_path)
+    (tmp_path / "Audio/C_D/C_D_METADATA.yaml").write_text("stems: {}")
+    assert datasets.doubts(tmp_path) == datasets.doubts(SAMPLES) == []
+
+
+def test_files_named_like_a_data_set_are_not_one(tmp_path):
+    layout(tmp_path, "clean_set_01wav.wav", "clean_set_01.wav")
+    assert len(datasets.find("speech", tmp_path)) == 2
 
 
 def test_any_other_source_is_taken_as_it_is(tmp_path):

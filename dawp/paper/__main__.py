@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dawp import cli
-from dawp.config import Config, RestoreConfig, flag_of
+from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
 from dawp.errors import BadInput, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
-from dawp.files import check_writable
+from dawp.files import check_writable, json_text
 from dawp.listening import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, Study
-from dawp.workers import duration, shares
+from dawp.workers import duration
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
@@ -67,10 +67,15 @@ def _parser() -> cli.Parser:
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
-        group = made.add_argument_group("The study", "what it is made of; without data the bundled clips are taken")
+        text = (
+            "what it is made of; without data the bundled clips are taken; kinds not named beside others are left out"
+        )
+        group = made.add_argument_group("The study", text)
         for kind in dict.fromkeys(kind for cell in study.cells for kind in cell.kinds):
-            group.add_argument(f"--{kind}", type=Path, metavar="DIR", help=f"{kind}: a data set, folder, list or file")
-        text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}, as in the paper)"
+            text = f"{kind}: a data set, folder, list or file"
+            group.add_argument(f"--{kind}", type=_path, metavar="DIR", help=text)
+        as_there = ", as in the paper" if study.in_paper else ""
+        text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}{as_there})"
         group.add_argument("--clips", type=int, default=study.clips, help=text)
         text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
         group.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
@@ -82,38 +87,45 @@ def _parser() -> cli.Parser:
     return parser
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a data set, folder, list or file, got ''")
+    return Path(text)
+
+
 def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     preset = given.pop("preset", "paper")
     clips = given.pop("clips")
     sources = {kind: given.pop(kind) for kind in KINDS if kind in given}
     only_estimate, only_finished = given.pop("estimate_time"), given.pop("finished_only")
     cells = runs.grid(study, preset, sources, clips, given)
-    config = next(iter(cells.values()))[0].plan.config
+    configs = [part.plan.config for parts in cells.values() for part in parts]
+    config = configs[0]
     cli.show_notices("dawp.paper", config.report.quiet)
-    effective = {name for parts in cells.values() for name in parts[0].plan.config.effective()}
+    effective = {name for one in configs for name in one.effective()}
     for name in given:
         if name not in effective:
             logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
     if only_estimate:
-        _tell_time(study, cells)
+        _tell_time(study, cells, config.report)
         return cli.OK
     to = config.run.output_dir / "paper"
     check_writable(to)
     failures = [] if only_finished else runs.do(cells, study.name, command)
-    results, folders = runs.collect(study, cells)
-    if only_finished and not any(folders.values()):
+    found = runs.collect(cells)
+    if not any(found.values()):
         where = shown(config.run.output_dir)
         raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
     about = circumstances(config, command)
-    finished = min(len(next(iter(values.values())).by_clip) for values in results.values())
+    finished = min(sum(fit.facts["error"] is None for fit in fits) for fits in found.values())
     told = _circumstances(study, cells, about, preset, sources, clips, given, finished)
-    paths = show.write(study, results, folders, told, {**about, "cores": cores()}, to)
+    paths = show.write(study, found, told, {**about, "cores": cores()}, to)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
     elif config.report.quiet:
         print(to)
     else:
-        print(f"\n{show.text(study, results, told)}\n\nwritten: {', '.join(shown(path) for path in paths)}")
+        print(f"\n{show.text(study, found, told)}\n\nwritten: {', '.join(shown(path) for path in paths)}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
@@ -127,18 +139,23 @@ def _circumstances(
     given: Mapping[str, Any],
     finished: int,
 ) -> list[str]:
-    """What a reader of the table has to know, the reductions first; ``finished`` clips are in every row."""
-    config = next(iter(cells.values()))[0].plan.config
-    epochs = config.fit.epochs
+    """What a reader of the table has to know, the reductions first; in each row so many fits are ``finished``."""
+    all_parts = [part for parts in cells.values() for part in parts]
+    epochs = all_parts[0].plan.config.fit.epochs
+    smallest = min(sum(part.clips for part in parts) for parts in cells.values())
     here = f"{show.counted(clips, 'clip')} a cell, {show.counted(epochs, 'epoch')}"
     size = f"{here} (the paper: {show.counted(study.clips, 'clip')}, {show.counted(study.epochs, 'epoch')})"
     changed = _changed(cells, preset)
-    all_parts = [part for parts in cells.values() for part in parts]
-    if clips < study.clips or epochs < study.epochs:
+    is_whole = all({part.kind for part in parts} == set(cell.kinds) for cell, parts in cells.items())
+    is_its_size = (clips, epochs) == (study.clips, study.epochs)
+    is_its_data = is_whole and all(_is_published(part, sources) for part in all_parts)
+    if smallest < study.clips or epochs < study.epochs:
         headline = "A REDUCED RUN"
     elif finished < clips:
         headline = "NOT FINISHED"
-    elif preset == "paper" and changed <= OF_NO_CONSEQUENCE and all(_is_published(part, sources) for part in all_parts):
+    elif not study.in_paper:
+        headline = "NOT IN THE PAPER"
+    elif preset == "paper" and changed <= OF_NO_CONSEQUENCE and is_its_size and is_its_data:
         headline = "as in the paper"
     else:
         headline = "NOT AS IN THE PAPER"
@@ -146,8 +163,7 @@ def _circumstances(
     if changed:
         flags = (flag_of(name, value) for name, value in given.items() if name in changed)
         lines.append(f"settings of this run: {' '.join(flags)}")
-    names = [f"{kind} {_said(kind, sources)}" for kind in dict.fromkeys(part.kind for part in all_parts)]
-    lines.append(f"sounds: {', '.join(names)}")
+    lines += _sounds(study, all_parts, sources)
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
@@ -160,35 +176,58 @@ def _changed(cells: runs.Grid, preset: str) -> set[str]:
     changed = set()
     for cell, parts in cells.items():
         usual = Config.of(cell.task, preset, **cell.settings).effective()
-        asked = parts[0].plan.config.effective()
+        asked = parts[0].plan.config.effective() if parts else {}
         changed |= {name for name in asked if asked[name] != usual.get(name)}
     return changed - {"epochs", *NOT_IDENTITY}
 
 
 def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
-    """Whether its clips are of a data set of the paper, each of another recording."""
-    known = part.kind in sources and datasets.recognise(sources[part.kind]) is not None
-    return known and part.clips <= len(part.plan.recordings)
+    """Whether its clips are of a data set of the paper, as it is to be, each of another recording."""
+    source = sources.get(part.kind)
+    if source is None or datasets.recognise(source) is None or datasets.doubts(source):
+        return False
+    return part.clips <= len(part.plan.recordings)
 
 
-def _said(kind: str, sources: Mapping[str, Path]) -> str:
-    if kind not in sources:
+def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path]) -> list[str]:
+    """Where the clips are from, and what may be wrong with that."""
+    by_kind = {part.kind: part for part in parts}  # of which every cell has the same clips
+    told = []
+    for kind in (kind for kind in KINDS if any(kind in cell.kinds for cell in study.cells)):
+        if kind not in by_kind:
+            told.append(f"{kind} left out")
+            continue
+        clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
+        few = f", {clips} clips of {show.counted(recordings, 'recording')}" if clips > recordings else ""
+        told.append(f"{kind} {_origin(sources.get(kind))}{few}")
+    lines = [f"sounds: {'; '.join(told)}"]
+    lines += [doubt for kind in by_kind if kind in sources for doubt in datasets.doubts(sources[kind])]
+    if study.claims and any(part.clips > len(part.plan.recordings) for part in parts):
+        lines.append("the standard errors take clips of the same recording for independent ones, which they are not")
+    return lines
+
+
+def _origin(source: Path | None) -> str:
+    if source is None:
         return "from the bundled clips (synthetic, not the paper's data)"
-    layout = datasets.recognise(sources[kind])
-    return f"from {layout.name if layout else shown(sources[kind].name)}"
+    layout = datasets.recognise(source)
+    return f"from {layout.name if layout else shown(source.resolve().name)}"
 
 
-def _tell_time(study: Study, cells: runs.Grid) -> None:
-    total = 0.0
+def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
+    found: list[runs.Estimate] = []
     for estimate in runs.estimates(cells):
-        total += estimate.hours
-        spent = duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
-        print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
-    config = next(iter(cells.values()))[0].plan.config
-    workers, _ = shares(config, sum(part.clips for parts in cells.values() for part in parts))
-    print(
-        f"{study.name}: about {total:.1f} h, fits at the same time: {workers} (fits side by side slow one another down)"
-    )
+        found.append(estimate)
+        if not (report.json or report.quiet):
+            spent = duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
+            print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
+    hours, (workers, _) = sum(estimate.hours for estimate in found), runs.side_by_side(cells)
+    if report.json:
+        told = [estimate._asdict() for estimate in found]
+        print(json_text({"title": study.title, "hours": hours, "side_by_side": workers, "cells": told}))
+    else:
+        where = f"fits at the same time: {workers} (fits side by side slow one another down)"
+        print(f"{study.name}: about {hours:.1f} h, {where}")
 
 
 if __name__ == "__main__":

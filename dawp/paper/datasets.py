@@ -16,11 +16,12 @@ VOICES = ("singer", "rapper", "speaker", "vocalists", "choir", "crowd", "fx/proc
 
 
 class Layout(NamedTuple):
-    """How a data set is recognised, and which of its files are of which kind."""
+    """How a data set is recognised, which of its files are of which kind, and what may be wrong with them."""
 
     name: str
     recognised: Callable[[Path], bool]
     files: dict[str, Callable[[Path], list[Path]]]
+    doubts: Callable[[Path], list[str]] = lambda _: []
 
 
 def _valentini(folder: Path) -> list[Path]:
@@ -35,7 +36,7 @@ def _vocals(folder: Path) -> list[Path]:
 def _stems(folder: Path) -> list[Path]:
     """MedleyDB's stems of single instruments, by its metadata; without metadata all stems."""
     stems = []
-    for track in sorted({path.parent for path in folder.glob("Audio/*/*_STEMS")}):
+    for track in _tracks(folder):
         about = _metadata(folder, track)
         for stem in sorted(track.glob("*_STEMS/*.wav")):
             if stem.name.startswith("._"):  # what macOS leaves in archives
@@ -47,25 +48,43 @@ def _stems(folder: Path) -> list[Path]:
     return stems
 
 
+def _tracks(folder: Path) -> list[Path]:
+    return sorted({path.parent for path in folder.glob("Audio/*/*_STEMS")})
+
+
+def _untold(folder: Path) -> list[str]:
+    """That voices may be among the stems of MedleyDB, where tracks have no metadata."""
+    tracks = _tracks(folder)
+    without = [track.name for track in tracks if _metadata_file(folder, track) is None]
+    if not without:
+        return []
+    some = f"{len(without)} of {len(tracks)} tracks, {shown(without[0])} first"
+    return [f"no metadata (Metadata/*_METADATA.yaml) of {some}: voices may be among their stems"]
+
+
+def _metadata_file(folder: Path, track: Path) -> Path | None:
+    name = f"{track.name}_METADATA.yaml"
+    return next((path for path in (folder / "Metadata" / name, track / name) if path.is_file()), None)
+
+
 def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
     """What a track's YAML file says of its stems."""
     import yaml
 
-    name = f"{track.name}_METADATA.yaml"
-    path = next((path for path in (folder / "Metadata" / name, track / name) if path.is_file()), None)
+    path = _metadata_file(folder, track)
     if path is None:
         return {}
     try:
         stems = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))["stems"]
         return {key: one for key, one in stems.items() if isinstance(one, dict)}
-    except (yaml.YAMLError, OSError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         raise BadInput(f"{shown(path)}: cannot be read as MedleyDB's metadata") from None
 
 
 LAYOUTS = (
     Layout(
         "Valentini et al., noisy speech database (clean recordings)",
-        lambda folder: any(folder.glob("clean_*set_*wav")) or (folder / "clean_testset_wav").is_dir(),
+        lambda folder: any(path.is_dir() for path in folder.glob("clean_*set_*wav")),
         {"speech": _valentini},
     ),
     Layout(
@@ -73,7 +92,7 @@ LAYOUTS = (
         lambda folder: any(folder.glob("test/*/vocals.wav")) or any(folder.glob("train/*/vocals.wav")),
         {"singing": _vocals},
     ),
-    Layout("MedleyDB (stems)", lambda folder: any(folder.glob("Audio/*/*_STEMS")), {"instruments": _stems}),
+    Layout("MedleyDB (stems)", lambda folder: bool(_tracks(folder)), {"instruments": _stems}, _untold),
 )
 
 
@@ -113,6 +132,12 @@ def recognise(path: Path) -> Layout | None:
     return next((layout for layout in LAYOUTS if path.is_dir() and layout.recognised(path)), None)
 
 
+def doubts(path: Path) -> list[str]:
+    """What may be wrong with what is taken of a data set."""
+    layout = recognise(path)
+    return layout.doubts(path) if layout else []
+
+
 def report(path: Path) -> str:
     """What a folder holds, in a few lines.
 
@@ -137,6 +162,5 @@ def report(path: Path) -> str:
         if broken:
             lines.append(f"  {broken} of them cannot be read as sound")
         lines.append(f"  first: {shown(recordings[0].path)}")
-    if layout and "instruments" in layout.files and not any(path.glob("**/*_METADATA.yaml")):
-        lines.append("  no metadata (Metadata/*_METADATA.yaml): voices are among the stems")
+    lines += [f"  {doubt}" for doubt in doubts(path)]
     return "\n".join(lines)

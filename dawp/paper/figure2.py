@@ -1,24 +1,22 @@
 """Figure 2: SI-SNR against the epoch, to the clean clip and to the corrupted one."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from dawp.files import RESULT, read_json
-from dawp.paper.study import Cell, Measure, Results, Study
+from dawp.paper.study import Cell, Found, Measure, Study
 from dawp.paper.table3 import LSTM
 from dawp.report import pictures
 
 
-def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to: Path) -> None:
+def draw(study: Study, found: Found, to: Path) -> None:
     """The curves of the first clip, with the corrupted clip's level."""
     (cell,) = study.cells
-    here = folders[cell][0]
-    columns = pictures.read_columns(here / "metrics.csv")
+    fit = found[cell][0]
+    columns = pictures.read_columns(fit.folder / "metrics.csv")
     figure, (axis,) = pictures.new_figure(1, height=3.5)
     lines = {"si_snr": "output, to the clean clip", "si_snr_vs_corrupted": "output, to the corrupted clip"}
     for (name, label), colour in zip(lines.items(), (pictures.OUTPUT, pictures.AGAINST), strict=True):
         axis.plot(*pictures.measured(columns, name), color=colour, label=label, linewidth=1)
-    level = read_json(here / RESULT)["input"]["si_snr"]
+    level = fit.facts["input"]["si_snr"]
     axis.axhline(
         level, color=pictures.CORRUPTED, linestyle="--", label="corrupted clip, to the clean clip", linewidth=1
     )

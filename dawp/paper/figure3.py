@@ -1,9 +1,8 @@
 """Figure 3: the best of each metric against the SI-SNR of the corrupted clip, by noise and kind of sound."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from dawp.paper.study import KINDS, Cell, Measure, Results, Study
+from dawp.paper.study import KINDS, Cell, Found, Measure, Study
 from dawp.report import pictures
 
 MEASURES = (Measure("SI-SNR", "si_snr"), Measure("PSNR", "psnr"), Measure("PESQ", "pesq"))
@@ -16,10 +15,11 @@ def name_of(noise: str, level: float) -> str:
     return f"{noise.lower()} {level:g} dB"
 
 
-def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to: Path) -> None:
+def draw(study: Study, found: Found, to: Path) -> None:
     """One panel a metric; a line for each noise and kind of sound."""
     figure, axes = pictures.new_figure(len(MEASURES), height=2.6)
-    cells = {(cell.name, cell.kinds): cell for cell in results}
+    results = study.results(found)
+    cells = {(cell.name, cell.kinds): cell for cell, fits in found.items() if fits}
     for axis, measure in zip(axes, study.measures, strict=True):
         for kind, (marker, colour) in STYLES.items():
             for noise, line in zip(NOISES, ("-", "--"), strict=True):
@@ -28,9 +28,9 @@ def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to:
                     for level in LEVELS
                     if (cell := cells.get((name_of(noise, level), (kind,))))
                 ]
-                axis.plot(
-                    *zip(*points, strict=True), line, marker=marker, color=colour, label=f"{kind}, {noise.lower()}"
-                )
+                if points:
+                    label = f"{kind}, {noise.lower()}"
+                    axis.plot(*zip(*points, strict=True), line, marker=marker, color=colour, label=label)
         if measure.metric == "si_snr":
             axis.plot(LEVELS, LEVELS, ":", color=pictures.CORRUPTED, label="the corrupted clip")
         axis.set_ylabel(f"best {measure.title}")

@@ -1,22 +1,20 @@
 """Figure 4: spectrograms of a clip before and after denoising."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from dawp.paper import figure2
-from dawp.paper.study import Cell, Results, Study
+from dawp.paper.study import Found, Study
 from dawp.report import pictures
 
 
-def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to: Path) -> None:
+def draw(study: Study, found: Found, to: Path) -> None:
     """Corrupted, best and clean of the first clip, on one scale of dB."""
     import librosa
     import soundfile
 
     (cell,) = study.cells
-    here = folders[cell][0]
-    paths = (here / f"{name}.wav" for name in ("corrupted", "best_si_snr", "clean"))
-    loaded = {pictures.title_of(p.stem): soundfile.read(p, dtype="float32") for p in paths if p.exists()}
+    paths = found[cell][0].sounds("corrupted", "best_si_snr", "clean")
+    loaded = {pictures.title_of(p.stem): soundfile.read(p, dtype="float32") for p in paths}
     spectra = pictures.magnitudes(sound for sound, _ in loaded.values())
     loudest = max(float(magnitude.max()) for magnitude in spectra)
     figure, axes = pictures.new_figure(len(spectra), sharey=True)

@@ -1,18 +1,17 @@
 """Figure 5: the waveform around a gap, as it was and as it was filled."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from dawp.files import RESULT, read_json
-from dawp.paper.study import Cell, Measure, Results, Study
+from dawp.paper.study import Cell, Found, Measure, Study
 from dawp.report import pictures
 
 
-def draw(study: Study, results: Results, folders: Mapping[Cell, list[Path]], to: Path) -> None:
+def draw(study: Study, found: Found, to: Path) -> None:
     """The first clip's gap."""
     (cell,) = study.cells
-    here = folders[cell][0]
-    pictures.draw_gaps(here, read_json(here / RESULT), to)
+    fit = found[cell][0]
+    fit.sounds("clean", "best_gap_si_snr")
+    pictures.draw_gaps(fit.folder, fit.facts, to)
 
 
 STUDY = Study(

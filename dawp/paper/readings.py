@@ -31,6 +31,7 @@ STUDY = Study(
     title="Readings of the paper: Conv + LSTM of Table 3, uniform noise at 2.5 dB, best value at the oracle stop",
     cells=[Cell(name, "denoise", {**ROW.settings, **DEFAULTS, **settings}) for name, settings in READINGS.items()],
     measures=table3.STUDY.measures,
+    in_paper=False,
     claims=(
         Claim(
             "input noise drawn once is better than anew each epoch", ((NOISE_ONCE, NOISE_ANEW),), table3.SI_SNR.title

@@ -17,7 +17,8 @@ from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
 from dawp.experiment import Plan, finished, note_published, run_folder
 from dawp.paper import datasets
-from dawp.paper.study import Cell, Results, Study, Values
+from dawp.paper.study import Cell, Fit, Found, Study
+from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
 from dawp.solver import solve
@@ -26,6 +27,7 @@ from dawp.workers import shares, threads_set
 
 BUNDLED = {"speech": "speech.wav", "singing": "singing.wav", "instruments": "guitar.wav"}
 WARM_UP, TIMED = 3, 6  # epochs before, and during, the measurement of their time
+MOST_CLIPS = 10**6
 
 
 class Part(NamedTuple):
@@ -37,6 +39,7 @@ class Part(NamedTuple):
 
 
 Grid = Mapping[Cell, Sequence[Part]]
+"""By cell; a cell may have no parts, where its kinds of sound are left out, but never all of them."""
 
 
 def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, given: Mapping[str, Any]) -> Grid:
@@ -45,27 +48,30 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
     Args:
         study: the table or figure.
         preset: of settings.
-        sources: by kind of sound, where its recordings are; the bundled clip for a kind that is not in it.
+        sources: by kind of sound, where its recordings are; a kind that is not in it is left out. Of all kinds the
+            bundled clips if it is empty.
         clips: of each cell, shared out evenly among its kinds.
         given: settings that differ from the preset; a cell's own go before them.
 
     Raises:
         BadInput: a source cannot be used, or a setting, one recording is of two kinds, or there are to be no clips.
     """
-    if clips < 1:
-        raise BadInput(f"clips must be a whole number at least 1, got {clips}")
+    if not 1 <= clips <= MOST_CLIPS:
+        raise BadInput(f"clips must be a whole number from 1 to {MOST_CLIPS}, got {clips}")
     for name, value in given.items():
         if name in study.own_settings:
             raise BadInput(f"{name} is set by {study.name} itself in every cell, got {shown(text_of(value))}")
+    asked = sources or {kind: SAMPLES / name for kind, name in BUNDLED.items()}
     kinds = {kind for cell in study.cells for kind in cell.kinds}
-    paths = {kind: sources.get(kind, SAMPLES / BUNDLED[kind]) for kind in kinds}
+    paths = {kind: path for kind, path in asked.items() if kind in kinds}
     recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
     _check_kinds(recordings)
     made: dict[Cell, list[Part]] = {}
     for cell in study.cells:
         made[cell] = []
-        for place, kind in enumerate(cell.kinds):
-            count = clips // len(cell.kinds) + (place < clips % len(cell.kinds))
+        named = [kind for kind in cell.kinds if kind in paths]
+        for place, kind in enumerate(named):
+            count = clips // len(named) + (place < clips % len(named))
             if not count:
                 continue
             epochs = {"epochs": study.epochs} if preset == "paper" else {}
@@ -84,7 +90,10 @@ def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
         for path in (recording.path.resolve() for recording in found):
             if kinds.setdefault(path, kind) != kind:
                 both = " and ".join(sorted((kind, kinds[path])))
-                raise BadInput(f"{both} both have {shown(path)}: a recording is of one kind of sound")
+                raise BadInput(
+                    f"{both} both have {shown(path)}: a recording is of one kind of sound; "
+                    "name the recordings of each by themselves, or one kind alone"
+                )
 
 
 def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
@@ -106,27 +115,18 @@ def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
     return [failure for outcome in outcomes for failure in outcome.failures]
 
 
-def collect(study: Study, cells: Grid) -> tuple[Results, dict[Cell, list[Path]]]:
-    """What the finished repetitions of a study found, and their folders."""
-    results: dict[Cell, dict[str, Values]] = {}
-    folders: dict[Cell, list[Path]] = {}
-    for cell, parts in cells.items():
-        found = [(here, facts, kind) for kind, here, facts in _found(parts)]
-        folders[cell] = [here for here, _, _ in found]
-        results[cell] = {
-            measure.title: Values({f"{kind} {here.name}": measure.of(facts) for here, facts, kind in found})
-            for measure in study.measures
-        }
-    return results, folders
+def collect(cells: Grid) -> Found:
+    """What is finished of each cell."""
+    return {cell: list(_found(parts)) for cell, parts in cells.items()}
 
 
-def _found(parts: Sequence[Part]) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+def _found(parts: Sequence[Part]) -> Iterator[Fit]:
     for part in parts:
         folder = run_folder(part.plan.config, part.plan.recordings)
         for here in experiment.repetition_folders(folder) if folder.is_dir() else ():
             facts = finished(here)
             if facts and facts["repetition"] < part.clips:
-                yield part.kind, here, facts
+                yield Fit(f"{part.kind} {here.name}", here, facts)
 
 
 class Estimate(NamedTuple):
@@ -140,11 +140,12 @@ class Estimate(NamedTuple):
 def estimates(cells: Grid) -> Iterator[Estimate]:
     """Time a few epochs of each network, in a fit by itself, and say what all that is not finished yet will take."""
     known: dict[Any, float] = {}
-    total = sum(part.clips for parts in cells.values() for part in parts)
+    workers, threads = side_by_side(cells)
     for cell, parts in cells.items():
+        if not parts:
+            continue
         left = sum(part.clips for part in parts) - len(list(_found(parts)))
         config = parts[0].plan.config
-        workers, threads = shares(config, total * config.stop.fits)
         key = (cell.task, config.generator)
         if key not in known:
             with threads_set(threads):
@@ -153,12 +154,40 @@ def estimates(cells: Grid) -> Iterator[Estimate]:
         yield Estimate(cell.title, known[key], hours)
 
 
+def side_by_side(cells: Grid) -> tuple[int, int]:
+    """How many fits of a study run at the same time, and the threads of each."""
+    parts = [part for of_cell in cells.values() for part in of_cell]
+    config = parts[0].plan.config
+    return shares(config, sum(part.clips for part in parts) * config.stop.fits)
+
+
 def _seconds(plan: Plan) -> float:
-    """Of an epoch, with its metrics."""
-    config = replace(plan.config, fit=replace(plan.config.fit, epochs=WARM_UP + TIMED))
-    clean, corrupted, rate = audio.read_clip(plan.recordings[0], config.clip, 0, config.corruption.missing)
-    rng = seeded(config.fit.seed, "corruption")
-    problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+    """Of an epoch, with its metrics, and its share of PESQ, which may be that of every so many epochs only."""
+    config, every = plan.config, plan.config.metrics.pesq_every
+    problem = _first_problem(plan)
+    with_pesq = _seconds_of(problem, replace(config, metrics=replace(config.metrics, pesq_every=1)))
+    if every == 1:
+        return with_pesq
+    never = replace(config, metrics=replace(config.metrics, pesq_every=WARM_UP + TIMED + 1))
+    without = _seconds_of(problem, never)
+    return without + (with_pesq - without) / every
+
+
+def _first_problem(plan: Plan) -> Problem:
+    """Of the first recording that can be used, as the others will be passed over."""
+    config = plan.config
+    for recording in plan.recordings:
+        try:
+            clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
+            rng = seeded(config.fit.seed, "corruption")
+            return pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        except BadInput as error:
+            refusal = error
+    raise refusal
+
+
+def _seconds_of(problem: Problem, config: Config) -> float:
+    config = replace(config, fit=replace(config.fit, epochs=WARM_UP + TIMED), stop=replace(config.stop, fits=1))
     stamps: list[float] = []
     solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
     taken = [after - before for before, after in pairwise(stamps)]

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dawp.files import RESULT, read_json, whole, write_csv, write_json
-from dawp.paper.study import NOT_RUN, Cell, Results, Study, Values
+from dawp.files import whole, write_csv, write_json
+from dawp.paper.study import NOT_RUN, Found, Results, Study, Values
 from dawp.report import pictures
+from dawp.summary import at_doubtful_pesq, doubt
 
 
 def header(study: Study) -> list[str]:
@@ -57,12 +58,13 @@ def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
     return [(claim.text, *claim.verdict(results)) for claim in study.claims]
 
 
-def text(study: Study, results: Results, circumstances: Sequence[str]) -> str:
+def text(study: Study, found: Found, circumstances: Sequence[str]) -> str:
     """All that is told of a study."""
+    results = study.results(found)
     parts = [f"# {study.title}", "\n".join(f"- {line}" for line in circumstances), markdown(study, results)]
-    gaps = [*_without(results), *_nan(results)]
-    if gaps:
-        parts.append("\n".join(f"- {line}" for line in gaps))
+    doubts = [*_without(results), *_nan(results), *_diverged(found), *_next_to_silence(study, found)]
+    if doubts:
+        parts.append("\n".join(f"- {line}" for line in doubts))
     claims = conclusions(study, results)
     if claims:
         parts.append("\n".join(f"- **{word}**: {claim} ({why})" for claim, word, why in claims))
@@ -98,45 +100,54 @@ def _nan(results: Results) -> Iterator[str]:
                 yield f"{cell.title}, {title}: NaN for {clips - numbers} of {clips} clips"
 
 
-def write(
-    study: Study,
-    results: Results,
-    folders: Mapping[Cell, list[Path]],
-    circumstances: Sequence[str],
-    about: Mapping[str, Any],
-    to: Path,
-) -> list[Path]:
-    """Write everything into a folder as ``<study>.md``, ``.csv``, ``.json`` and ``.png``."""
+def _diverged(found: Found) -> Iterator[str]:
+    for cell, fits in found.items():
+        for fit in fits:
+            if fit.facts["error"] is not None:
+                yield f"{cell.title}, {fit.clip}: {fit.facts['error']}; the best before that counts"
+
+
+def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
+    if any(measure.metric == "pesq" for measure in study.measures):
+        fits = [fit for of_cell in found.values() for fit in of_cell]
+        count = sum(at_doubtful_pesq(fit.facts) is not None for fit in fits)
+        if count:
+            yield doubt(f" in {count} of {counted(len(fits), 'fit')}")
+
+
+def write(study: Study, found: Found, circumstances: Sequence[str], about: Mapping[str, Any], to: Path) -> list[Path]:
+    """Write everything into a folder as ``<study>.md``, ``.csv``, ``.json`` and ``.png``; something must be finished.
+
+    Raises:
+        BadInput: the sound that a picture would show is gone; nothing is written then.
+    """
     to.mkdir(parents=True, exist_ok=True)
+    results = study.results(found)
     paths = [to / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
+    if study.draw is None:
+        bars(study, results, paths[3])
+    else:
+        study.draw(study, found, paths[3])
     with whole(paths[0]) as temporary:
-        temporary.write_text(text(study, results, circumstances) + "\n", encoding="utf-8")
+        temporary.write_text(text(study, found, circumstances) + "\n", encoding="utf-8")
     blank = [["" if isinstance(v, float) and math.isnan(v) else v for v in line] for line in rows(study, results)]
     write_csv(paths[1], _unique(header(study)), blank)
-    found = [
+    cells = [
         {
             "row": cell.name,
             "kinds": list(cell.kinds),
             "settings": dict(cell.settings),
             "paper": dict(cell.published),
             "clips": {title: values.by_clip for title, values in results[cell].items()},
-            "best": {
-                clip: read_json(here / RESULT)["best"]
-                for clip, here in zip(_clips(results[cell]), folders[cell], strict=True)
-            },
-            "folders": [str(folder) for folder in folders[cell]],
+            "best": {fit.clip: fit.facts["best"] for fit in found[cell]},
+            "errors": {fit.clip: fit.facts["error"] for fit in found[cell] if fit.facts["error"] is not None},
+            "folders": [str(fit.folder) for fit in found[cell]],
         }
         for cell in study.cells
     ]
     claims = [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)]
-    write_json(paths[2], {**about, "title": study.title, "cells": found, "conclusions": claims})
-    paths[3].unlink(missing_ok=True)  # of another time
-    if any(folders.values()):
-        if study.draw is None:
-            bars(study, results, paths[3])
-        elif all(folders.values()):
-            study.draw(study, results, folders, paths[3])
-    return [path for path in paths if path.exists()]
+    write_json(paths[2], {**about, "title": study.title, "cells": cells, "conclusions": claims})
+    return paths
 
 
 def _clips(by_measure: Mapping[str, Values]) -> list[str]:

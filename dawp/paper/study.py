@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dawp.errors import BadInput, shown
+
 KINDS = ("speech", "singing", "instruments")
 """The kinds of sound in the paper, each from a data set of its own (section 3)."""
 
@@ -78,6 +80,30 @@ class Values(NamedTuple):
 
 Results = Mapping[Cell, Mapping[str, Values]]
 """By cell, and by title of the measure."""
+
+
+class Fit(NamedTuple):
+    """A repetition that is finished: its clip, its folder, and the content of its result.json."""
+
+    clip: str
+    folder: Path
+    facts: Mapping[str, Any]
+
+    def sounds(self, *names: str) -> list[Path]:
+        """Its sound files of these names.
+
+        Raises:
+            BadInput: one of them is not there.
+        """
+        paths = [self.folder / f"{name}.wav" for name in names]
+        for path in paths:
+            if not path.exists():
+                raise BadInput(f"{shown(path)}: is not there, so there is nothing to show")
+        return paths
+
+
+Found = Mapping[Cell, Sequence[Fit]]
+"""By cell what is finished of it."""
 
 
 class Verdict(NamedTuple):
@@ -154,8 +180,9 @@ class Study:
         clips: in each cell, in the paper.
         epochs: of each fit, in the paper.
         claims: that are checked.
-        draw: makes its picture from the results and the folders of the cells' repetitions; None for a table alone.
+        draw: makes its picture of what was found; None for bars.
         notes: to be told with it.
+        in_paper: whether the paper has it.
     """
 
     name: str
@@ -165,13 +192,24 @@ class Study:
     claims: Sequence[Claim] = ()
     clips: int = 20
     epochs: int = 3000
-    draw: Callable[[Study, Results, Mapping[Cell, list[Path]], Path], None] | None = None
+    draw: Callable[[Study, Found, Path], None] | None = None
     notes: Sequence[str] = ()
+    in_paper: bool = True
 
     @property
     def own_settings(self) -> set[str]:
         """Names of the settings that every cell has of its own, so that nothing can be asked for them."""
         return set.intersection(*(set(cell.settings) for cell in self.cells))
+
+    def results(self, found: Found) -> Results:
+        """What was measured in each cell."""
+        return {
+            cell: {
+                measure.title: Values({fit.clip: measure.of(fit.facts) for fit in found[cell]})
+                for measure in self.measures
+            }
+            for cell in self.cells
+        }
 
     def publishes(self, measure: Measure) -> bool:
         """Whether the paper has numbers in a column."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,7 +179,7 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[
         axis.set_ylabel("amplitude")
 
 
-def draw_gaps(folder: Path, facts: dict[str, Any], to: Path) -> None:
+def draw_gaps(folder: Path, facts: Mapping[str, Any], to: Path) -> None:
     """The waveforms around the first gaps (paper Figure 5)."""
     import numpy as np
     import soundfile
