@@ -89,7 +89,8 @@ def sound_file(path: Path) -> Iterator[Any]:
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(error)})") from None
+        why = getattr(error, "error_string", error)  # without the number of the descriptor
+        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(why)})") from None
 
 
 def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:

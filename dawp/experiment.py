@@ -322,7 +322,7 @@ def finished(here: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = read_json(here / RESULT)
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) and {"best", "repetition", "error"} <= facts.keys() else None
+    return facts if isinstance(facts, dict) and "best" in facts else None
 
 
 def repetition_folders(folder: Path) -> list[Path]:
