@@ -106,8 +106,13 @@ def table(summary: dict[str, Any]) -> str:
     if several:
         lines.append(f"means over {count} repetitions")
     if summary["diverged"]:
-        lines.append(f"{summary['diverged']} of {count} fits diverged: their best before that counts")
+        lines.append(diverged(summary["diverged"], count))
     return "\n".join(lines)
+
+
+def diverged(count: int, of: int) -> str:
+    """That fits diverged, and what is taken of them."""
+    return f"{count} of {of} fits diverged: their best before that counts"
 
 
 def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,7 +157,7 @@ def headline(tmp_path, monkeypatch):
                     here = tmp_path / "made up" / f"{number:03d}_clip"
                     best = {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}
                     error = "diverged" if number < diverged else None
-                    yield Fit(f"{part.kind} {number}", here, {"best": best, "error": error})
+                    yield Fit(part.kind, here, {"best": best, "error": error})
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(runs, "_found", found)
@@ -201,12 +202,15 @@ def test_the_papers_size_and_settings_are_told_as_the_papers(flags, words, headl
 
 def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(headline, data_sets, tmp_path):
     assert headline(*data_sets, lacks=1).startswith("- NOT FINISHED: 20 clips a cell")
+    assert "- missing: 1 of the 60 fits of singing\n" in (tmp_path / "evals/paper/table1.md").read_text()
+    assert headline(*data_sets, "--clips", "2", lacks=1).startswith("- A REDUCED RUN, NOT FINISHED: 2 clips a cell")
     assert headline(*data_sets[:2]).startswith("- A REDUCED RUN: 20 clips a cell")
     other = write_sound(tmp_path / "other.wav")
     assert headline(*data_sets[:2], f"--instruments={other}").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
     assert headline(*data_sets).startswith("- as in the paper")
     assert headline(*data_sets, diverged=1).startswith("- NOT FINISHED: 20 clips a cell")
-    assert "singing 0: diverged; the best before that counts" in (tmp_path / "evals/paper/table1.md").read_text()
+    told = (tmp_path / "evals/paper/table1.md").read_text()
+    assert told.count("singing: 1 of 20 fits diverged: their best before that counts") == 3
     assert headline(*data_sets, study="readings").startswith("- NOT IN THE PAPER: 20 clips a cell")
     metadata = tmp_path / "instruments/Metadata/A_B_METADATA.yaml"
     metadata.rename(tmp_path / "gone")
@@ -222,7 +226,7 @@ def test_kinds_that_are_not_named_beside_others_are_left_out(headline, data_sets
     assert headline(data_sets[0], study="table3").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
     lines = (tmp_path / "evals/paper/table3.md").read_text().splitlines()
     assert "- sounds: speech from Valentini et al., noisy speech database (clean recordings); " in "\n".join(lines)
-    assert "singing left out; instruments left out" in "\n".join(lines)
+    assert "; no singing; no instruments" in "\n".join(lines)
     assert headline(data_sets[1]).startswith("- A REDUCED RUN: 20 clips a cell")  # for most of the rows have none
     told = json.loads((tmp_path / "evals/paper/table1.json").read_text())
     assert {len(cell["clips"]["SI-SNRi"]) for cell in told["cells"] if cell["kinds"] == ["singing"]} == {20}
@@ -246,9 +250,9 @@ def test_a_diverged_fit_is_told(tmp_path, monkeypatch):
     for more in ([], ["--finished_only"]):
         main([*flags, *more])
         told = (tmp_path / "evals/paper/figure2.md").read_text()
-        assert re.search(
-            r"^- Conv \+ LSTM, speech, speech 000_speech: .* not a finite number .*; the best before", told, re.M
-        )
+        assert "- Conv + LSTM, speech: 1 of 1 fits diverged: their best before that counts\n" in told
+        facts = json.loads((tmp_path / "evals/paper/figure2.json").read_text())
+        assert "not a finite number" in facts["cells"][0]["errors"]["speech 000_speech"]
 
 
 def test_the_best_pesq_of_outputs_next_to_silence_is_told():
@@ -257,7 +261,7 @@ def test_the_best_pesq_of_outputs_next_to_silence_is_told():
 
     def fit(there):
         best = {"si_snr": {"value": 5.0}, "psnr": {"value": 30.0}, "pesq": {"value": 3.0, "si_snr": there}}
-        return Fit(f"speech {there}", Path(), {"best": best, "input": {"si_snr": 2.5}, "error": None})
+        return Fit("speech", Path(f"{there}"), {"best": best, "input": {"si_snr": 2.5}, "error": None})
 
     found = {cell: [] for cell in study.cells} | {cells[0]: [fit(-0.6), fit(4.0)], cells[1]: [fit(-30.0)]}
     told = show.text(study, found, [])
@@ -281,18 +285,47 @@ def test_a_source_that_gives_nothing_leaves_the_table_that_is_there(tmp_path, ca
     assert {path: path.read_bytes() for path in (tmp_path / "evals/paper").iterdir()} == before
 
 
-@pytest.mark.parametrize("name", ["figure4", "figure5"])
-def test_a_figure_whose_sound_is_gone_is_refused(name, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "shown"), [("figure2", "metrics.csv"), ("figure4", "clean.wav"), ("figure5", "clean.wav")]
+)
+def test_a_figure_whose_file_is_gone_is_refused(name, shown, tmp_path, capsys):
     network = NETWORK if name == "figure5" else []
     flags = [name, *TINY, *network, "--clips", "1", "--output_dir", str(tmp_path), "--quiet"]
     assert main(flags) == 0
     before = {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
-    (clean,) = tmp_path.glob("*/*/*/clean.wav")
-    clean.unlink()
+    (gone,) = tmp_path.glob(f"*/*/*/{shown}")
+    gone.unlink()
     capsys.readouterr()
     assert main(flags) == 2
-    assert f"{clean}: is not there, so there is nothing to show" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert f"{gone}: is not there, so there is nothing to show; without {gone.parent} the same command does" in errors
     assert {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()} == before
+    shutil.rmtree(gone.parent)
+    assert main(flags) == 0
+
+
+def test_fits_that_restored_nothing_leave_the_table_that_is_there(tmp_path, capsys):
+    flags = ["figure2", *TINY, "--clips", "1", "--output_dir", str(tmp_path), "--quiet"]
+    assert main(flags) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()}
+    (result,) = tmp_path.glob("*/*/*/result.json")
+    facts = json.loads(result.read_text()) | {"best": {}, "error": "the loss is not a finite number at epoch 1"}
+    result.write_text(json.dumps(facts))
+    assert main(flags) == main([*flags, "--finished_only"]) == 2
+    assert "nothing of figure2 is finished" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "paper").iterdir()} == before
+
+
+def test_clips_that_no_row_has_are_told(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    write_sound(tmp_path / "mine/good.wav")
+    (tmp_path / "mine/bad.wav").write_text("no sound")
+    monkeypatch.chdir(tmp_path / "mine")
+    flags = ["figure2", *TINY, "--clips", "2", "--speech", ".", "--output_dir", str(tmp_path / "evals"), "--quiet"]
+    assert main(flags) == 3
+    told = (tmp_path / "evals/paper/figure2.md").read_text()
+    assert "- A REDUCED RUN, NOT FINISHED: 2 clips a cell" in told
+    assert "- missing: 1 of the 2 fits of speech\n- sounds: speech from mine\n" in told
 
 
 def test_a_setting_without_effect_in_any_cell_is_told(headline, capsys):
@@ -310,6 +343,35 @@ def test_the_time_is_estimated_and_nothing_written(tmp_path):
     assert all("ms an epoch" in line for line in lines[:-1])
     assert lines[-1].startswith("table1: about 0.0 h")
     assert not (tmp_path / "evals").exists()
+
+
+def test_the_estimate_times_one_fit_of_a_few_epochs(monkeypatch):
+    asked = []
+    solve = runs.solve
+    monkeypatch.setattr(
+        runs, "solve", lambda problem, config, **more: asked.append(config) or solve(problem, config, **more)
+    )
+    settings = {"fits": 3, "clip_length": 0.5, "channels": 4, "resample": False, "device": "cpu"}
+    cells = runs.grid(STUDIES["figure2"], "paper", {}, 1, settings)
+    (estimate,) = runs.estimates(cells)
+    assert 0 < estimate.seconds_per_epoch < 10
+    assert [(config.stop.fits, config.fit.epochs) for config in asked] == [(1, runs.WARM_UP + runs.TIMED)]
+
+
+def test_what_cannot_be_timed_is_told_and_the_rest_is(tmp_path, capsys):
+    (tmp_path / "bad.wav").write_text("no sound")
+    write_sound(tmp_path / "good.wav")
+    sources = ["--speech", str(tmp_path / "bad.wav"), "--singing", str(tmp_path / "good.wav")]
+    flags = ["table1", *TINY, *NETWORK, "--clips", "1", "--estimate_time", "--json"]
+    assert main([*flags, *sources]) == 0
+    told = capsys.readouterr()
+    assert {cell["cell"] for cell in json.loads(told.out)["cells"]} == {f"RT60 {t} s, singing" for t in (0.1, 0.2, 0.5)}
+    assert "RT60 0.1 s, speech: " in told.err
+    assert "bad.wav: cannot be read as sound (Format not recognised" in told.err
+    assert main([*flags, *sources[:2]]) == 2
+    assert "nothing of table1 can be timed" in capsys.readouterr().err
+    assert main([*flags, *sources[2:], "--lr", "1e30"]) == 2
+    assert "the loss is not a finite number" in capsys.readouterr().err
 
 
 def test_the_estimate_is_of_epochs_fits_clips_and_workers(tmp_path, monkeypatch, capsys):
@@ -505,13 +567,19 @@ def test_of_several_pairs_the_least_verdict_counts():
     assert Claim("", (("a", "b"), ("a", "c")), "m").verdict(found).word == UNDECIDED
 
 
+def kind_and_folder(clip):
+    kind, _, name = clip.rpartition(" ")
+    return kind, Path(name)
+
+
 def made_up(results):
     """Fits that would give these results by the measure "m"."""
     return {
         cell: [
-            Fit(clip, Path(), {"best": {"si_snr": {"value": v}}, "error": None}) for clip, v in m["m"].by_clip.items()
+            Fit(*kind_and_folder(clip), {"best": {"si_snr": {"value": value}}, "error": None})
+            for clip, value in by_measure["m"].by_clip.items()
         ]
-        for cell, m in results.items()
+        for cell, by_measure in results.items()
     }
 
 
@@ -552,6 +620,7 @@ def test_the_bars_tell_different_numbers_of_clips_and_the_legend_hides_none(monk
     assert labels == [["first", "second", "third"], ["first: 2 clips", "second: 1 clip", "third: not run"]]
     for figure in drawn:
         figure.draw_without_rendering()
+        assert figure.axes[0].get_ylim() == (2.5, -0.5)  # also around a row without a bar
         legend = figure.axes[0].get_legend().get_window_extent()
         assert not any(legend.overlaps(bar.get_window_extent()) for bar in figure.axes[0].patches)
         assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y1 <= figure.bbox.y1

@@ -9,6 +9,7 @@ import errno
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.files import check_writable, json_text
 from dawp.listening import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
-from dawp.paper.study import KINDS, Study
+from dawp.paper.study import KINDS, Found, Study
 from dawp.workers import duration
 
 STUDIES: dict[str, Study] = {
@@ -117,8 +118,7 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
         where = shown(config.run.output_dir)
         raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
     about = circumstances(config, command)
-    finished = min(sum(fit.facts["error"] is None for fit in fits) for fits in found.values())
-    told = _circumstances(study, cells, about, preset, sources, clips, given, finished)
+    told = _circumstances(study, cells, found, about, preset, sources, clips, given)
     paths = show.write(study, found, told, {**about, "cores": cores()}, to)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
@@ -132,14 +132,14 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
 def _circumstances(
     study: Study,
     cells: runs.Grid,
+    found: Found,
     about: Mapping[str, Any],
     preset: str,
     sources: Mapping[str, Path],
     clips: int,
     given: Mapping[str, Any],
-    finished: int,
 ) -> list[str]:
-    """What a reader of the table has to know, the reductions first; in each row so many fits are ``finished``."""
+    """What a reader of the table has to know, the reductions first."""
     all_parts = [part for parts in cells.values() for part in parts]
     epochs = all_parts[0].plan.config.fit.epochs
     smallest = min(sum(part.clips for part in parts) for parts in cells.values())
@@ -149,9 +149,10 @@ def _circumstances(
     is_whole = all({part.kind for part in parts} == set(cell.kinds) for cell, parts in cells.items())
     is_its_size = (clips, epochs) == (study.clips, study.epochs)
     is_its_data = is_whole and all(_is_published(part, sources) for part in all_parts)
+    missing = _missing(all_parts, found)
     if smallest < study.clips or epochs < study.epochs:
-        headline = "A REDUCED RUN"
-    elif finished < clips:
+        headline = "A REDUCED RUN, NOT FINISHED" if missing else "A REDUCED RUN"
+    elif missing or any(fit.is_diverged for fits in found.values() for fit in fits):
         headline = "NOT FINISHED"
     elif not study.in_paper:
         headline = "NOT IN THE PAPER"
@@ -163,6 +164,7 @@ def _circumstances(
     if changed:
         flags = (flag_of(name, value) for name, value in given.items() if name in changed)
         lines.append(f"settings of this run: {' '.join(flags)}")
+    lines += missing
     lines += _sounds(study, all_parts, sources)
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
@@ -189,13 +191,22 @@ def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
     return part.clips <= len(part.plan.recordings)
 
 
+def _missing(parts: Sequence[runs.Part], found: Found) -> list[str]:
+    """A line for each kind of sound of which not all fits that were asked for are there."""
+    asked, there = Counter[str](), Counter(fit.kind for fits in found.values() for fit in fits)
+    for part in parts:
+        asked[part.kind] += part.clips
+    lacking = {kind: count - there[kind] for kind, count in asked.items() if there[kind] < count}
+    return [f"missing: {count} of the {asked[kind]} fits of {kind}" for kind, count in lacking.items()]
+
+
 def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path]) -> list[str]:
     """Where the clips are from, and what may be wrong with that."""
     by_kind = {part.kind: part for part in parts}  # of which every cell has the same clips
     told = []
     for kind in (kind for kind in KINDS if any(kind in cell.kinds for cell in study.cells)):
         if kind not in by_kind:
-            told.append(f"{kind} left out")
+            told.append(f"no {kind}")
             continue
         clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
         few = f", {clips} clips of {show.counted(recordings, 'recording')}" if clips > recordings else ""
@@ -221,6 +232,8 @@ def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
         if not (report.json or report.quiet):
             spent = duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
             print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
+    if not found:
+        raise BadInput(f"nothing of {study.name} can be timed")
     hours, (workers, _) = sum(estimate.hours for estimate in found), runs.side_by_side(cells)
     if report.json:
         told = [estimate._asdict() for estimate in found]

@@ -11,7 +11,7 @@ def draw(study: Study, found: Found, to: Path) -> None:
     """The curves of the first clip, with the corrupted clip's level."""
     (cell,) = study.cells
     fit = found[cell][0]
-    columns = pictures.read_columns(fit.folder / "metrics.csv")
+    columns = pictures.read_columns(*fit.files("metrics.csv"))
     figure, (axis,) = pictures.new_figure(1, height=3.5)
     lines = {"si_snr": "output, to the clean clip", "si_snr_vs_corrupted": "output, to the corrupted clip"}
     for (name, label), colour in zip(lines.items(), (pictures.OUTPUT, pictures.AGAINST), strict=True):

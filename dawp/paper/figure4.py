@@ -13,7 +13,7 @@ def draw(study: Study, found: Found, to: Path) -> None:
     import soundfile
 
     (cell,) = study.cells
-    paths = found[cell][0].sounds("corrupted", "best_si_snr", "clean")
+    paths = found[cell][0].files("corrupted.wav", "best_si_snr.wav", "clean.wav")
     loaded = {pictures.title_of(p.stem): soundfile.read(p, dtype="float32") for p in paths}
     spectra = pictures.magnitudes(sound for sound, _ in loaded.values())
     loudest = max(float(magnitude.max()) for magnitude in spectra)

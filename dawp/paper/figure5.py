@@ -10,7 +10,7 @@ def draw(study: Study, found: Found, to: Path) -> None:
     """The first clip's gap."""
     (cell,) = study.cells
     fit = found[cell][0]
-    fit.sounds("clean", "best_gap_si_snr")
+    fit.files("clean.wav", "best_gap_si_snr.wav")
     pictures.draw_gaps(fit.folder, fit.facts, to)
 
 

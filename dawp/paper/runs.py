@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import logging
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +24,8 @@ from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
 from dawp.solver import solve
 from dawp.sources import SAMPLES, Recording
 from dawp.workers import shares, threads_set
+
+log = logging.getLogger(__name__)
 
 BUNDLED = {"speech": "speech.wav", "singing": "singing.wav", "instruments": "guitar.wav"}
 WARM_UP, TIMED = 3, 6  # epochs before, and during, the measurement of their time
@@ -121,12 +123,13 @@ def collect(cells: Grid) -> Found:
 
 
 def _found(parts: Sequence[Part]) -> Iterator[Fit]:
+    """Those that restored anything: a fit that diverged at once did not."""
     for part in parts:
         folder = run_folder(part.plan.config, part.plan.recordings)
         for here in experiment.repetition_folders(folder) if folder.is_dir() else ():
             facts = finished(here)
-            if facts and facts["repetition"] < part.clips:
-                yield Fit(f"{part.kind} {here.name}", here, facts)
+            if facts and facts["best"] and facts["repetition"] < part.clips:
+                yield Fit(part.kind, here, facts)
 
 
 class Estimate(NamedTuple):
@@ -138,7 +141,10 @@ class Estimate(NamedTuple):
 
 
 def estimates(cells: Grid) -> Iterator[Estimate]:
-    """Time a few epochs of each network, in a fit by itself, and say what all that is not finished yet will take."""
+    """Time a few epochs of each network, in a fit by itself, and say what all that is not finished yet will take.
+
+    A cell that cannot be timed is told and left out.
+    """
     known: dict[Any, float] = {}
     workers, threads = side_by_side(cells)
     for cell, parts in cells.items():
@@ -147,9 +153,14 @@ def estimates(cells: Grid) -> Iterator[Estimate]:
         left = sum(part.clips for part in parts) - len(list(_found(parts)))
         config = parts[0].plan.config
         key = (cell.task, config.generator)
-        if key not in known:
-            with threads_set(threads):
-                known[key] = _seconds(parts[0].plan)
+        try:
+            problem = _first_problem(parts)
+            if key not in known:
+                with threads_set(threads):
+                    known[key] = _seconds(problem, config)
+        except BadInput as refusal:
+            log.error("%s: %s", cell.title, refusal)
+            continue
         hours = known[key] * config.fit.epochs * config.stop.fits * left / workers / 3600
         yield Estimate(cell.title, known[key], hours)
 
@@ -161,10 +172,9 @@ def side_by_side(cells: Grid) -> tuple[int, int]:
     return shares(config, sum(part.clips for part in parts) * config.stop.fits)
 
 
-def _seconds(plan: Plan) -> float:
+def _seconds(problem: Problem, config: Config) -> float:
     """Of an epoch, with its metrics, and its share of PESQ, which may be that of every so many epochs only."""
-    config, every = plan.config, plan.config.metrics.pesq_every
-    problem = _first_problem(plan)
+    every = config.metrics.pesq_every
     with_pesq = _seconds_of(problem, replace(config, metrics=replace(config.metrics, pesq_every=1)))
     if every == 1:
         return with_pesq
@@ -173,10 +183,10 @@ def _seconds(plan: Plan) -> float:
     return without + (with_pesq - without) / every
 
 
-def _first_problem(plan: Plan) -> Problem:
+def _first_problem(parts: Sequence[Part]) -> Problem:
     """Of the first recording that can be used, as the others will be passed over."""
-    config = plan.config
-    for recording in plan.recordings:
+    config = parts[0].plan.config
+    for recording in (recording for part in parts for recording in part.plan.recordings):
         try:
             clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
             rng = seeded(config.fit.seed, "corruption")
@@ -189,9 +199,11 @@ def _first_problem(plan: Plan) -> Problem:
 def _seconds_of(problem: Problem, config: Config) -> float:
     config = replace(config, fit=replace(config.fit, epochs=WARM_UP + TIMED), stop=replace(config.stop, fits=1))
     stamps: list[float] = []
-    solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
+    result = solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
+    if result.error is not None:
+        raise BadInput(result.error)
     taken = [after - before for before, after in pairwise(stamps)]
-    return statistics.fmean(taken[WARM_UP - 1 :]) if len(taken) >= WARM_UP else math.nan
+    return statistics.fmean(taken[WARM_UP - 1 :])
 
 
 def _published(study: Study, cell: Cell) -> dict[str, Any] | None:

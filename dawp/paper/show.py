@@ -10,7 +10,7 @@ from typing import Any
 from dawp.files import whole, write_csv, write_json
 from dawp.paper.study import NOT_RUN, Found, Results, Study, Values
 from dawp.report import pictures
-from dawp.summary import at_doubtful_pesq, doubt
+from dawp.summary import at_doubtful_pesq, diverged, doubt
 
 
 def header(study: Study) -> list[str]:
@@ -102,9 +102,9 @@ def _nan(results: Results) -> Iterator[str]:
 
 def _diverged(found: Found) -> Iterator[str]:
     for cell, fits in found.items():
-        for fit in fits:
-            if fit.facts["error"] is not None:
-                yield f"{cell.title}, {fit.clip}: {fit.facts['error']}; the best before that counts"
+        count = sum(fit.is_diverged for fit in fits)
+        if count:
+            yield f"{cell.title}: {diverged(count, len(fits))}"
 
 
 def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
@@ -140,7 +140,7 @@ def write(study: Study, found: Found, circumstances: Sequence[str], about: Mappi
             "paper": dict(cell.published),
             "clips": {title: values.by_clip for title, values in results[cell].items()},
             "best": {fit.clip: fit.facts["best"] for fit in found[cell]},
-            "errors": {fit.clip: fit.facts["error"] for fit in found[cell] if fit.facts["error"] is not None},
+            "errors": {fit.clip: fit.facts["error"] for fit in found[cell] if fit.is_diverged},
             "folders": [str(fit.folder) for fit in found[cell]],
         }
         for cell in study.cells
@@ -178,7 +178,7 @@ def bars(study: Study, results: Results, to: Path) -> None:
             axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
             axis.legend(fontsize="x-small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
         axis.set_yticks(places, titles, fontsize="small")
-        axis.invert_yaxis()
+        axis.set_ylim(len(places) - 0.5, -0.5)
         axis.set_xlabel(measure.title)
     pictures.save(figure, to)
 

@@ -83,22 +83,31 @@ Results = Mapping[Cell, Mapping[str, Values]]
 
 
 class Fit(NamedTuple):
-    """A repetition that is finished: its clip, its folder, and the content of its result.json."""
+    """A repetition that is finished and restored something: kind of sound, folder, and content of its result.json."""
 
-    clip: str
+    kind: str
     folder: Path
     facts: Mapping[str, Any]
 
-    def sounds(self, *names: str) -> list[Path]:
-        """Its sound files of these names.
+    @property
+    def clip(self) -> str:
+        return f"{self.kind} {self.folder.name}"
+
+    @property
+    def is_diverged(self) -> bool:
+        return self.facts["error"] is not None
+
+    def files(self, *names: str) -> list[Path]:
+        """Its files of these names.
 
         Raises:
             BadInput: one of them is not there.
         """
-        paths = [self.folder / f"{name}.wav" for name in names]
+        paths = [self.folder / name for name in names]
         for path in paths:
             if not path.exists():
-                raise BadInput(f"{shown(path)}: is not there, so there is nothing to show")
+                again = f"without {shown(self.folder)} the same command does this fit again"
+                raise BadInput(f"{shown(path)}: is not there, so there is nothing to show; {again}")
         return paths
 
 
