@@ -138,10 +138,8 @@ def at_doubtful_pesq(result: Mapping[str, Any]) -> float | None:
 def _doubts(far_below: dict[str, Any] | None, count: int) -> list[str]:
     if not far_below or not far_below["count"]:
         return []
-    several = count > 1
-    return [
-        doubt(f" in {far_below['count']} of {count} repetitions" if several else f", at {far_below['mean']:.2f} dB")
-    ]
+    where = f" in {far_below['count']} of {count} repetitions" if count > 1 else f", at {far_below['mean']:.2f} dB"
+    return [doubt(where)]
 
 
 def doubt(where: str) -> str:

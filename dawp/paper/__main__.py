@@ -125,7 +125,7 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     elif config.report.quiet:
         print(to)
     else:
-        print(f"\n{show.text(study, found, told)}\n\nwritten: {', '.join(shown(path) for path in paths)}")
+        print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(shown(path) for path in paths)}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
