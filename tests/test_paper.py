@@ -370,6 +370,8 @@ def test_what_cannot_be_timed_is_told_and_the_rest_is(tmp_path, capsys):
     assert "bad.wav: cannot be read as sound (Format not recognised" in told.err
     assert main([*flags, *sources[:2]]) == 2
     assert "nothing of table1 can be timed" in capsys.readouterr().err
+    assert main([*flags, *sources[2:], "--lr", "1", "--stop", "holdout", "--patience", "1"]) == 0  # stops at once
+    capsys.readouterr()
     assert main([*flags, *sources[2:], "--lr", "1e30"]) == 2
     assert "the loss is not a finite number" in capsys.readouterr().err
 

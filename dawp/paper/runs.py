@@ -197,7 +197,8 @@ def _first_problem(parts: Sequence[Part]) -> Problem:
 
 
 def _seconds_of(problem: Problem, config: Config) -> float:
-    config = replace(config, fit=replace(config.fit, epochs=WARM_UP + TIMED), stop=replace(config.stop, fits=1))
+    one_fit = replace(config.stop, fits=1, patience=None)  # which has all of its epochs
+    config = replace(config, fit=replace(config.fit, epochs=WARM_UP + TIMED), stop=one_fit)
     stamps: list[float] = []
     result = solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
     if result.error is not None:
