@@ -9,6 +9,8 @@ stop() {
     exit 1
 }
 
+free_space() { df -h "$1" | awk 'END { print $4 }'; }
+
 python=${PYTHON:-python3}
 command -v "$python" >/dev/null || stop "$python is not installed; Python 3.10 or newer is needed (PYTHON=... chooses one)"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || stop "$python does not run"
@@ -31,6 +33,9 @@ fi
 log=.venv/install.log
 if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e '.[baselines,cluster,tensorboard,dev]' >"$log" 2>&1; then
     tail -n 15 "$log" >&2
+    if grep -qF "No space left on device" "$log"; then
+        stop "the install failed for want of room: .venv takes about 6 GB, and 2 GB more are needed in ${TMPDIR:-/tmp} (TMPDIR chooses another folder) while it is made; free now: $(free_space .) in $PWD, $(free_space "${TMPDIR:-/tmp}") in ${TMPDIR:-/tmp}"
+    fi
     if grep -qiE "gcc|cc1|Python\.h|error: command" "$log"; then
         stop "the install failed; pesq is compiled from source and needs a C compiler and Python's headers (on Debian: apt-get install build-essential python3-dev)"
     fi

@@ -68,6 +68,10 @@ def test_another_python_makes_the_environment_anew(setup):
         ({"PYTHON": "no-such-python"}, ["no-such-python is not installed", "Python 3.10 or newer"]),
         ({"VERSION": "3.9"}, ["Python 3.10 or newer is needed", "is 3.9"]),
         ({"PIP_SAYS": "error: command 'gcc' failed"}, ["the install failed", "C compiler", "build-essential"]),
+        (
+            {"PIP_SAYS": "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"},
+            ["the install failed for want of room", "about 6 GB", "TMPDIR", "free now:"],
+        ),
         ({"PIP_SAYS": "No matching distribution found"}, ["the install failed", "install.log"]),
     ],
 )
