@@ -139,18 +139,25 @@ def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
 
 
 class _Notices(logging.Handler):
-    """Shows the toolkit's notices on standard error, above any progress bar."""
+    """Shows the toolkit's notices on standard error, above any progress bar, each once.
+
+    What is told of a recording comes up again with every repetition, and with every row of a table, that has it.
+    """
 
     def __init__(self, prog: str) -> None:
         super().__init__()
         self._prog = prog
+        self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
         serious = record.levelno >= logging.WARNING
         prefix = f"{self._prog}: {record.levelname.lower()}: " if serious else ""
-        tqdm.write(prefix + record.getMessage(), file=sys.stderr)
+        line = prefix + record.getMessage()
+        if line not in self._told:
+            self._told.add(line)
+            tqdm.write(line, file=sys.stderr)
 
 
 def show_notices(prog: str, quiet: bool) -> None:

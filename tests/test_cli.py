@@ -76,6 +76,16 @@ def test_json_is_one_object_for_scripts(denoise, tmp_path):
     assert (told["folder"], told["done"]) == ("b.wav", 1)
 
 
+def test_a_notice_is_told_once_however_often_it_comes_up(denoise, tmp_path):
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(24000, 2))
+    write_sound(tmp_path / "b.wav", 0.1 * torch.randn(24000, 2))
+    for _ in range(2):  # in each command anew
+        result = denoise("--source", ".", "--experiment_repetition", "4", "--clip_length", "0.5", "--overwrite")
+        assert result.returncode == 0, result.stderr
+        for name in ("a.wav", "b.wav"):
+            assert result.stderr.count(f"{name}: 2 channels mixed down to one") == 1
+
+
 def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(denoise, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
     result = denoise("--source", "a.wav", "--tensorboard", "tb", "--name", "run")
