@@ -34,7 +34,7 @@ def draw(study: Study, found: Found, to: Path) -> None:
         if measure.metric == "si_snr":
             axis.plot(LEVELS, LEVELS, ":", color=pictures.CORRUPTED, label="the corrupted clip")
         axis.set_ylabel(f"best {measure.title}")
-    axes[0].legend(fontsize="x-small", ncols=2)
+    axes[0].legend(fontsize="x-small", ncols=2, handlelength=4)  # so that dashes can be told from a line
     axes[-1].set_xlabel("SI-SNR of the corrupted clip (dB)")
     pictures.save(figure, to)
 
