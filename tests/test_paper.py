@@ -269,6 +269,30 @@ def test_the_best_pesq_of_outputs_next_to_silence_is_told():
     assert "PESQ is best" not in show.text(study, {**found, cells[0]: [fit(4.0)], cells[1]: []}, [])
 
 
+def test_gains_of_outputs_that_are_no_likeness_of_the_clean_clip_are_told():
+    study = STUDIES["table1"]
+
+    def fit(name, value, gain):
+        best = {"si_snr": {"value": value, "gain": gain}, "psnr": {"value": 30.0, "gain": 1.0}}
+        return Fit("speech", Path(name), {"best": best, "input": {"si_snr": value - gain}, "error": None})
+
+    found = {cell: [] for cell in study.cells} | {
+        study.cells[0]: [fit("000_a", -16.4, 25.9), fit("001_b", -9.9, -0.1)],
+        study.cells[3]: [fit("000_a", -10.1, 0.2)],
+    }
+    told = show.text(study, found, [])
+    assert (
+        "- SI-SNRi is of outputs below -10 dB, which are no likeness of the clean clip, in 2 of 3 fits "
+        "(at most +25.90 dB: RT60 0.1 s, speech, 000_a)\n"
+    ) in told
+    assert "no likeness" not in show.text(study, {**found, study.cells[0]: [], study.cells[3]: []}, [])
+    assert "no likeness" not in show.text(
+        STUDIES["table3"],
+        {STUDIES["table3"].cells[0]: [fit("000_a", -20, 1)]} | {cell: [] for cell in STUDIES["table3"].cells[1:]},
+        [],
+    )
+
+
 def test_a_source_that_gives_nothing_leaves_the_table_that_is_there(tmp_path, capsys):
     write_sound(tmp_path / "good.wav")
     (tmp_path / "no sound").mkdir()

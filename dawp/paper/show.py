@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from dawp.files import whole, write_csv, write_json
 from dawp.paper.study import NOT_RUN, Found, Results, Study, Values
 from dawp.report import pictures
 from dawp.summary import at_doubtful_pesq, diverged, doubt
+
+NO_LIKENESS = -10.0
+"""SI-SNR in dB, where less than a tenth of what an output holds is the clean clip."""
 
 
 def header(study: Study) -> list[str]:
@@ -62,7 +66,8 @@ def text(study: Study, found: Found, circumstances: Sequence[str]) -> str:
     """All that is told of a study."""
     results = study.results(found)
     parts = [f"# {study.title}", "\n".join(f"- {line}" for line in circumstances), markdown(study, results)]
-    doubts = [*_without(results), *_nan(results), *_diverged(found), *_next_to_silence(study, found)]
+    doubts = [*_without(results), *_nan(results), *_diverged(found), *_unlike(study, found)]
+    doubts += _next_to_silence(study, found)
     if doubts:
         parts.append("\n".join(f"- {line}" for line in doubts))
     claims = conclusions(study, results)
@@ -105,6 +110,20 @@ def _diverged(found: Found) -> Iterator[str]:
         count = sum(fit.is_diverged for fit in fits)
         if count:
             yield f"{cell.title}: {diverged(count, len(fits))}"
+
+
+def _unlike(study: Study, found: Found) -> Iterator[str]:
+    """Gains in SI-SNR where clean and corrupted clip have so little in common that nearly anything is a gain."""
+    for measure in (m for m in study.measures if (m.metric, m.what) == ("si_snr", "gain")):
+        fits = [(cell, fit) for cell, of_cell in found.items() for fit in of_cell]
+        unlike = [(cell, fit) for cell, fit in fits if replace(measure, what="best").of(fit.facts) < NO_LIKENESS]
+        if unlike:
+            cell, most = max(unlike, key=lambda one: measure.of(one[1].facts))
+            yield (
+                f"{measure.title} is of outputs below {NO_LIKENESS:g} dB, which are no likeness of the clean clip, in "
+                f"{len(unlike)} of {counted(len(fits), 'fit')} (at most {measure.of(most.facts):+.2f} dB: "
+                f"{cell.title}, {most.folder.name})"
+            )
 
 
 def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
