@@ -272,7 +272,9 @@ class _Run:
     def end(self) -> None:
         """Tidy up, and summarise what is finished."""
         for here in self._going:
-            if not checkpoints.found(here):
+            if finished(here):  # which was not told any more
+                checkpoints.clear(here)
+            elif not checkpoints.found(here):
                 shutil.rmtree(here, ignore_errors=True)
         folder = self._folder
         if folder.exists() and not self._refused:

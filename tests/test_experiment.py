@@ -151,6 +151,28 @@ def test_an_interruption_leaves_nothing_half_written(tmp_path, sounds):
     assert (outcome.done, outcome.skipped) == (2, 1)
 
 
+@pytest.mark.parametrize("settings", [{}, {"checkpoint_every": None}])
+def test_an_interruption_after_a_result_is_written_keeps_it(settings, tmp_path, sounds, monkeypatch):
+    """With several processes one has written its result a while before the command is told."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    take = experiment._Run.take
+    monkeypatch.setattr(experiment._Run, "take", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, sounds, name="x", **settings)
+    monkeypatch.setattr(experiment._Run, "take", take)
+    folder = tmp_path / "evals" / "denoise" / "x"
+    (there,) = folder.glob("*/result.json")
+    assert not list(folder.rglob("*.checkpoint"))
+    assert json.loads((folder / "summary.json").read_text())["repetitions"] == 1
+    written = there.stat().st_mtime_ns
+    outcome = run(tmp_path, sounds, name="x", **settings)
+    assert (outcome.done, outcome.skipped) == (2, 1)
+    assert there.stat().st_mtime_ns == written
+
+
 def test_other_settings_have_another_folder(tmp_path, sounds):
     """In the public code runs that differ in learning rate or epochs share a folder."""
     different = [
