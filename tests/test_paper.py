@@ -16,9 +16,23 @@ from matplotlib.image import imread
 
 from dawp.config import Config, groups_of, kind_of
 from dawp.errors import BadInput
-from dawp.paper import datasets, runs, show
+from dawp.paper import datasets, readings, runs, show
 from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
-from dawp.paper.study import FAILS, HOLDS, NOT_RUN, UNDECIDED, WITHIN, Cell, Claim, Fit, Measure, Study, Values
+from dawp.paper.study import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDECIDED,
+    WITHIN,
+    About,
+    Cell,
+    Claim,
+    Fit,
+    Measure,
+    Size,
+    Study,
+    Values,
+)
 from dawp.report import pictures
 
 NETWORK = "--depth 1 --lstm_layers 1".split()  # for the studies whose cells do not set it
@@ -27,6 +41,9 @@ TINY = (
     "--epochs 2 --pesq_every 2 --device cpu --workers 1 --no_report --no_pictures"
 ).split()
 """What no cell sets itself, as small as it goes; the cells of table 3 and of the readings set the network, too."""
+
+
+NOTHING_TOLD = About("A REDUCED RUN", [], Size(1, 2), {})
 
 
 def paper(tmp_path, name, *flags):
@@ -58,7 +75,9 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
     assert result.returncode == 0, result.stderr
     assert f"# {study.title}" in result.stdout
     published = "1 clip" if name in ("figure2", "figure4", "figure5") else "20 clips"
-    assert f"A REDUCED RUN: 1 clip a cell, 2 epochs (the paper: {published}, 3000 epochs)" in result.stdout
+    where = "in full" if name == "readings" else "the paper"
+    size = f"A REDUCED RUN: 1 clip a cell, 2 epochs ({where}: {published} a cell, 3000 epochs)"
+    assert f"- {size}; preset paper\n" in result.stdout
     assert "- sounds: speech from the bundled clips (synthetic, not the paper's data)" in result.stdout
     every_kind = name in ("table1", "table2", "figure3")  # the others' clip is of speech
     assert ("singing from the bundled clips" in result.stdout) == every_kind
@@ -72,10 +91,13 @@ def test_each_script_runs_and_a_second_time_repeats_nothing(name, tmp_path, monk
         header, *lines = csv.reader(file)
     assert len(lines) == len(study.cells)
     assert len(header) == len(set(header)) == len(lines[0])
+    assert header[1:5] == ["clips", "clips in full", "epochs", "epochs in full"]
     facts = json.loads((to / f"{name}.json").read_text())
+    assert facts["about"][0].startswith(size)
+    assert facts["size"] == {"clips": 1, "epochs": 2}
     for cell, line, told in zip(study.cells, lines, facts["cells"], strict=True):
         assert line[0] == cell.title
-        assert int(line[1]) == clips
+        assert line[1:5] == ["1", published.split()[0], "2", "3000"]
         assert told["best"].keys() == told["clips"][study.measures[0].title].keys()
         assert all(best["si_snr"]["epoch"] in (1, 2) for best in told["best"].values())
         mean = line[header.index(f"{study.measures[0].title} mean")]
@@ -98,6 +120,7 @@ def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monk
     assert main(["figure2", *TINY, "--clips", "1"]) == 0
     monkeypatch.setattr(pictures, "save", lambda figure, to: figures.append(figure))
     assert main(["figure4", *TINY, "--clips", "1", "--finished_only"]) == 0
+    assert figures[0].get_suptitle().startswith("A REDUCED RUN: 1 clip a cell, 2 epochs (the paper: 1 clip a cell, ")
     *panels, _ = figures[0].axes  # the last is the bar of colours
     assert [axis.get_title(loc="left") for axis in panels] == ["corrupted", "best (oracle SI-SNR)", "clean"]
     for axis in panels:
@@ -183,11 +206,21 @@ def data_sets(tmp_path):
     return [f"--{kind}={tmp_path / kind}" for kind in names]
 
 
+AS_THE_TEXT_SAYS = "--input_noise gaussian --resample_input --data_range none"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("", "as in the paper: 20 clips a cell, 3000 epochs"),
-        ("--seed 3 --device cpu --show_every 10 --workers 2 --lr 1e-4", "as in the paper: 20 clips"),
+        ("", "the paper's size and data: 20 clips a cell, 3000 epochs"),
+        (AS_THE_TEXT_SAYS, "as in the paper: 20 clips a cell, 3000 epochs"),
+        ("--data_range none", "NOT AS IN THE PAPER: 20 clips a cell"),
+        (
+            f"--seed 3 --device cpu --show_every 10 --workers 2 --lr 1e-4 {AS_THE_TEXT_SAYS} --input_std 0.1",
+            "as in the paper: 20 clips",
+        ),
+        (f"{AS_THE_TEXT_SAYS} --lr 1e-3", "NOT AS IN THE PAPER: 20 clips"),
+        (f"{AS_THE_TEXT_SAYS} --input_std 0.2", "NOT AS IN THE PAPER: 20 clips"),
         ("--lr 1e-3", "NOT AS IN THE PAPER: 20 clips"),
         ("--preset fast --epochs 3000", "NOT AS IN THE PAPER: 20 clips"),
         ("--clips 19", "A REDUCED RUN: 19 clips"),
@@ -200,6 +233,31 @@ def test_the_papers_size_and_settings_are_told_as_the_papers(flags, words, headl
     assert headline(*data_sets, *flags.split()).startswith(f"- {words}")
 
 
+def test_where_the_papers_text_says_otherwise_is_told(headline, data_sets, tmp_path):
+    headline(*data_sets)
+    told = (tmp_path / "evals/paper/table1.md").read_text()
+    assert (
+        "- in the paper's text the input noise is Gaussian with a standard deviation of 0.1, drawn anew each epoch "
+        "(here uniform, drawn once); the peak of PSNR is the clip's range of amplitudes (here 2)\n"
+    ) in told
+    headline(*data_sets, *AS_THE_TEXT_SAYS.split())
+    assert "paper's text the" not in (tmp_path / "evals/paper/table1.md").read_text()
+
+
+def test_for_gaps_the_papers_text_draws_the_input_noise_once():
+    for_gaps = {"input_noise": "gaussian", "data_range": None}
+    assert not readings.departures(Config.of("inpaint", **for_gaps))
+    assert readings.departures(Config.of("inpaint", resample_input=True, **for_gaps))
+    assert readings.departures(Config.of("denoise", **for_gaps))
+
+
+def test_every_picture_tells_the_size_of_the_run(headline, data_sets, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
+    told = [headline(*data_sets, *flags) for flags in ([], ["--clips", "3"])]
+    assert [f"- {figure.get_suptitle()}" for figure in drawn] == told
+
+
 def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(headline, data_sets, tmp_path):
     assert headline(*data_sets, lacks=1).startswith("- NOT FINISHED: 20 clips a cell")
     assert "- missing: 1 of the 60 fits of singing\n" in (tmp_path / "evals/paper/table1.md").read_text()
@@ -207,7 +265,7 @@ def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(he
     assert headline(*data_sets[:2]).startswith("- A REDUCED RUN: 20 clips a cell")
     other = write_sound(tmp_path / "other.wav")
     assert headline(*data_sets[:2], f"--instruments={other}").startswith("- NOT AS IN THE PAPER: 20 clips a cell")
-    assert headline(*data_sets).startswith("- as in the paper")
+    assert headline(*data_sets).startswith("- the paper's size and data")
     assert headline(*data_sets, diverged=1).startswith("- NOT FINISHED: 20 clips a cell")
     told = (tmp_path / "evals/paper/table1.md").read_text()
     assert told.count("singing: 1 of 20 fits diverged: their best before that counts") == 3
@@ -217,7 +275,7 @@ def test_a_table_that_lacks_a_fit_or_has_other_data_is_not_told_as_the_papers(he
     assert headline(*data_sets).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
     assert "voices may be among their stems" in (tmp_path / "evals/paper/table1.md").read_text()
     (tmp_path / "gone").rename(metadata)
-    assert headline(*data_sets).startswith("- as in the paper")
+    assert headline(*data_sets).startswith("- the paper's size and data")
     (tmp_path / "speech/clean_testset_wav/7.wav").unlink()  # one recording twice
     assert headline(*data_sets).startswith("- NOT AS IN THE PAPER: 20 clips a cell")
 
@@ -264,9 +322,9 @@ def test_the_best_pesq_of_outputs_next_to_silence_is_told():
         return Fit("speech", Path(f"{there}"), {"best": best, "input": {"si_snr": 2.5}, "error": None})
 
     found = {cell: [] for cell in study.cells} | {cells[0]: [fit(-0.6), fit(4.0)], cells[1]: [fit(-30.0)]}
-    told = show.text(study, found, [])
+    told = show.text(study, found, NOTHING_TOLD)
     assert "PESQ is best where SI-SNR is far below the corrupted clip's in 2 of 3 fits" in told
-    assert "PESQ is best" not in show.text(study, {**found, cells[0]: [fit(4.0)], cells[1]: []}, [])
+    assert "PESQ is best" not in show.text(study, {**found, cells[0]: [fit(4.0)], cells[1]: []}, NOTHING_TOLD)
 
 
 def test_gains_of_outputs_that_are_no_likeness_of_the_clean_clip_are_told():
@@ -280,17 +338,12 @@ def test_gains_of_outputs_that_are_no_likeness_of_the_clean_clip_are_told():
         study.cells[0]: [fit("000_a", -16.4, 25.9), fit("001_b", -9.9, -0.1)],
         study.cells[3]: [fit("000_a", -10.1, 0.2)],
     }
-    told = show.text(study, found, [])
+    told = show.text(study, found, NOTHING_TOLD)
     assert (
         "- SI-SNRi is of outputs below -10 dB, which are no likeness of the clean clip, in 2 of 3 fits "
         "(at most +25.90 dB: RT60 0.1 s, speech, 000_a)\n"
     ) in told
-    assert "no likeness" not in show.text(study, {**found, study.cells[0]: [], study.cells[3]: []}, [])
-    assert "no likeness" not in show.text(
-        STUDIES["table3"],
-        {STUDIES["table3"].cells[0]: [fit("000_a", -20, 1)]} | {cell: [] for cell in STUDIES["table3"].cells[1:]},
-        [],
-    )
+    assert "no likeness" not in show.text(study, {**found, study.cells[0]: [], study.cells[3]: []}, NOTHING_TOLD)
 
 
 def test_a_source_that_gives_nothing_leaves_the_table_that_is_there(tmp_path, capsys):
@@ -448,6 +501,10 @@ def test_the_estimate_is_of_epochs_fits_clips_and_workers(tmp_path, monkeypatch,
         ("table3 --tensorboard tb", "unrecognized arguments: --tensorboard tb"),
         ("table3 --source a.wav", "unrecognized arguments: --source a.wav"),
         ("table3 --restore", "unrecognized arguments: --restore"),
+        (
+            "table3 --finished_only --estimate_time",
+            "not allowed with argument --finished_only",
+        ),
         ("table9", "invalid choice: 'table9'"),
         ("datasets nowhere", "nowhere: no such file or folder"),
         ("", "WHAT"),
@@ -474,6 +531,13 @@ def test_a_folder_that_the_table_cannot_be_written_to_is_refused_before_the_fits
     assert f"{tmp_path / 'paper'}: cannot be written" in errors
     assert "not a folder" in errors
     assert len(errors.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["paper"]
+
+
+def test_a_folder_in_the_place_of_a_file_of_the_table_is_refused_before_the_fits(tmp_path, capsys):
+    (tmp_path / "paper/table2.json").mkdir(parents=True)
+    assert main(["table2", "--clips", "1", "--output_dir", str(tmp_path), *TINY, *NETWORK]) == 2
+    assert capsys.readouterr().err.endswith("table2.json: is a folder, where a file of table2 is to be\n")
     assert [path.name for path in tmp_path.iterdir()] == ["paper"]
 
 
@@ -617,7 +681,7 @@ def test_the_table_stands_in_columns_with_the_papers_numbers():
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["first", "3", "1.50", "0.71", "1.50"]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["second, speech", "not run", "-", "-", "-"]
-    assert "first, m: NaN for 1 of 3 clips" in show.text(study, made_up(found), [])
+    assert "first, m: NaN for 1 of 3 clips" in show.text(study, made_up(found), NOTHING_TOLD)
 
 
 def test_a_row_without_some_of_the_others_clips_is_told():
@@ -627,21 +691,19 @@ def test_a_row_without_some_of_the_others_clips_is_told():
     cells["of singing"] = Cell("of singing", "denoise", {}, ("singing",))
     study = Study("s", "A study", list(cells.values()), (Measure("m", "si_snr"),))
     found = {cells[name]: {"m": Values(dict.fromkeys(clips[:count], 1.0))} for name, count in counts.items()}
-    told = show.text(study, made_up({**found, cells["of singing"]: {"m": Values({"singing 0": 1.0})}}), [])
+    told = show.text(study, made_up({**found, cells["of singing"]: {"m": Values({"singing 0": 1.0})}}), NOTHING_TOLD)
     ending = "which other rows have: its means are not of the same clips as theirs"
     assert f"- four: without speech 4, {ending}\n" in told
     assert f"- one: without speech 1, speech 2 and 2 more, {ending}" in told
     assert told.count("without") == 2  # one that was not run says so itself, and other kinds have other clips
 
 
-def test_the_bars_tell_different_numbers_of_clips_and_the_legend_hides_none(monkeypatch, tmp_path):
+def test_the_bars_tell_different_numbers_of_clips_and_the_legend_hides_none():
     cells = [Cell(name, "denoise", {}, published={"m": 40.0}) for name in ("first", "second", "third")]
     study = Study("s", "A study", cells, (Measure("m", "si_snr"),))
-    drawn = []
-    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
     same = {cell: {"m": Values({"a": 30.0, "b": 38.0})} for cell in cells}
-    show.bars(study, same, tmp_path)
-    show.bars(study, {**same, cells[1]: {"m": Values({"a": 30.0})}, cells[2]: {"m": Values({})}}, tmp_path)
+    fewer = {**same, cells[1]: {"m": Values({"a": 30.0})}, cells[2]: {"m": Values({})}}
+    drawn = [show.bars(study, results) for results in (same, fewer)]
     labels = [[label.get_text() for label in figure.axes[0].get_yticklabels()] for figure in drawn]
     assert labels == [["first", "second", "third"], ["first: 2 clips", "second: 1 clip", "third: not run"]]
     for figure in drawn:

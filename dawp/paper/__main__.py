@@ -21,7 +21,7 @@ from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.files import check_writable, json_text
 from dawp.listening import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
-from dawp.paper.study import KINDS, Found, Study
+from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.workers import duration
 
 STUDIES: dict[str, Study] = {
@@ -79,9 +79,10 @@ def _parser() -> cli.Parser:
         text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}{as_there})"
         group.add_argument("--clips", type=int, default=study.clips, help=text)
         text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
-        group.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
+        no_fits = group.add_mutually_exclusive_group()
+        no_fits.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
         text = "make the table of what is finished already, and do no fits"
-        group.add_argument("--finished_only", action="store_true", default=False, help=text)
+        no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
         cli.add_flags(made, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
     check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
     check.add_argument("folder", type=Path, nargs="+", help="a data set as its distributor lays it out")
@@ -112,14 +113,15 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
         return cli.OK
     to = config.run.output_dir / "paper"
     check_writable(to)
+    for path in show.paths_of(study, to):
+        if path.is_dir():
+            raise BadInput(f"{shown(path)}: is a folder, where a file of {study.name} is to be")
     failures = [] if only_finished else runs.do(cells, study.name, command)
     found = runs.collect(cells)
     if not any(found.values()):
         where = shown(config.run.output_dir)
         raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
-    about = circumstances(config, command)
-    told = _circumstances(study, cells, found, about, preset, sources, clips, given)
-    paths = show.write(study, found, told, {**about, "cores": cores()}, to)
+    paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), to)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
     elif config.report.quiet:
@@ -129,48 +131,67 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     return cli.SOME_FAILED if failures else cli.OK
 
 
-def _circumstances(
+def _about(
     study: Study,
     cells: runs.Grid,
     found: Found,
-    about: Mapping[str, Any],
+    command: Sequence[str],
     preset: str,
     sources: Mapping[str, Path],
     clips: int,
     given: Mapping[str, Any],
-) -> list[str]:
-    """What a reader of the table has to know, the reductions first."""
-    all_parts = [part for parts in cells.values() for part in parts]
-    epochs = all_parts[0].plan.config.fit.epochs
-    smallest = min(sum(part.clips for part in parts) for parts in cells.values())
-    here = f"{show.counted(clips, 'clip')} a cell, {show.counted(epochs, 'epoch')}"
-    size = f"{here} (the paper: {show.counted(study.clips, 'clip')}, {show.counted(study.epochs, 'epoch')})"
-    changed = _changed(cells, preset)
-    is_whole = all({part.kind for part in parts} == set(cell.kinds) for cell, parts in cells.items())
-    is_its_size = (clips, epochs) == (study.clips, study.epochs)
-    is_its_data = is_whole and all(_is_published(part, sources) for part in all_parts)
-    missing = _missing(all_parts, found)
-    if smallest < study.clips or epochs < study.epochs:
-        headline = "A REDUCED RUN, NOT FINISHED" if missing else "A REDUCED RUN"
-    elif missing or any(fit.is_diverged for fits in found.values() for fit in fits):
-        headline = "NOT FINISHED"
-    elif not study.in_paper:
-        headline = "NOT IN THE PAPER"
-    elif preset == "paper" and changed <= OF_NO_CONSEQUENCE and is_its_size and is_its_data:
-        headline = "as in the paper"
-    else:
-        headline = "NOT AS IN THE PAPER"
-    lines = [f"{headline}: {size}; preset {preset}"]
+) -> About:
+    """What a reader of the table has to know."""
+    parts = [part for of_cell in cells.values() for part in of_cell]
+    config = parts[0].plan.config
+    size = Size(clips, config.fit.epochs)
+    changed, missing, departed = _changed(cells, preset), _missing(parts, found), readings.departures(config)
+    word = _word(study, cells, found, preset, sources, size, changed)
+    full = f"the paper: {study.size}" if study.in_paper else f"in full: {study.size}"
+    lines = []
     if changed:
         flags = (flag_of(name, value) for name, value in given.items() if name in changed)
         lines.append(f"settings of this run: {' '.join(flags)}")
+    if departed:
+        lines.append(f"in the paper's text {'; '.join(departed)}")
     lines += missing
-    lines += _sounds(study, all_parts, sources)
+    lines += _sounds(study, parts, sources)
+    about = {**circumstances(config, command), "cores": cores()}
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
     lines.append(f"made by: {shown(shlex.join(about['command']))}")
-    return lines
+    return About(f"{word}: {size} ({full}); preset {preset}", lines, size, about)
+
+
+def _word(
+    study: Study,
+    cells: runs.Grid,
+    found: Found,
+    preset: str,
+    sources: Mapping[str, Path],
+    size: Size,
+    changed: set[str],
+) -> str:
+    """Whether what was run is what the paper has."""
+    parts = [part for of_cell in cells.values() for part in of_cell]
+    smallest = min(sum(part.clips for part in of_cell) for of_cell in cells.values())
+    missing = _missing(parts, found)
+    if smallest < study.clips or size.epochs < study.epochs:
+        return "A REDUCED RUN, NOT FINISHED" if missing else "A REDUCED RUN"
+    if missing or any(fit.is_diverged for fits in found.values() for fit in fits):
+        return "NOT FINISHED"
+    if not study.in_paper:
+        return "NOT IN THE PAPER"
+    is_whole = all({part.kind for part in of_cell} == set(cell.kinds) for cell, of_cell in cells.items())
+    is_its_data = is_whole and all(_is_published(part, sources) for part in parts)
+    others = changed - OF_NO_CONSEQUENCE
+    if preset == "paper" and size == study.size and is_its_data:
+        if not readings.departures(parts[0].plan.config) and others <= set(readings.OF_THE_TEXT):
+            return "as in the paper"
+        if not others:
+            return "the paper's size and data"
+    return "NOT AS IN THE PAPER"
 
 
 def _changed(cells: runs.Grid, preset: str) -> set[str]:
@@ -209,7 +230,7 @@ def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path
             told.append(f"no {kind}")
             continue
         clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
-        few = f", {clips} clips of {show.counted(recordings, 'recording')}" if clips > recordings else ""
+        few = f", {clips} clips of {counted(recordings, 'recording')}" if clips > recordings else ""
         told.append(f"{kind} {_origin(sources.get(kind))}{few}")
     lines = [f"sounds: {'; '.join(told)}"]
     lines += [doubt for kind in by_kind if kind in sources for doubt in datasets.doubts(sources[kind])]

@@ -1,13 +1,18 @@
 """Figure 4: spectrograms of a clip before and after denoising."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from dawp.paper import figure2
 from dawp.paper.study import Found, Study
 from dawp.report import pictures
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw(study: Study, found: Found, to: Path) -> None:
+
+def draw(study: Study, found: Found) -> Figure:
     """Corrupted, best and clean of the first clip, on one scale of dB."""
     import librosa
     import soundfile
@@ -28,7 +33,7 @@ def draw(study: Study, found: Found, to: Path) -> None:
         axis.set(xlabel="time (s)", ylabel="frequency (Hz)")
         axis.label_outer()
     figure.colorbar(mesh, ax=axes, label="dB, relative to the loudest of all")
-    pictures.save(figure, to)
+    return figure
 
 
 STUDY = Study(

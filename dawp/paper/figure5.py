@@ -1,17 +1,22 @@
 """Figure 5: the waveform around a gap, as it was and as it was filled."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from dawp.paper.study import Cell, Found, Measure, Study
 from dawp.report import pictures
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw(study: Study, found: Found, to: Path) -> None:
+
+def draw(study: Study, found: Found) -> Figure:
     """The first clip's gap."""
     (cell,) = study.cells
     fit = found[cell][0]
     fit.files("clean.wav", "best_gap_si_snr.wav")
-    pictures.draw_gaps(fit.folder, fit.facts, to)
+    return pictures.gaps(fit.folder, fit.facts)
 
 
 STUDY = Study(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dawp.config import Config
 from dawp.paper import table3
 from dawp.paper.study import Cell, Claim, Study
 
@@ -25,6 +26,26 @@ READINGS: dict[str, dict[str, Any]] = {
     OWN_LEVEL: {"normalize": False},
 }
 ROW = next(cell for cell in table3.STUDY.cells if cell.name == "Conv + LSTM")
+
+OF_THE_TEXT = ("input_noise", "input_std", "resample_input", "data_range")
+"""Settings that the paper's text speaks of but that are others by default here."""
+
+
+def departures(config: Config) -> list[str]:
+    """Where settings are not what the paper's text says (sections 2.1 and 2.2), in words; empty where they are."""
+    fit, told = config.fit, []
+    is_anew = config.task != "inpaint"
+    if (fit.input_noise, fit.input_std or 0.1, fit.resample_input) != ("gaussian", 0.1, is_anew):
+        said = f"Gaussian with a standard deviation of 0.1, {_drawn(is_anew)}"
+        told.append(f"the input noise is {said} (here {fit.input_noise}, {_drawn(fit.resample_input)})")
+    if config.metrics.data_range is not None:
+        told.append(f"the peak of PSNR is the clip's range of amplitudes (here {config.metrics.data_range:g})")
+    return told
+
+
+def _drawn(is_anew: bool) -> str:
+    return "drawn anew each epoch" if is_anew else "drawn once"
+
 
 STUDY = Study(
     name="readings",

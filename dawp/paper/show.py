@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dawp.files import whole, write_csv, write_json
-from dawp.paper.study import NOT_RUN, Found, Results, Study, Values
+from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
 from dawp.summary import at_doubtful_pesq, diverged, doubt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NO_LIKENESS = -10.0
 """SI-SNR in dB, where less than a tenth of what an output holds is the clean clip."""
@@ -62,25 +65,32 @@ def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
     return [(claim.text, *claim.verdict(results)) for claim in study.claims]
 
 
-def text(study: Study, found: Found, circumstances: Sequence[str]) -> str:
+def doubts(study: Study, found: Found) -> list[str]:
+    """What to doubt in the numbers of a study."""
+    results = study.results(found)
+    return [
+        *_without(results),
+        *_nan(results),
+        *_diverged(found),
+        *_unlike(study, found),
+        *_next_to_silence(study, found),
+    ]
+
+
+def text(study: Study, found: Found, about: About) -> str:
     """All that is told of a study."""
     results = study.results(found)
-    parts = [f"# {study.title}", "\n".join(f"- {line}" for line in circumstances), markdown(study, results)]
-    doubts = [*_without(results), *_nan(results), *_diverged(found), *_unlike(study, found)]
-    doubts += _next_to_silence(study, found)
-    if doubts:
-        parts.append("\n".join(f"- {line}" for line in doubts))
+    lines = (about.headline, *about.lines)
+    parts = [f"# {study.title}", "\n".join(f"- {line}" for line in lines), markdown(study, results)]
+    doubted = doubts(study, found)
+    if doubted:
+        parts.append("\n".join(f"- {line}" for line in doubted))
     claims = conclusions(study, results)
     if claims:
         parts.append("\n".join(f"- **{word}**: {claim} ({why})" for claim, word, why in claims))
     if study.notes:
         parts.append("\n".join(study.notes))
     return "\n\n".join(parts)
-
-
-def counted(count: int, thing: str) -> str:
-    """A number of things, as ``1 clip`` or ``2 clips``."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _without(results: Results) -> Iterator[str]:
@@ -134,23 +144,23 @@ def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
             yield doubt(f" in {count} of {counted(len(fits), 'fit')}")
 
 
-def write(study: Study, found: Found, circumstances: Sequence[str], about: Mapping[str, Any], to: Path) -> list[Path]:
+def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
     """Write everything into a folder as ``<study>.md``, ``.csv``, ``.json`` and ``.png``; something must be finished.
+
+    Each of them tells the size of what was run.
 
     Raises:
         BadInput: the sound that a picture would show is gone; nothing is written then.
     """
     to.mkdir(parents=True, exist_ok=True)
     results = study.results(found)
-    paths = [to / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
-    if study.draw is None:
-        bars(study, results, paths[3])
-    else:
-        study.draw(study, found, paths[3])
+    paths = paths_of(study, to)
+    figure = study.draw(study, found) if study.draw else bars(study, results)
+    figure.suptitle(about.headline, fontsize="x-small", wrap=True)
+    pictures.save(figure, paths[3])
     with whole(paths[0]) as temporary:
-        temporary.write_text(text(study, found, circumstances) + "\n", encoding="utf-8")
-    blank = [["" if isinstance(v, float) and math.isnan(v) else v for v in line] for line in rows(study, results)]
-    write_csv(paths[1], _unique(header(study)), blank)
+        temporary.write_text(text(study, found, about) + "\n", encoding="utf-8")
+    write_csv(paths[1], *_as_csv(study, results, about))
     cells = [
         {
             "row": cell.name,
@@ -164,16 +174,30 @@ def write(study: Study, found: Found, circumstances: Sequence[str], about: Mappi
         }
         for cell in study.cells
     ]
-    claims = [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)]
-    write_json(paths[2], {**about, "title": study.title, "cells": cells, "conclusions": claims})
+    told = {
+        "title": study.title,
+        "about": [about.headline, *about.lines],
+        "size": about.size._asdict(),
+        "full_size": study.size._asdict(),
+        "cells": cells,
+        "doubts": doubts(study, found),
+        "conclusions": [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)],
+        "notes": list(study.notes),
+    }
+    write_json(paths[2], {**about.circumstances, **told})
     return paths
+
+
+def paths_of(study: Study, to: Path) -> list[Path]:
+    """The files of a study in a folder: Markdown, CSV, JSON and picture."""
+    return [to / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
 
 
 def _clips(by_measure: Mapping[str, Values]) -> list[str]:
     return list(next(iter(by_measure.values())).by_clip)
 
 
-def bars(study: Study, results: Results, to: Path) -> None:
+def bars(study: Study, results: Results) -> Figure:
     """Our means with their deviations beside the paper's numbers, one panel a measure.
 
     Where rows have different numbers of clips, each tells its own.
@@ -199,7 +223,7 @@ def bars(study: Study, results: Results, to: Path) -> None:
         axis.set_yticks(places, titles, fontsize="small")
         axis.set_ylim(len(places) - 0.5, -0.5)
         axis.set_xlabel(measure.title)
-    pictures.save(figure, to)
+    return figure
 
 
 def _shown(value: Any) -> str:
@@ -208,11 +232,15 @@ def _shown(value: Any) -> str:
     return NOT_RUN if value == 0 else str(value)
 
 
-def _unique(columns: list[str]) -> list[str]:
-    """Names for the columns of a CSV file."""
-    names, measure = ["cell", "clips"], ""
-    for column in columns[2:]:
+def _as_csv(study: Study, results: Results, about: About) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows: the table's, each with its epochs, and the clips and epochs that it has in full."""
+    names, measure = [], ""
+    for column in header(study)[2:]:
         if column not in ("± std", "paper"):
             measure = column
         names.append({"± std": f"{measure} std", "paper": f"{measure} paper"}.get(column, f"{column} mean"))
-    return names
+    lines = []
+    for name, clips, *numbers in rows(study, results):
+        told = ["" if isinstance(number, float) and math.isnan(number) else number for number in numbers]
+        lines.append([name, clips, study.clips, about.size.epochs, study.epochs, *told])
+    return ["cell", "clips", "clips in full", "epochs", "epochs in full", *names], lines

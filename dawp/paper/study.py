@@ -7,9 +7,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dawp.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("speech", "singing", "instruments")
 """The kinds of sound in the paper, each from a data set of its own (section 3)."""
@@ -115,6 +118,37 @@ Found = Mapping[Cell, Sequence[Fit]]
 """By cell what is finished of it."""
 
 
+class Size(NamedTuple):
+    """How large a study is: the clips of each cell, and the epochs of each fit."""
+
+    clips: int
+    epochs: int
+
+    def __str__(self) -> str:
+        return f"{counted(self.clips, 'clip')} a cell, {counted(self.epochs, 'epoch')}"
+
+
+class About(NamedTuple):
+    """What a reader has to know of a study that was run.
+
+    Attributes:
+        headline: whether it is as in the paper, and its size.
+        lines: the rest: settings, what is missing, sounds, machine, command.
+        size: that was asked for.
+        circumstances: of the command, for the JSON file.
+    """
+
+    headline: str
+    lines: Sequence[str]
+    size: Size
+    circumstances: Mapping[str, Any]
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things, as ``1 clip`` or ``2 clips``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 class Verdict(NamedTuple):
     """What came of a claim: a word, and the numbers that it rests on."""
 
@@ -189,7 +223,7 @@ class Study:
         clips: in each cell, in the paper.
         epochs: of each fit, in the paper.
         claims: that are checked.
-        draw: makes its picture of what was found; None for bars.
+        draw: its picture of what was found; None for bars.
         notes: to be told with it.
         in_paper: whether the paper has it.
     """
@@ -201,9 +235,14 @@ class Study:
     claims: Sequence[Claim] = ()
     clips: int = 20
     epochs: int = 3000
-    draw: Callable[[Study, Found, Path], None] | None = None
+    draw: Callable[[Study, Found], Figure] | None = None
     notes: Sequence[str] = ()
     in_paper: bool = True
+
+    @property
+    def size(self) -> Size:
+        """In full: the paper's, if it tells it."""
+        return Size(self.clips, self.epochs)
 
     @property
     def own_settings(self) -> set[str]:

@@ -180,16 +180,21 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[
 
 
 def draw_gaps(folder: Path, facts: Mapping[str, Any], to: Path) -> None:
+    """``gaps`` into a file."""
+    save(gaps(folder, facts), to)
+
+
+def gaps(folder: Path, facts: Mapping[str, Any]) -> Figure:
     """The waveforms around the first gaps (paper Figure 5)."""
     import numpy as np
     import soundfile
 
-    gaps: list[list[float]] = facts["corruption"]["gaps"]  # each a start and a length in seconds
+    places: list[list[float]] = facts["corruption"]["gaps"]  # each a start and a length in seconds
     styles = {"clean": (CLEAN, "-"), "best_gap_si_snr": (OUTPUT, "-"), "restored": (MEAN, "--")}
     paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
     loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
-    figure, axes = new_figure(min(len(gaps), MOST_GAPS), sharex=False)
-    for axis, (start, length) in zip(axes, gaps, strict=False):
+    figure, axes = new_figure(min(len(places), MOST_GAPS), sharex=False)
+    for axis, (start, length) in zip(axes, places, strict=False):
         for name, (samples, rate) in loaded.items():
             first = max(0, round((start - GAP_CONTEXT) * rate))
             shown = samples[first : round((start + length + GAP_CONTEXT) * rate)]
@@ -200,9 +205,9 @@ def draw_gaps(folder: Path, facts: Mapping[str, Any], to: Path) -> None:
         axis.set_ylabel("amplitude")
     if loaded:
         axes[0].legend(fontsize="x-small")
-    axes[0].set_title(f"{len(axes)} of {len(gaps)} gaps (shaded)", fontsize="small", loc="left")
+    axes[0].set_title(f"{len(axes)} of {len(places)} gaps (shaded)", fontsize="small", loc="left")
     axes[-1].set_xlabel("time (ms)")
-    save(figure, to)
+    return figure
 
 
 def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
