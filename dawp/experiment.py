@@ -178,6 +178,7 @@ class _Run:
         self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
         self._done = 0
         self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
+        self._usable: dict[str, bool] = {}  # whether a recording could be, by the folder of each that was looked at
         self._begun = self._refused = False
         self._going: set[Path] = set()
         self._hold = ExitStack()
@@ -231,9 +232,11 @@ class _Run:
             except BadInput as refusal:
                 self._failures.append(str(refusal))
                 self._reasons[here.name] = str(refusal)
+                self._usable[here.name] = False
                 log.error("%s", refusal)
                 bars.pass_over(fits)
                 continue
+            self._usable[here.name] = True
             if not self._begun:
                 try:
                     _begin(self._folder, self._plan, self._command, self._hold)
@@ -279,7 +282,7 @@ class _Run:
         folder = self._folder
         if folder.exists() and not self._refused:
             stays = self._plan.config.run.overwrite and not self._begun
-            _summarise(folder, {} if stays else self._reasons)
+            _summarise(folder, {} if stays else self._reasons, {} if stays else self._usable)
         self._hold.close()
         if self._begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
             (folder / RUN_CONFIG).unlink()
@@ -495,14 +498,21 @@ def _begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) ->
         raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
 
 
-def _summarise(folder: Path, reasons: Mapping[str, str]) -> None:
-    """summary.json and summary.csv from the repetitions that are finished, and why others were refused."""
+def _summarise(folder: Path, reasons: Mapping[str, str], usable: Mapping[str, bool]) -> None:
+    """summary.json and summary.csv from the repetitions that are finished, and why others were refused.
+
+    Args:
+        folder: of the run.
+        reasons: why repetitions were refused, by name of the folder.
+        usable: whether the recording of a repetition could be used, where this command has looked.
+    """
     found = {here.name: facts for here in repetition_folders(folder) if (facts := finished(here))}
     if not found:
         return
     refused = {name: why for name, why in {**refusals(folder), **reasons}.items() if name not in found}
+    unusable = [name for name in sorted(refused) if not usable.get(name, name not in _unusable(folder))]
     results = list(found.values())
-    summary = {**summarise(results), "refused": dict(sorted(refused.items()))}
+    summary = {**summarise(results), "refused": dict(sorted(refused.items())), "unusable": unusable}
     there = folder / SUMMARY
     if not there.exists() or there.read_text(encoding="utf-8") != f"{json_text(summary)}\n":
         write_csv(folder / "summary.csv", *rows(results))
@@ -515,6 +525,19 @@ def refusals(folder: Path) -> dict[str, str]:
         return {str(name): str(why) for name, why in read_json(folder / SUMMARY)["refused"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or another's
         return {}
+
+
+def unusable(folder: Path) -> set[int]:
+    """The repetitions of a run whose recordings could not be used, from its summary.json."""
+    numbers = (name.partition("_")[0] for name in _unusable(folder))
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def _unusable(folder: Path) -> list[str]:
+    try:
+        return [str(name) for name in read_json(folder / SUMMARY)["unusable"]]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or another's
+        return []
 
 
 def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT, SAMPLES, environment, write_sound
 from matplotlib.image import imread
 
@@ -402,7 +403,48 @@ def test_clips_that_no_row_has_are_told(tmp_path, monkeypatch):
     assert main(flags) == 3
     told = (tmp_path / "evals/paper/figure2.md").read_text()
     assert "- A REDUCED RUN, NOT FINISHED: 2 clips a cell" in told
-    assert "- missing: 1 of the 2 fits of speech\n- sounds: speech from mine\n" in told
+    assert "- missing: 1 of the 2 fits of speech\n" in told
+    assert "- sounds: speech from mine, 1 recording that cannot be used passed over\n" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_recording_that_cannot_be_used_is_passed_over_for_the_next_in_all_rows(seed, tmp_path, monkeypatch, capsys):
+    for name in "abc":
+        write_sound(tmp_path / f"mine/{name}.wav")
+    for name in "de":
+        (tmp_path / f"mine/{name}.wav").write_text("no sound")
+    write_sound(tmp_path / "mine/f.wav", torch.zeros(16000))
+    monkeypatch.chdir(tmp_path)
+    flags = ["table3", *TINY, "--speech", "mine", "--quiet", "--seed", str(seed)]
+    assert main([*flags, "--clips", "3"]) == 3
+    before = stamps(tmp_path / "evals")
+    assert len(before) == 3 * len(STUDIES["table3"].cells)
+    for again in ([], ["--finished_only"]):
+        assert main([*flags, "--clips", "3", *again]) == (0 if again else 3)
+        assert stamps(tmp_path / "evals") == before
+        told = json.loads((tmp_path / "evals/paper/table3.json").read_text())
+        assert told["about"][0].startswith("A REDUCED RUN: 3 clips a cell")
+        (clips,) = {tuple(sorted(cell["clips"]["SI-SNR"])) for cell in told["cells"]}
+        assert [clip[-1] for clip in sorted(clips, key=lambda clip: clip[-1])] == ["a", "b", "c"]
+    assert main([*flags, "--clips", "6"]) == 3  # of which there are three
+    assert stamps(tmp_path / "evals") == before
+    told = (tmp_path / "evals/paper/table3.md").read_text()
+    assert "- missing: 27 of the 54 fits of speech\n" in told
+    assert "speech from mine, 3 recordings that cannot be used passed over" in told
+    capsys.readouterr()
+    write_sound(tmp_path / "mine/d.wav")  # mended, it takes its turn
+    assert main([*flags, "--clips", "6"]) == 3
+    assert len(stamps(tmp_path / "evals")) == 4 * len(STUDIES["table3"].cells)
+
+
+def test_recordings_that_cannot_be_used_for_what_is_asked_are_not_all_tried(tmp_path, monkeypatch, capsys):
+    for number in range(9):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / f"mine/{number}.wav").write_text("no sound")
+    monkeypatch.chdir(tmp_path)
+    assert main(["table3", *TINY, "--speech", "mine", "--quiet", "--clips", "2"]) == 2
+    assert capsys.readouterr().err.count("cannot be read as sound") == 2
 
 
 def test_a_setting_without_effect_in_any_cell_is_told(headline, capsys):

@@ -231,7 +231,9 @@ def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path
             continue
         clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
         few = f", {clips} clips of {counted(recordings, 'recording')}" if clips > recordings else ""
-        told.append(f"{kind} {_origin(sources.get(kind))}{few}")
+        unusable = by_kind[kind].passed_over
+        over = f", {counted(unusable, 'recording')} that cannot be used passed over" if unusable else ""
+        told.append(f"{kind} {_origin(sources.get(kind))}{few}{over}")
     lines = [f"sounds: {'; '.join(told)}"]
     lines += [doubt for kind in by_kind if kind in sources for doubt in datasets.doubts(sources[kind])]
     if study.claims and any(part.clips > len(part.plan.recordings) for part in parts):

@@ -39,6 +39,29 @@ class Part(NamedTuple):
     plan: Plan
     clips: int
 
+    @property
+    def folder(self) -> Path:
+        return run_folder(self.plan.config, self.plan.recordings)
+
+    @property
+    def repetitions(self) -> list[int]:
+        """Those that count: the first but for those known to have a recording that cannot be used, if others can."""
+        unusable = experiment.unusable(self.folder)
+        there = range(max(self.clips, len(self.plan.recordings)))
+        return [number for number in there if number not in unusable][: self.clips]
+
+    @property
+    def needed(self) -> int:
+        """How many repetitions come up until these are enough."""
+        counting, recordings = self.repetitions, len(self.plan.recordings)
+        return counting[-1] + 1 if len(counting) == self.clips else max(self.clips, recordings)
+
+    @property
+    def passed_over(self) -> int:
+        """How many recordings of these cannot be used."""
+        unusable = (number for number in experiment.unusable(self.folder) if number < self.needed)
+        return len({number % len(self.plan.recordings) for number in unusable})
+
 
 Grid = Mapping[Cell, Sequence[Part]]
 """By cell; a cell may have no parts, where its kinds of sound are left out, but never all of them."""
@@ -99,22 +122,37 @@ def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
 
 
 def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
-    """Do what is not finished yet; returns a line for each repetition that failed."""
+    """Do what is not finished yet; returns a line for each repetition that failed.
+
+    A recording that cannot be used is told, and passed over for the next one that has not come up.
+    """
+    failures: dict[str, None] = {}
+    done: dict[Path, int] = {}
+    while plans := _to_do(cells, done):
+        config = next(iter(plans.values())).config
+        draw = draw_repetition if config.report.pictures else draw_nothing
+        outcomes = experiment.run_all(list(plans.values()), draw, command, None if config.report.quiet else title)
+        for outcome, (folder, plan) in zip(outcomes, plans.items(), strict=True):
+            done[folder] = plan.config.run.experiment_repetition or 0
+            failures |= dict.fromkeys(outcome.failures)
+            if outcome.folder and plan.published:
+                note_published(outcome.folder, plan.published)
+            if outcome.folder and config.report.report and is_stale(outcome.folder):
+                write_report(outcome.folder)
+    return list(failures)
+
+
+def _to_do(cells: Grid, done: Mapping[Path, int]) -> dict[Path, Plan]:
+    """By folder the runs of which more repetitions are needed than a command has done."""
     plans: dict[Path, Plan] = {}
+    needed: dict[Path, int] = {}  # cells of several studies, or of one, may share a run
     for part in (part for parts in cells.values() for part in parts):
-        folder = run_folder(part.plan.config, part.plan.recordings)
-        before = plans.get(folder)
-        if before is None or (before.config.run.experiment_repetition or 0) < part.clips:
-            plans[folder] = part.plan  # cells of several studies, or of one, may share a run
-    config = next(iter(plans.values())).config
-    draw = draw_repetition if config.report.pictures else draw_nothing
-    outcomes = experiment.run_all(list(plans.values()), draw, command, None if config.report.quiet else title)
-    for outcome, plan in zip(outcomes, plans.values(), strict=True):
-        if outcome.folder and plan.published:
-            note_published(outcome.folder, plan.published)
-        if outcome.folder and config.report.report and is_stale(outcome.folder):
-            write_report(outcome.folder)
-    return [failure for outcome in outcomes for failure in outcome.failures]
+        count = part.needed
+        if count > needed.get(part.folder, done.get(part.folder, 0)):
+            config = part.plan.config
+            more = replace(config, run=replace(config.run, experiment_repetition=count))
+            needed[part.folder], plans[part.folder] = count, replace(part.plan, config=more)
+    return plans
 
 
 def collect(cells: Grid) -> Found:
@@ -125,10 +163,10 @@ def collect(cells: Grid) -> Found:
 def _found(parts: Sequence[Part]) -> Iterator[Fit]:
     """Those that restored anything: a fit that diverged at once did not."""
     for part in parts:
-        folder = run_folder(part.plan.config, part.plan.recordings)
-        for here in experiment.repetition_folders(folder) if folder.is_dir() else ():
+        counting = part.repetitions
+        for here in experiment.repetition_folders(part.folder) if part.folder.is_dir() else ():
             facts = finished(here)
-            if facts and facts["best"] and facts["repetition"] < part.clips:
+            if facts and facts["best"] and facts["repetition"] in counting:
                 yield Fit(part.kind, here, facts)
 
 
