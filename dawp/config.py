@@ -446,7 +446,8 @@ class GeneratorConfig(Settings):
         return {
             name: value
             for name, value in super().identity().items()
-            if name == "generator" or name.startswith("waveunet") == waveunet
+            if (name == "generator" or name.startswith("waveunet") == waveunet)
+            and (name != "attention_heads" or self.attention_layers)
         }
 
 

@@ -140,3 +140,11 @@ def test_the_shortest_gap_counts_where_gaps_are_looked_for(gaps, counts):
     config = Config.of("inpaint", "restore", restore=True, gaps=gaps, min_gap_ms=3.0)
     assert ("min_gap_ms" in config.effective()) == counts
     assert "n_gaps" not in config.effective()
+
+
+def test_attention_heads_count_only_where_there_is_attention():
+    def heads(**settings):
+        return Config.of("denoise", attention_heads=4, **settings).effective().get("attention_heads")
+
+    assert heads() is None
+    assert heads(lstm_layers=0, attention_layers=2) == 4
