@@ -549,6 +549,7 @@ def test_the_estimate_is_of_epochs_fits_clips_and_workers(tmp_path, monkeypatch,
         ),
         ("table9", "invalid choice: 'table9'"),
         ("datasets nowhere", "nowhere: no such file or folder"),
+        ("datasets ", "argument folder: must name a data set, folder, list or file, got ''"),
         ("", "WHAT"),
     ],
 )
@@ -839,6 +840,32 @@ def test_each_track_without_metadata_counts(tmp_path):
     assert datasets.doubts(tmp_path) == datasets.doubts(SAMPLES) == []
 
 
+def test_a_folder_above_or_below_that_of_a_data_set_is_refused_or_known(tmp_path):
+    """Where it is not recognised all sounds are taken: voices for instruments, drums for singing."""
+    layout(tmp_path, *(f"musdb/test/A - B/{stem}.wav" for stem in ("vocals", "drums")))
+    layout(tmp_path, "medley/Audio/A_B/A_B_STEMS/A_B_STEM_01.wav", "mine/a.wav")
+    layout(tmp_path, "valentini/clean_trainset_28spk_wav/a.wav", "valentini/clean_testset_wav/b.wav")
+    for kind, name, whole in (("singing", "musdb/test", "musdb"), ("instruments", "medley/Audio", "medley")):
+        with pytest.raises(BadInput, match=rf"{name}: is a part of .*; name all of it, .*/{whole}$"):
+            datasets.find(kind, tmp_path / name)
+    with pytest.raises(BadInput, match=r": holds MedleyDB \(stems\); name its own folder, .*/medley$"):
+        datasets.find("singing", tmp_path)
+    part = tmp_path / "valentini/clean_trainset_28spk_wav"
+    assert datasets.recognise(part) is datasets.recognise(part.parent)
+    assert [recording.path.name for recording in datasets.find("speech", part)] == ["a.wav"]
+    assert [recording.path.name for recording in datasets.find("speech", part.parent)] == ["b.wav"]
+    assert len(datasets.find("speech", tmp_path / "mine")) == 1
+
+
+def test_a_recording_that_is_named_twice_is_one(tmp_path, caplog):
+    layout(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "list.txt").write_text("b.wav\na.wav\n./b.wav\n")
+    with caplog.at_level("INFO"):
+        found = datasets.find("speech", tmp_path / "list.txt")
+    assert [recording.name for recording in found] == ["b", "a"]
+    assert "named more than once: 1" in caplog.text
+
+
 def test_files_named_like_a_data_set_are_not_one(tmp_path):
     layout(tmp_path, "clean_set_01wav.wav", "clean_set_01.wav")
     assert len(datasets.find("speech", tmp_path)) == 2
@@ -877,3 +904,14 @@ def test_what_a_folder_holds_is_told(tmp_path, capsys):
     assert "Valentini" in told
     assert "speech: 3 recordings, 0.0 min; 2 at 16000 Hz" in told
     assert "1 of them cannot be read as sound" in told
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.wav").write_text("no sound")
+    good = tmp_path / "clean_testset_wav"
+    assert main(["datasets", "nowhere", str(tmp_path / "bad"), str(good)]) == 3
+    told = capsys.readouterr()
+    assert "speech: 3 recordings" in told.out
+    assert [line.split(": ", 2)[2] for line in told.err.splitlines()] == [
+        "nowhere: no such file or folder",
+        f"{tmp_path / 'bad'}: none of its sound files can be read: 1, {tmp_path / 'bad/a.wav'} first",
+    ]
+    assert main(["datasets", str(tmp_path / "bad")]) == 2

@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     try:
         if given["what"] == "datasets":
-            for folder in given["folder"]:
-                print(datasets.report(folder))
-            return cli.OK
+            return _tell_datasets(given["folder"], parser.prog)
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(STUDIES[given.pop("what")], given, command)
     except BadInput as refusal:
@@ -85,7 +83,7 @@ def _parser() -> cli.Parser:
         no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
         cli.add_flags(made, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
     check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
-    check.add_argument("folder", type=Path, nargs="+", help="a data set as its distributor lays it out")
+    check.add_argument("folder", type=_path, nargs="+", help="a data set as its distributor lays it out")
     return parser
 
 
@@ -93,6 +91,20 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("must name a data set, folder, list or file, got ''")
     return Path(text)
+
+
+def _tell_datasets(folders: Sequence[Path], prog: str) -> int:
+    cli.show_notices(prog, quiet=False)
+    refused = 0
+    for folder in folders:
+        try:
+            print(datasets.report(folder), flush=True)
+        except BadInput as refusal:
+            print(f"{prog}: error: {refusal}", file=sys.stderr)
+            refused += 1
+    if refused == len(folders):
+        return cli.BAD_INPUT
+    return cli.SOME_FAILED if refused else cli.OK
 
 
 def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:

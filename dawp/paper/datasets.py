@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,20 +13,32 @@ from dawp.audio import sound_file
 from dawp.errors import BadInput, shown
 from dawp.sources import Recording, find_recordings
 
+log = logging.getLogger(__name__)
+
 VOICES = ("singer", "rapper", "speaker", "vocalists", "choir", "crowd", "fx/processed sound", "main system")
 """Words in the names of what MedleyDB calls instruments but the paper would not, or that are several at once."""
 
 
 class Layout(NamedTuple):
-    """How a data set is recognised, which of its files are of which kind, and what may be wrong with them."""
+    """How a data set is recognised, which of its files are of which kind, and what may be wrong with them.
+
+    By the names of ``parts`` its folders are told that hold several kinds.
+    """
 
     name: str
     recognised: Callable[[Path], bool]
     files: dict[str, Callable[[Path], list[Path]]]
+    parts: tuple[str, ...] = ()
     doubts: Callable[[Path], list[str]] = lambda _: []
 
 
+def _is_clean_part(folder: Path) -> bool:
+    return folder.is_dir() and fnmatch(folder.resolve().name, "clean_*set_*wav")
+
+
 def _valentini(folder: Path) -> list[Path]:
+    if _is_clean_part(folder):
+        return sorted(folder.glob("*.wav"))
     test = sorted(folder.glob("clean_testset_wav/*.wav"))
     return test or sorted(folder.glob("clean_trainset_*wav/*.wav"))
 
@@ -84,15 +98,16 @@ def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
 LAYOUTS = (
     Layout(
         "Valentini et al., noisy speech database (clean recordings)",
-        lambda folder: any(path.is_dir() for path in folder.glob("clean_*set_*wav")),
+        lambda folder: any(map(_is_clean_part, (folder, *folder.glob("clean_*set_*wav")))),
         {"speech": _valentini},
     ),
     Layout(
         "MUSDB18-HQ (vocals)",
         lambda folder: any(folder.glob("test/*/vocals.wav")) or any(folder.glob("train/*/vocals.wav")),
         {"singing": _vocals},
+        ("test", "train"),
     ),
-    Layout("MedleyDB (stems)", lambda folder: bool(_tracks(folder)), {"instruments": _stems}, _untold),
+    Layout("MedleyDB (stems)", lambda folder: bool(_tracks(folder)), {"instruments": _stems}, ("Audio",), _untold),
 )
 
 
@@ -110,7 +125,8 @@ def find(kind: str, path: Path) -> list[Recording]:
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
             raise BadInput(f"{shown(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
-        recordings = find_recordings(path)
+        _check_level(path)
+        recordings = _without_repeats(find_recordings(path))
         pair = next((recording for recording in recordings if recording.corrupted), None)
         if pair:
             clean, corrupted = map(shown, pair.paths)
@@ -125,6 +141,31 @@ def find(kind: str, path: Path) -> list[Recording]:
     if not files:
         raise BadInput(f"{shown(path)}: looks like {layout.name}, but holds none of its sound files")
     return [Recording(file) for file in files]
+
+
+def _check_level(path: Path) -> None:
+    """Refuse a part of a data set, and a folder that one lies in: not all sounds there are of one kind."""
+    if not path.is_dir():
+        return
+    above, name = path.resolve().parent, path.resolve().name
+    whole = recognise(above)
+    if whole and name in whole.parts:
+        raise BadInput(f"{shown(path)}: is a part of {whole.name}; name all of it, {shown(above)}")
+    for below in sorted(path.glob("*")):
+        part = recognise(below)
+        if part:
+            raise BadInput(f"{shown(path)}: holds {part.name}; name its own folder, {shown(below)}")
+
+
+def _without_repeats(recordings: Sequence[Recording]) -> list[Recording]:
+    """Each recording once: clips of the same are no independent ones."""
+    once: dict[tuple[Path, ...], Recording] = {}
+    for recording in recordings:
+        once.setdefault(tuple(path.resolve() for path in recording.paths), recording)
+    repeats = len(recordings) - len(once)
+    if repeats:
+        log.info("recordings that are named more than once: %d, each is taken once", repeats)
+    return list(once.values())
 
 
 def recognise(path: Path) -> Layout | None:
@@ -159,6 +200,10 @@ def report(path: Path) -> str:
                 broken += 1
         told = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
         lines.append(f"  {kind if layout else 'sounds'}: {len(recordings)} recordings, {seconds / 60:.1f} min; {told}")
+        if broken == len(recordings):
+            raise BadInput(
+                f"{shown(path)}: none of its sound files can be read: {broken}, {shown(recordings[0].path)} first"
+            )
         if broken:
             lines.append(f"  {broken} of them cannot be read as sound")
         lines.append(f"  first: {shown(recordings[0].path)}")
