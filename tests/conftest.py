@@ -6,8 +6,10 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -21,6 +23,9 @@ from torch import Tensor
 from dawp.cli import main
 
 torch.set_num_threads(1)  # tests run side by side, and share the machine
+
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and its own
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "dawp" / "samples"
