@@ -510,7 +510,8 @@ def _summarise(folder: Path, reasons: Mapping[str, str], usable: Mapping[str, bo
     if not found:
         return
     refused = {name: why for name, why in {**refusals(folder), **reasons}.items() if name not in found}
-    unusable = [name for name in sorted(refused) if not usable.get(name, name not in _unusable(folder))]
+    known = {**dict.fromkeys(_unusable(folder), False), **usable}
+    unusable = [name for name in sorted(refused) if not known.get(name, True)]
     results = list(found.values())
     summary = {**summarise(results), "refused": dict(sorted(refused.items())), "unusable": unusable}
     there = folder / SUMMARY

@@ -158,7 +158,7 @@ def _about(
     config = parts[0].plan.config
     size = Size(clips, config.fit.epochs)
     changed, missing, departed = _changed(cells, preset), _missing(parts, found), readings.departures(config)
-    word = _word(study, cells, found, preset, sources, size, changed)
+    word = _word(study, cells, found, preset, sources, size, changed, bool(missing))
     full = f"the paper: {study.size}" if study.in_paper else f"in full: {study.size}"
     lines = []
     if changed:
@@ -184,14 +184,14 @@ def _word(
     sources: Mapping[str, Path],
     size: Size,
     changed: set[str],
+    is_missing: bool,
 ) -> str:
     """Whether what was run is what the paper has."""
     parts = [part for of_cell in cells.values() for part in of_cell]
     smallest = min(sum(part.clips for part in of_cell) for of_cell in cells.values())
-    missing = _missing(parts, found)
     if smallest < study.clips or size.epochs < study.epochs:
-        return "A REDUCED RUN, NOT FINISHED" if missing else "A REDUCED RUN"
-    if missing or any(fit.is_diverged for fits in found.values() for fit in fits):
+        return "A REDUCED RUN, NOT FINISHED" if is_missing else "A REDUCED RUN"
+    if is_missing or any(fit.is_diverged for fits in found.values() for fit in fits):
         return "NOT FINISHED"
     if not study.in_paper:
         return "NOT IN THE PAPER"

@@ -65,9 +65,8 @@ def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
     return [(claim.text, *claim.verdict(results)) for claim in study.claims]
 
 
-def doubts(study: Study, found: Found) -> list[str]:
+def doubts(study: Study, found: Found, results: Results) -> list[str]:
     """What to doubt in the numbers of a study."""
-    results = study.results(found)
     return [
         *_without(results),
         *_nan(results),
@@ -82,7 +81,7 @@ def text(study: Study, found: Found, about: About) -> str:
     results = study.results(found)
     lines = (about.headline, *about.lines)
     parts = [f"# {study.title}", "\n".join(f"- {line}" for line in lines), markdown(study, results)]
-    doubted = doubts(study, found)
+    doubted = doubts(study, found, results)
     if doubted:
         parts.append("\n".join(f"- {line}" for line in doubted))
     claims = conclusions(study, results)
@@ -180,7 +179,7 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
         "size": about.size._asdict(),
         "full_size": study.size._asdict(),
         "cells": cells,
-        "doubts": doubts(study, found),
+        "doubts": doubts(study, found, results),
         "conclusions": [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)],
         "notes": list(study.notes),
     }
