@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 Array = Any  # np.ndarray, float32 [n, channels]; numpy is imported where it is needed
 
-MAX_PADDING = 1 << 13  # frames that fill up the last block of a compressed file
 PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32")
 MAX_ESTIMATE_ERROR = 2304  # frames; libsndfile estimates the length of MPEG audio that has no header of its own
 
@@ -175,8 +174,8 @@ class Reader:
     def _limit(self, segment: Segment, claimed: int | None) -> int | None:
         """Number of frames without the padding of the last block; None if that is not known."""
         frames = segment.frames
-        if self.subtype in PADDED and frames and claimed and 0 < claimed - frames < MAX_PADDING:
-            return frames
+        if self.subtype in PADDED and frames and claimed and 0 < claimed - frames < segment.block_frames:
+            return frames  # some programs state the wrong number here, which differs by more
         return None
 
     def _expected(self, segment: Segment, claimed: int | None) -> float:
