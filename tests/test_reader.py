@@ -86,6 +86,18 @@ def test_the_padding_of_the_last_block_is_no_sound(tmp_path, subtype):
     assert len(read(tmp_path / "x.wav")) == 10_000
 
 
+def test_a_whole_block_of_padding_is_no_sound(tmp_path):
+    content = encoded("WAV", "GSM610", sound(6400))
+    (tmp_path / "x.wav").write_bytes(with_size(content, b"fact", 6080, offset=8))
+    assert len(read(tmp_path / "x.wav")) == 6080
+
+
+def test_a_wrong_count_of_frames_hides_no_sound(tmp_path):
+    for channels in (1, 2):
+        (tmp_path / "x.wav").write_bytes(encoded("WAV", "IMA_ADPCM", sound(400, channels)))
+        assert len(read(tmp_path / "x.wav")) >= 400
+
+
 def test_reading_goes_back_and_forth(tmp_path):
     (tmp_path / "x.flac").write_bytes(encoded("FLAC", "PCM_24"))
     whole = read(tmp_path / "x.flac")

@@ -174,9 +174,9 @@ class Reader:
     def _limit(self, segment: Segment, claimed: int | None) -> int | None:
         """Number of frames without the padding of the last block; None if that is not known."""
         frames = segment.frames
-        if self.subtype in PADDED and frames and claimed and 0 < claimed - frames < segment.block_frames:
-            return frames  # some programs state the wrong number here, which differs by more
-        return None
+        if self.subtype not in PADDED or not frames or not claimed or frames * self.channels == claimed:
+            return None  # libsndfile itself states the frames of IMA ADPCM divided by the number of channels
+        return frames if 0 < claimed - frames <= segment.block_frames else None
 
     def _expected(self, segment: Segment, claimed: int | None) -> float:
         """Number of frames that a segment should have; 0 if that is not known."""
