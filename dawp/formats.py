@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,13 +32,14 @@ FORMATS = {
 """libsndfile's format of each suffix that recordings can have."""
 
 NEAREST = {
-    ("FLAC", "PCM_32"): "PCM_24",
-    ("FLAC", "FLOAT"): "PCM_24",
-    ("FLAC", "DOUBLE"): "PCM_24",
+    **dict.fromkeys(("FLOAT", "DOUBLE"), ("FLOAT", "PCM_32", "PCM_24")),
+    **dict.fromkeys(("PCM_32", "ALAC_32"), ("PCM_32", "PCM_24")),
+    **dict.fromkeys(("PCM_24", "ALAC_24", "ALAC_20", "DWVW_24"), ("PCM_24",)),
 }
-"""Sample types that take the place of one that a format does not have, where its default would lose more."""
+"""Subtypes to try in this order where a format cannot hold a subtype; PCM_16 loses nothing of all others."""
 
 WIDEST_SAMPLE, LONGEST_WAV = 8, 2**32 - 2**16  # bytes
+PROBED_FRAMES = 4096
 
 
 class Form(NamedTuple):
@@ -69,24 +71,41 @@ def form_of(output: Path, recording: Form, subtype: str | None, rate: int, chann
         wanted = recording.format
     if wanted == "WAV" and frames * channels * WIDEST_SAMPLE > LONGEST_WAV:
         wanted = "RF64"
-    subtype = subtype.upper() if subtype else None
-    if subtype is None:
-        subtype = "OPUS" if suffix == ".opus" else recording.subtype
-        if not soundfile.check_format(wanted, subtype):
-            subtype = NEAREST.get((wanted, subtype)) or soundfile.default_subtype(wanted)
-    if not soundfile.check_format(wanted, subtype):
-        possible = (
-            ", ".join(soundfile.available_subtypes(wanted)) if wanted in soundfile.available_formats() else "none"
-        )
-        raise BadInput(f"subtype of {shown(output)} must be one of {possible}, got {shown(subtype)}")
+    possible = soundfile.available_subtypes(wanted) if wanted in soundfile.available_formats() else {}
+    if subtype:
+        candidates = [subtype.upper()]
+    elif suffix == ".opus":
+        candidates = ["OPUS"]
+    else:
+        nearest = NEAREST.get(recording.subtype, ())
+        others = [name for name in (recording.subtype, *nearest, "PCM_16") if name in possible]
+        candidates = [*others, soundfile.default_subtype(wanted)]
+    if candidates[0] not in possible:
+        known = ", ".join(possible) or "none"
+        raise BadInput(f"subtype of {shown(output)} must be one of {known}, got {shown(candidates[0])}")
+    for candidate in candidates:
+        if _can_hold(Form(wanted, candidate), rate, channels):
+            return Form(wanted, candidate)
+    raise BadInput(
+        f"{shown(output)}: {wanted} {candidates[0]} cannot hold {channels} channels at {rate} Hz; "
+        "another output_format may"
+    )
+
+
+@cache
+def _can_hold(form: Form, rate: int, channels: int) -> bool:
+    """Whether the sound library can write such a file, and read it again; its lists name some that it cannot."""
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
     try:
-        soundfile.SoundFile(io.BytesIO(), "w", rate, channels, subtype, format=wanted).close()
-    except soundfile.SoundFileError:
-        raise BadInput(
-            f"{shown(output)}: {wanted} {subtype} cannot hold {channels} channels at {rate} Hz; "
-            "another output_format may"
-        ) from None
-    return Form(wanted, subtype)
+        soundfile.write(file, np.zeros((PROBED_FRAMES, channels)), rate, form.subtype, format=form.format)
+        file.seek(0)
+        with soundfile.SoundFile(file) as again:
+            return bool(again.subtype == form.subtype and again.frames >= PROBED_FRAMES)
+    except (soundfile.SoundFileError, ValueError):
+        return False
 
 
 def write(
