@@ -94,11 +94,12 @@ def sound_file(path: Path) -> Iterator[Any]:
 
 
 def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:
-    """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
+    """Mark the samples of a waveform ``[T]`` or ``[T, channels]`` that a drop-out took as NaN, each channel by itself.
 
-    Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
-    100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the
-    channel's RMS. Zeros for longer, at an end, or between sounds that die away are silence.
+    Missing are samples that are not finite, and runs of zeros that last from ``shortest`` seconds to 100 ms and break
+    into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS. Zeros for
+    longer, at an end, or between sounds that die away are silence. A run that is a drop-out in one channel is one in
+    each channel that has the same run of zeros, however soft that channel is there.
 
     Args:
         waveform: in its own number of channels.
@@ -106,22 +107,35 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
         shortest: seconds from which on zeros count.
         power: ``[channels]``, mean square of each, where the waveform is a part of something longer; None to take its
             own.
+
+    Returns:
+        A copy of the same shape with NaN for each missing sample.
     """
-    channels = waveform[:, None] if waveform.ndim == 1 else waveform
-    missing = ~torch.isfinite(channels).all(dim=1)
+    marked = (waveform[:, None] if waveform.ndim == 1 else waveform).clone()
+    marked[~marked.isfinite()] = torch.nan
+    channels = marked.nan_to_num().T
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
-    beside = math.ceil(BESIDE_SECONDS * sample_rate)
-    finite = torch.where(channels.isfinite(), channels, 0).T
-    powers = finite.square().mean(dim=1) if power is None else power
-    for channel, threshold in zip(finite, powers * 10 ** (BESIDE_DB / 10), strict=True):
-        for start, stop in stretches(channel == 0):
-            if not least <= stop - start <= most:
-                continue
-            sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
-            missing[start:stop] |= all(len(side) and side.square().mean() > threshold for side in sides)
-    marked = channels.clone()
-    marked[missing] = torch.nan
+    powers = channels.square().mean(dim=1) if power is None else power
+    runs = [
+        [(start, stop) for start, stop in stretches(channel == 0) if least <= stop - start <= most]
+        for channel in channels
+    ]
+    drop_outs = {
+        run
+        for channel, own, threshold in zip(channels, runs, powers * 10 ** (BESIDE_DB / 10), strict=True)
+        for run in own
+        if _breaks_into_sound(channel, *run, math.ceil(BESIDE_SECONDS * sample_rate), threshold)
+    }
+    for index, own in enumerate(runs):
+        for start, stop in drop_outs.intersection(own):
+            marked[start:stop, index] = torch.nan
     return marked.view_as(waveform)
+
+
+def _breaks_into_sound(channel: Tensor, start: int, stop: int, beside: int, threshold: Tensor) -> bool:
+    """Whether the mean square of the ``beside`` samples on either side of a run of zeros is above a threshold."""
+    sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
+    return all(len(side) and bool(side.square().mean() > threshold) for side in sides)
 
 
 def _said_of(channels: int, first_channel: bool) -> str:

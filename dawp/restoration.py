@@ -139,7 +139,9 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
             if failure:
                 raise failure
             under_way[piece.block].take(piece.channel, value)
-    done = [(block, under_way[index].restored(_where(sound, block)).samples) for index, block in enumerate(blocks)]
+    done = [
+        (block, under_way[index].restored(_where(sound, block), power).samples) for index, block in enumerate(blocks)
+    ]
     return torch.cat(list(faded(done)), dim=1)
 
 
@@ -215,7 +217,7 @@ def _where(sound: Sound, block: Block) -> str:
 
 
 def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
-    """A block's samples ``[channels, n]``, with NaN for those that are missing from any channel."""
+    """A block's samples ``[channels, n]``, with NaN for those that are missing."""
     if not isinstance(config, GapConfig):
         return sound.read(*block)
     # With what lies around it: a drop-out at its edge is one by what is beside it.
@@ -223,7 +225,7 @@ def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
     samples = sound.read(first, last)
     if config.given:
-        samples = torch.where(torch.isfinite(samples).all(dim=0), samples, torch.nan)
+        samples = torch.where(samples.isfinite(), samples, torch.nan)
         for start, length in config.given:
             begin, end = round(start * sound.rate), round((start + length) * sound.rate)
             samples[:, max(0, begin - first) : max(0, end - first)] = torch.nan
@@ -244,7 +246,7 @@ class _UnderWay:
     """A block of which some channels are still to be restored.
 
     Equal channels, as of a mono recording in a stereo file, are restored once and stay equal; those in which nothing
-    is to be restored stay what they are.
+    is to be restored (silent ones and, where gaps are filled, those without a gap) stay as they are.
 
     Attributes:
         samples: ``[channels, n]``, NaN for those that are missing.
@@ -253,11 +255,17 @@ class _UnderWay:
 
     def __init__(self, samples: Tensor, config: Config) -> None:
         self.samples = samples
-        known = samples.nan_to_num()  # what is missing is missing from all channels
+        missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
-        self._twins = [next(other for other in channels if torch.equal(known[other], known[own])) for own in channels]
-        needed = isinstance(config.corruption, GapConfig) and not samples.isnan().any()
-        self.to_fit = [own for own in channels if self._twins[own] == own and not needed and known[own].any()]
+
+        def equal(one: int, other: int) -> bool:
+            return torch.equal(known[one], known[other]) and torch.equal(missing[one], missing[other])
+
+        self._twins = [next(other for other in channels if equal(other, own)) for own in channels]
+        wanted = known.any(dim=1)
+        if isinstance(config.corruption, GapConfig):
+            wanted &= missing.any(dim=1)
+        self.to_fit = [own for own in channels if self._twins[own] == own and wanted[own]]
         self._done = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 
     def take(self, channel: int, restored: tuple[Tensor, int]) -> None:
@@ -268,9 +276,15 @@ class _UnderWay:
     def is_done(self) -> bool:
         return len(self._done) == len(self.samples)
 
-    def restored(self, where: str) -> Restored:
-        """The block, of which every channel is done."""
-        if (self.samples.isnan() | (self.samples == 0)).all() and self.samples.isnan().any():
+    def restored(self, where: str, power: Tensor) -> Restored:
+        """The block, of which every channel is done.
+
+        Args:
+            where: the block, in words.
+            power: ``[channels]``, mean square of each over the whole recording.
+        """
+        lost = self.samples.isnan().any(dim=1) & ~self.samples.nan_to_num().any(dim=1)
+        if (lost & (power > 0)).any():
             log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", where)
         done = [self._done[twin] for twin in self._twins]
         return Restored(torch.stack([samples for samples, _ in done]), [epoch for _, epoch in done])
@@ -540,7 +554,7 @@ class _File:
 
     def _put(self, index: int) -> None:
         if self._under_way[index].is_done:
-            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]))
+            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]), self._sound.power)
             self._kept.put(index, done)
             self._epochs[index] = done.epochs
 
