@@ -124,6 +124,8 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
     blocks = _blocks_of(sound, config)
+    if _is_intact(sound, config, blocks):
+        return waveform.clone()
     under_way: dict[int, _UnderWay] = {}
     fits = len(blocks) * len(power) * config.stop.fits
     here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
@@ -186,7 +188,7 @@ def faded(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:
 
 
 def _blocks_of(sound: Sound, config: Config) -> list[Block]:
-    """The blocks of a recording, which is refused if it cannot be worked on or has nothing to restore."""
+    """The blocks of a recording, which is refused if it cannot be worked on."""
     try:
         blocks = cut(sound.frames, sound.rate, config)
         working_rate = config.clip.samplerate or sound.rate
@@ -203,12 +205,22 @@ def _blocks_of(sound: Sound, config: Config) -> list[Block]:
                 raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
             if first == stop:
                 raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
-        if not any(_marked(sound, gaps, block).isnan().any() for block in blocks):
-            raise BadInput(
-                f"{sound.name}: no drop-outs: neither NaN nor a run of zeros from {gaps.min_gap_ms:g} to "
-                f"{LONGEST_GAP_MS:g} ms that breaks into sound; gaps can name what is to be filled"
-            )
     return blocks
+
+
+def _is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
+    """Whether gaps are to be filled and the recording has none, which is logged."""
+    gaps = config.corruption
+    if not isinstance(gaps, GapConfig) or any(_marked(sound, gaps, block).isnan().any() for block in blocks):
+        return False
+    log.info(
+        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that breaks into sound): left unchanged; "
+        "--gaps START:LENGTH names what to fill",
+        sound.name,
+        gaps.min_gap_ms,
+        LONGEST_GAP_MS,
+    )
+    return True
 
 
 def _where(sound: Sound, block: Block) -> str:
@@ -492,10 +504,12 @@ class _File:
         self.all_given = self.failed = False
         self._under_way: dict[int, _UnderWay] = {}
         self._epochs: dict[int, list[int]] = {}
-        self._sound, source, self._tags = _survey(target.path, missing_allowed=isinstance(config.corruption, GapConfig))
+        self._sound, self._source, self._tags = _survey(
+            target.path, missing_allowed=isinstance(config.corruption, GapConfig)
+        )
         sound = self._sound
         self._form = form_of(
-            target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
+            target.output, self._source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
         )
         self._blocks = _blocks_of(sound, config)
         self._settings = {name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES}
@@ -504,6 +518,9 @@ class _File:
         length = sound.frames / sound.rate
         said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
         log.info("%s%s: %s", count, sound.name, said)
+        self._intact = _is_intact(sound, config, self._blocks)
+        if self._intact:
+            self._epochs = {index: [0] * len(sound.power) for index in range(len(self._blocks))}
         target.output.parent.mkdir(parents=True, exist_ok=True)
         identity = {
             "settings": self._settings,
@@ -521,7 +538,9 @@ class _File:
     def jobs(self, bars: Bars) -> Iterator[Piece]:
         """What there is to do, one channel of one block after the other; ends early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
-        for index, block in enumerate(self._blocks):
+        if self._intact:
+            bars.pass_over(fits * channels * len(self._blocks))
+        for index, block in enumerate([] if self._intact else self._blocks):
             if self.failed:
                 bars.pass_over(fits * channels * (len(self._blocks) - index))
                 return
@@ -559,15 +578,21 @@ class _File:
             self._epochs[index] = done.epochs
 
     def finish(self) -> None:
-        """Write the output, and its record."""
+        """Write the output, and its record. An intact recording is copied if the output has its format."""
         target, sound, blocks, clip_mode = self._target, self._sound, self._blocks, self._config.restoration.clip_mode
 
-        def samples() -> Iterator[Tensor]:
-            return faded(
-                (block, self._kept.again(index, block, len(sound.power))) for index, block in enumerate(blocks)
-            )
+        def restored(index: int, block: Block) -> Tensor:
+            return sound.read(*block) if self._intact else self._kept.again(index, block, len(sound.power))
 
-        gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
+        def samples() -> Iterator[Tensor]:
+            return faded((block, restored(index, block)) for index, block in enumerate(blocks))
+
+        gain = 1.0
+        if self._intact and self._form == self._source:
+            with whole(target.output) as temporary:
+                shutil.copyfile(target.path, temporary)
+        else:
+            gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
         seconds = time.perf_counter() - self._began
         record = {
             "recording": str(target.path),
@@ -579,6 +604,7 @@ class _File:
             "subtype": self._form.subtype,
             "clip_mode": clip_mode,
             "gain": gain,
+            "unchanged": self._intact,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(blocks)

@@ -265,6 +265,60 @@ def test_inpaint_fills_each_channel_where_it_lacks_samples_and_keeps_the_others_
     assert all(not any(block[2:]) for block in epochs)
 
 
+def test_a_recording_without_drop_outs_is_copied(restore, tmp_path):
+    write_sound(tmp_path / "a.mp3", 0.1 * torch.randn(16000, 2))
+    for flags in ([], ["--gaps", "auto"]):
+        result = restore("--source", "a.mp3", "-o", "whole.mp3", *flags, "--overwrite", task="inpaint")
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("a.mp3: no drop-outs") == 1
+        assert result.stdout == "restored: whole.mp3\n"
+        assert (tmp_path / "whole.mp3").read_bytes() == (tmp_path / "a.mp3").read_bytes()
+    assert visible(tmp_path) == ["a.mp3", "whole.mp3", "whole.mp3.json"]
+    assert not list(tmp_path.glob(".*"))
+    record = json.loads((tmp_path / "whole.mp3.json").read_text())
+    assert record["unchanged"] is True
+    assert [block["epochs"] for block in record["blocks"]] == [[0, 0]]
+    refused(restore("--source", "a.mp3", "-o", "whole.mp3", task="inpaint"), "--overwrite", task="inpaint")
+
+
+def test_in_another_format_a_recording_without_drop_outs_keeps_its_samples(restore, tmp_path):
+    samples = (0.1 * torch.randn(16000, 2)).clamp(-1, 1)
+    write_sound(tmp_path / "a.wav", samples, subtype="PCM_16")
+    flags = ("--source", "a.wav", "-o", "out", "--output_format", "flac", "--block", "0.3", "--overlap", "0.1")
+    assert restore(*flags, task="inpaint").returncode == 0
+    about = soundfile.info(tmp_path / "out" / "a.flac")
+    assert (about.format, about.subtype) == ("FLAC", "PCM_16")
+    before, after = (soundfile.read(path, dtype="int16")[0] for path in (tmp_path / "a.wav", tmp_path / "out/a.flac"))
+    assert (before == after).all()
+
+
+@pytest.mark.parametrize("by", ["folder", "list"])
+def test_of_several_recordings_those_without_drop_outs_are_copied(restore, tmp_path, by):
+    samples = 0.1 * torch.randn(8000)
+    write_sound(tmp_path / "in" / "intact.wav", samples)
+    samples[4000:4050] = 0
+    write_sound(tmp_path / "in" / "deep" / "damaged.wav", samples)
+    (tmp_path / "in" / "list.txt").write_text("intact.wav\ndeep/damaged.wav\n")
+    flags = ("--source", "in" if by == "folder" else "in/list.txt", "-o", "out", "--json")
+    result = restore(*flags, task="inpaint")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"folder": "out", "done": 2, "skipped": 0, "failures": []}
+    copied = {
+        name: (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+        for name in ("intact.wav", "deep/damaged.wav")
+    }
+    assert copied == {"intact.wav": True, "deep/damaged.wav": False}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    again = restore(*flags, task="inpaint")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["skipped"] == 2
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    (tmp_path / "out" / "intact.wav").unlink()
+    assert restore(*flags, task="inpaint").returncode == 0
+    assert (tmp_path / "out" / "intact.wav").exists()
+    refused(restore("--source", "out", "-o", "more", task="inpaint"), "no sound files", task="inpaint")  # all restored
+
+
 def test_inpaint_fills_named_gaps_of_the_recording(restore, tmp_path):
     samples = 0.1 * torch.randn(48000)
     write_sound(tmp_path / "a.wav", samples, subtype="FLOAT")
