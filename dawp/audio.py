@@ -14,6 +14,7 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
+from dawp.alignment import MAX_LAG, measure_lag
 from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.errors import BadInput, shown
 from dawp.files import whole
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
-LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
+LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length if they are not aligned
 READ_FRAMES = 1 << 20
 BESIDE_SECONDS, BESIDE_DB = 0.00025, -40.0  # sound beside a drop-out, relative to the channel's RMS
 REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
@@ -191,6 +192,8 @@ def read_clip(
 ) -> tuple[Tensor | None, Tensor | None, int]:
     """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
+    A lag between the two recordings of a pair is logged, and removed if ``config.align`` is set.
+
     Args:
         recording: one file or a pair.
         config: which stretch, at which rate.
@@ -211,13 +214,8 @@ def read_clip(
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:
-        if abs(len(clean) - len(corrupted)) / rate > LONGEST_MISMATCH:
-            lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
-            raise BadInput(
-                f"{name} and {shown(recording.corrupted)}: a pair must have one length (to 10 ms), got {lengths}"
-            )
-        shorter = min(len(clean), len(corrupted))
-        clean, corrupted = clean[:shorter], corrupted[:shorter]
+        names = f"{name} and {shown(recording.corrupted)}"
+        clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
     start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, turn, name)
     clips = []
@@ -227,6 +225,24 @@ def read_clip(
             raise BadInput(f"{shown(path)}: is silent, all samples are zero")
         clips.append(clip)
     return clips[0], clips[1], rate
+
+
+def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names: str) -> tuple[Tensor, Tensor]:
+    """Both recordings ``[T]`` of a pair at one length, without the lag between them if ``align``."""
+    longest = MAX_LAG if align else LONGEST_MISMATCH
+    if abs(len(clean) - len(corrupted)) / rate > longest:
+        lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
+        raise BadInput(f"{names}: a pair must have one length (to {1000 * longest:g} ms), got {lengths}")
+    lag = measure_lag(clean, corrupted.nan_to_num(), rate)
+    if lag:
+        found = f"the second is {1000 * abs(lag) / rate:.1f} ms {'late' if lag > 0 else 'early'}"
+        if align:
+            log.info("%s: %s: aligned", names, found)
+            clean, corrupted = clean[max(0, -lag) :], corrupted[max(0, lag) :]
+        else:
+            log.warning("%s: %s; --align removes the lag", names, found)
+    shorter = min(len(clean), len(corrupted))
+    return clean[:shorter], corrupted[:shorter]
 
 
 def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:

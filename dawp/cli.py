@@ -184,6 +184,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
+    if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
+        logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
     if config.report.tensorboard:
         tensorboard.check_installed()
     draw = draw_repetition if config.report.pictures else draw_nothing

@@ -442,6 +442,8 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
         for name, value in config.effective().items()
         if name not in NOT_IDENTITY
     }
+    if not (config.clip.align and any(len(recording.paths) == 2 for recording in recordings)):
+        settings.pop("align", None)  # it has no effect, and earlier runs do not have it
     settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
     return settings
 

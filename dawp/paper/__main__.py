@@ -28,7 +28,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
 }
 NOT_OFFERED = (
-    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms"),
+    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms", "align"),
     *(setting.name for setting in dataclasses.fields(RestoreConfig)),
 )
 OF_NO_CONSEQUENCE = {"seed", "device", "show_every", "save_outputs"}
