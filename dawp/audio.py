@@ -63,13 +63,13 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
         raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %s", shown(path.name), _said_of(channels, first_channel))
+        log.info("%s: %s", shown(path), _said_of(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
             raise BadInput(f"{shown(path)}: {refusal}") from None
-        log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
+        log.info("%s: resampled from %d to %d Hz", shown(path), rate, sample_rate)
     return waveform
 
 

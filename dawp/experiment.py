@@ -347,7 +347,9 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
     clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
-        return pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        name = shown(recording.path)
+        return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
