@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from dawp import experiment, restoration
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, may_be_none, preset_of, text_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, os_error_line, shown
 from dawp.files import json_text, read_json
 from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
 from dawp.sources import Recording, find_recordings
@@ -63,7 +63,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         again = "the same command" if given.get("restore") else "the same command without --overwrite"

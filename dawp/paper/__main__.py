@@ -16,7 +16,7 @@ from typing import Any
 
 from dawp import cli
 from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, os_error_line, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.files import check_writable, json_text
 from dawp.listening import cores
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
         return cli.BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return cli.BAD_INPUT if error.errno == errno.ENAMETOOLONG else cli.FAILED
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
