@@ -20,9 +20,10 @@ copying the corruption. There is no training data and there are no weights to do
 estimate at a blind stop, which does without.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
-in the direction the data goes: ``sources``, ``audio``, ``corruptions``, ``problem``, ``generators``, ``fitting``,
-``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``checkpoints``, ``solver``, ``workers``,
-``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; every setting is in ``config``.
+in the direction the data goes: ``sources``, ``alignment``, ``audio``, ``corruptions``, ``problem``, ``generators``,
+``fitting``, ``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``checkpoints``, ``solver``,
+``workers``, ``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; every setting is in
+``config``.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
+from dawp.alignment import MAX_LAG, measure_lag
 from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.errors import BadInput, shown
 from dawp.files import whole
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
-LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length
+LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length if they are not aligned
 READ_FRAMES = 1 << 20
 BESIDE_SECONDS, BESIDE_DB = 0.00025, -40.0  # sound beside a drop-out, relative to the channel's RMS
 REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
@@ -60,22 +61,23 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
         raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %s", shown(path.name), _said_of(channels, first_channel))
+        log.info("%s: %s", shown(path), _said_of(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
             raise BadInput(f"{shown(path)}: {refusal}") from None
-        log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
+        log.info("%s: resampled from %d to %d Hz", shown(path), rate, sample_rate)
     return waveform
 
 
 def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:
-    """A waveform ``[T]`` or ``[T, channels]`` with NaN for each sample that a drop-out took, from all channels.
+    """Mark the samples of a waveform ``[T]`` or ``[T, channels]`` that a drop-out took as NaN, each channel by itself.
 
-    Missing are samples that are not finite, and runs of zeros in any channel that last from ``shortest`` seconds to
-    100 ms and break into sound: the quarter of a millisecond on either side is above -40 dB relative to the
-    channel's RMS. Zeros for longer, at an end, or between sounds that die away are silence.
+    Missing are samples that are not finite, and runs of zeros that last from ``shortest`` seconds to 100 ms and break
+    into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS. Zeros for
+    longer, at an end, or between sounds that die away are silence. A run that is a drop-out in one channel is one in
+    each channel that has the same run of zeros, however soft that channel is there.
 
     Args:
         waveform: in its own number of channels.
@@ -83,22 +85,35 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
         shortest: seconds from which on zeros count.
         power: ``[channels]``, mean square of each, where the waveform is a part of something longer; None to take its
             own.
+
+    Returns:
+        A copy of the same shape with NaN for each missing sample.
     """
-    channels = waveform[:, None] if waveform.ndim == 1 else waveform
-    missing = ~torch.isfinite(channels).all(dim=1)
+    marked = (waveform[:, None] if waveform.ndim == 1 else waveform).clone()
+    marked[~marked.isfinite()] = torch.nan
+    channels = marked.nan_to_num().T
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
-    beside = math.ceil(BESIDE_SECONDS * sample_rate)
-    finite = torch.where(channels.isfinite(), channels, 0).T
-    powers = finite.square().mean(dim=1) if power is None else power
-    for channel, threshold in zip(finite, powers * 10 ** (BESIDE_DB / 10), strict=True):
-        for start, stop in stretches(channel == 0):
-            if not least <= stop - start <= most:
-                continue
-            sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
-            missing[start:stop] |= all(len(side) and side.square().mean() > threshold for side in sides)
-    marked = channels.clone()
-    marked[missing] = torch.nan
+    powers = channels.square().mean(dim=1) if power is None else power
+    runs = [
+        [(start, stop) for start, stop in stretches(channel == 0) if least <= stop - start <= most]
+        for channel in channels
+    ]
+    drop_outs = {
+        run
+        for channel, own, threshold in zip(channels, runs, powers * 10 ** (BESIDE_DB / 10), strict=True)
+        for run in own
+        if _breaks_into_sound(channel, *run, math.ceil(BESIDE_SECONDS * sample_rate), threshold)
+    }
+    for index, own in enumerate(runs):
+        for start, stop in drop_outs.intersection(own):
+            marked[start:stop, index] = torch.nan
     return marked.view_as(waveform)
+
+
+def _breaks_into_sound(channel: Tensor, start: int, stop: int, beside: int, threshold: Tensor) -> bool:
+    """Whether the mean square of the ``beside`` samples on either side of a run of zeros is above a threshold."""
+    sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
+    return all(len(side) and bool(side.square().mean() > threshold) for side in sides)
 
 
 def _said_of(channels: int, first_channel: bool) -> str:
@@ -154,6 +169,8 @@ def read_clip(
 ) -> tuple[Tensor | None, Tensor | None, int]:
     """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
+    A lag between the two recordings of a pair is logged, and removed if ``config.align`` is set.
+
     Args:
         recording: one file or a pair.
         config: which stretch, at which rate.
@@ -174,13 +191,8 @@ def read_clip(
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:
-        if abs(len(clean) - len(corrupted)) / rate > LONGEST_MISMATCH:
-            lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
-            raise BadInput(
-                f"{name} and {shown(recording.corrupted)}: a pair must have one length (to 10 ms), got {lengths}"
-            )
-        shorter = min(len(clean), len(corrupted))
-        clean, corrupted = clean[:shorter], corrupted[:shorter]
+        names = f"{name} and {shown(recording.corrupted)}"
+        clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
     start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, turn, name)
     clips = []
@@ -190,6 +202,24 @@ def read_clip(
             raise BadInput(f"{shown(path)}: is silent, all samples are zero")
         clips.append(clip)
     return clips[0], clips[1], rate
+
+
+def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names: str) -> tuple[Tensor, Tensor]:
+    """Both recordings ``[T]`` of a pair at one length, without the lag between them if ``align``."""
+    longest = MAX_LAG if align else LONGEST_MISMATCH
+    if abs(len(clean) - len(corrupted)) / rate > longest:
+        lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
+        raise BadInput(f"{names}: a pair must have one length (to {1000 * longest:g} ms), got {lengths}")
+    lag = measure_lag(clean, corrupted.nan_to_num(), rate)
+    if lag:
+        found = f"the second is {1000 * abs(lag) / rate:.1f} ms {'late' if lag > 0 else 'early'}"
+        if align:
+            log.info("%s: %s: aligned", names, found)
+            clean, corrupted = clean[max(0, -lag) :], corrupted[max(0, lag) :]
+        else:
+            log.warning("%s: %s; --align removes the lag", names, found)
+    shorter = min(len(clean), len(corrupted))
+    return clean[:shorter], corrupted[:shorter]
 
 
 def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:

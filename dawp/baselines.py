@@ -71,7 +71,7 @@ def run(task: str, problem: Problem) -> dict[str, Tensor]:
         except MemoryError:
             raise
         except Exception as error:  # whatever a library makes of an odd clip, the fit goes on
-            log.warning("baseline %s cannot be computed for this clip and counts as NaN: %s", name, shown(error))
+            log.warning("%s: baseline %s cannot be computed and counts as NaN: %s", problem.name, name, shown(error))
             estimate = torch.full_like(problem.observed, torch.nan)
         estimates[name] = estimate
     return estimates

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import errno
 import logging
+import shlex
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, NoReturn
 
 from dawp import experiment, restoration
 from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, may_be_none, preset_of, text_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, os_error_line, shown
 from dawp.files import json_text, read_json
 from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
 from dawp.sources import Recording, find_recordings
@@ -32,7 +34,26 @@ ABOUT = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, with a hint for a flag or an argument that it does not know."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._hint(unknown[0], given))
+        return given, unknown
+
+    def _hint(self, unknown: str, given: argparse.Namespace) -> str:
+        flags = self._option_string_actions
+        if unknown.startswith("-"):
+            flag = unknown.split("=", 1)[0]
+            near = difflib.get_close_matches(flag, flags, n=1)
+            return f"there is no flag {flag}" + (f": did you mean {near[0]}?" if near else "")
+        message = f"unexpected argument {unknown}"
+        if "--source" not in flags:
+            return message
+        if "source" in given:
+            return f"{message}: --source takes one sound file, folder or list"
+        return f"{message}: did you mean --source {shlex.quote(unknown)}?"
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {shown(message)}\n")
@@ -63,7 +84,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         again = "the same command" if given.get("restore") else "the same command without --overwrite"
@@ -184,6 +205,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
+    if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
+        logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
     if config.report.tensorboard:
         tensorboard.check_installed()
     draw = draw_repetition if config.report.pictures else draw_nothing

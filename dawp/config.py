@@ -206,6 +206,11 @@ class ClipConfig(Settings):
         at_least=0,
         at_most=1,
     )
+    align: bool = _setting(
+        False,
+        "remove the lag between the two recordings of a pair, of up to 1 s, to the nearest sample, and cut both to "
+        "their common part; a lag from 1 ms is reported in any case",
+    )
 
 
 @dataclass(frozen=True)

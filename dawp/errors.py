@@ -19,3 +19,15 @@ def shown(value: object) -> str:
         a\\nb.wav
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def os_error_line(error: OSError) -> str:
+    """``error`` as one line: the file first, like any other message, and what went wrong with it.
+
+    Example:
+        >>> print(os_error_line(OSError(28, "No space left on device", "a.wav")))
+        a.wav: No space left on device
+    """
+    if error.filename is None or error.strerror is None:
+        return shown(error)
+    return f"{shown(error.filename)}: {shown(error.strerror)}"

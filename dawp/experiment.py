@@ -347,7 +347,9 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
     clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
-        return pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        name = shown(recording.path)
+        return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
@@ -442,6 +444,8 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
         for name, value in config.effective().items()
         if name not in NOT_IDENTITY
     }
+    if not (config.clip.align and any(len(recording.paths) == 2 for recording in recordings)):
+        settings.pop("align", None)  # it has no effect, and earlier runs do not have it
     settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
     return settings
 

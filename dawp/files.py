@@ -22,13 +22,23 @@ HOLDER = ".holder"
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Give out a temporary name beside ``path``; rename it to ``path`` if the block succeeds, else remove it."""
+    """Give out a temporary name beside ``path``; rename it to ``path`` if the block succeeds, else remove it.
+
+    Raises:
+        OSError: the file cannot be written; its ``filename`` is ``path``.
+    """
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # else a loss of power could leave the name without the content
         temporary.replace(path)
+    except OSError as error:
+        # A write to an open file does not name it, and nobody knows the temporary name.
+        named = {str(name) for name in (error.filename, error.filename2) if name is not None}
+        if error.errno is not None and (not named or str(temporary) in named):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,10 +7,10 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -40,6 +40,7 @@ NEAREST = {
 
 WIDEST_SAMPLE, LONGEST_WAV = 8, 2**32 - 2**16  # bytes
 PROBED_FRAMES = 4096
+PROBE = 1 << 16  # bytes
 
 
 class Form(NamedTuple):
@@ -126,7 +127,7 @@ def write(
 
     Raises:
         BadInput: the sound library refuses to write it.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, for want of space say.
     """
     import soundfile
 
@@ -142,6 +143,7 @@ def write(
         with whole(output) as temporary:
             with (
                 temporary.open("w+b") as raw,
+                _system_errors(raw),
                 soundfile.SoundFile(raw.fileno(), "w", *how, format=form.format, closefd=False) as file,
             ):
                 for name, text in tags.items():
@@ -154,6 +156,20 @@ def write(
         why = getattr(error, "error_string", error)
         raise BadInput(f"{shown(output)}: cannot be written as {form.format} {form.subtype} ({shown(why)})") from None
     return gain
+
+
+@contextmanager
+def _system_errors(raw: IO[bytes]) -> Iterator[None]:
+    """Turn the sound library's failure to write a file into the OSError behind it, which the library does not name."""
+    import soundfile
+
+    try:
+        yield
+    except soundfile.SoundFileError:
+        raw.seek(0, os.SEEK_END)
+        raw.write(bytes(PROBE))  # fails again if the disk is full
+        raw.flush()
+        raise
 
 
 def _as_stored(samples: Tensor, subtype: str) -> Tensor:

@@ -27,6 +27,7 @@ class Problem:
         rir: the impulse response ``[L]`` that the reverberation was made with, the direct path at gain 1; None when
             there is none.
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
+        name: of the clip, for messages.
 
     Raises:
         BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
@@ -40,6 +41,7 @@ class Problem:
     blend: Tensor | None = None
     rir: Tensor | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    name: str = "clip"
 
     def __post_init__(self) -> None:
         for name in ("observed", "clean"):

@@ -125,6 +125,8 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
     blocks = _blocks_of(sound, config)
+    if _is_intact(sound, config, blocks):
+        return waveform.clone()
     under_way: dict[int, _UnderWay] = {}
     fits = len(blocks) * len(power) * config.stop.fits
     here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
@@ -140,7 +142,9 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
             if failure:
                 raise failure
             under_way[piece.block].take(piece.channel, value)
-    done = [(block, under_way[index].restored(_where(sound, block)).samples) for index, block in enumerate(blocks)]
+    done = [
+        (block, under_way[index].restored(_where(sound, block), power).samples) for index, block in enumerate(blocks)
+    ]
     return torch.cat(list(faded(done)), dim=1)
 
 
@@ -185,7 +189,7 @@ def faded(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:
 
 
 def _blocks_of(sound: Sound, config: Config) -> list[Block]:
-    """The blocks of a recording, which is refused if it cannot be worked on or has nothing to restore."""
+    """The blocks of a recording, which is refused if it cannot be worked on."""
     try:
         blocks = cut(sound.frames, sound.rate, config)
         working_rate = config.clip.samplerate or sound.rate
@@ -202,12 +206,22 @@ def _blocks_of(sound: Sound, config: Config) -> list[Block]:
                 raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
             if first == stop:
                 raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
-        if not any(_marked(sound, gaps, block).isnan().any() for block in blocks):
-            raise BadInput(
-                f"{sound.name}: no drop-outs: neither NaN nor a run of zeros from {gaps.min_gap_ms:g} to "
-                f"{LONGEST_GAP_MS:g} ms that breaks into sound; gaps can name what is to be filled"
-            )
     return blocks
+
+
+def _is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
+    """Whether gaps are to be filled and the recording has none, which is logged."""
+    gaps = config.corruption
+    if not isinstance(gaps, GapConfig) or any(_marked(sound, gaps, block).isnan().any() for block in blocks):
+        return False
+    log.info(
+        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that breaks into sound): left unchanged; "
+        "--gaps START:LENGTH names what to fill",
+        sound.name,
+        gaps.min_gap_ms,
+        LONGEST_GAP_MS,
+    )
+    return True
 
 
 def _where(sound: Sound, block: Block) -> str:
@@ -216,7 +230,7 @@ def _where(sound: Sound, block: Block) -> str:
 
 
 def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
-    """A block's samples ``[channels, n]``, with NaN for those that are missing from any channel."""
+    """A block's samples ``[channels, n]``, with NaN for those that are missing."""
     if not isinstance(config, GapConfig):
         return sound.read(*block)
     # With what lies around it: a drop-out at its edge is one by what is beside it.
@@ -224,7 +238,7 @@ def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
     samples = sound.read(first, last)
     if config.given:
-        samples = torch.where(torch.isfinite(samples).all(dim=0), samples, torch.nan)
+        samples = torch.where(samples.isfinite(), samples, torch.nan)
         for start, length in config.given:
             begin, end = round(start * sound.rate), round((start + length) * sound.rate)
             samples[:, max(0, begin - first) : max(0, end - first)] = torch.nan
@@ -245,7 +259,7 @@ class _UnderWay:
     """A block of which some channels are still to be restored.
 
     Equal channels, as of a mono recording in a stereo file, are restored once and stay equal; those in which nothing
-    is to be restored stay what they are.
+    is to be restored (silent ones and, where gaps are filled, those without a gap) stay as they are.
 
     Attributes:
         samples: ``[channels, n]``, NaN for those that are missing.
@@ -254,11 +268,17 @@ class _UnderWay:
 
     def __init__(self, samples: Tensor, config: Config) -> None:
         self.samples = samples
-        known = samples.nan_to_num()  # what is missing is missing from all channels
+        missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
-        self._twins = [next(other for other in channels if torch.equal(known[other], known[own])) for own in channels]
-        needed = isinstance(config.corruption, GapConfig) and not samples.isnan().any()
-        self.to_fit = [own for own in channels if self._twins[own] == own and not needed and known[own].any()]
+
+        def equal(one: int, other: int) -> bool:
+            return torch.equal(known[one], known[other]) and torch.equal(missing[one], missing[other])
+
+        self._twins = [next(other for other in channels if equal(other, own)) for own in channels]
+        wanted = known.any(dim=1)
+        if isinstance(config.corruption, GapConfig):
+            wanted &= missing.any(dim=1)
+        self.to_fit = [own for own in channels if self._twins[own] == own and wanted[own]]
         self._done = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 
     def take(self, channel: int, restored: tuple[Tensor, int]) -> None:
@@ -269,9 +289,15 @@ class _UnderWay:
     def is_done(self) -> bool:
         return len(self._done) == len(self.samples)
 
-    def restored(self, where: str) -> Restored:
-        """The block, of which every channel is done."""
-        if (self.samples.isnan() | (self.samples == 0)).all() and self.samples.isnan().any():
+    def restored(self, where: str, power: Tensor) -> Restored:
+        """The block, of which every channel is done.
+
+        Args:
+            where: the block, in words.
+            power: ``[channels]``, mean square of each over the whole recording.
+        """
+        lost = self.samples.isnan().any(dim=1) & ~self.samples.nan_to_num().any(dim=1)
+        if (lost & (power > 0)).any():
             log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", where)
         done = [self._done[twin] for twin in self._twins]
         return Restored(torch.stack([samples for samples, _ in done]), [epoch for _, epoch in done])
@@ -482,9 +508,9 @@ class _File:
         with ExitStack() as hold:
             file = hold.enter_context(Reader(target.path))
             sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
-            source, self._tags = Form(file.format, file.subtype), file.tags
+            self._source, self._tags = Form(file.format, file.subtype), file.tags
             self._form = form_of(
-                target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
+                target.output, self._source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
             )
             self._blocks = _blocks_of(sound, config)
             self._settings = {
@@ -495,6 +521,9 @@ class _File:
             length = sound.frames / sound.rate
             said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
             log.info("%s%s: %s", count, sound.name, said)
+            self._intact = _is_intact(sound, config, self._blocks)
+            if self._intact:
+                self._epochs = {index: [0] * len(sound.power) for index in range(len(self._blocks))}
             target.output.parent.mkdir(parents=True, exist_ok=True)
             identity = {
                 "settings": self._settings,
@@ -511,7 +540,9 @@ class _File:
     def jobs(self, bars: Bars) -> Iterator[Piece]:
         """What there is to do, one channel of one block after the other; ends early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
-        for index, block in enumerate(self._blocks):
+        if self._intact:
+            bars.pass_over(fits * channels * len(self._blocks))
+        for index, block in enumerate([] if self._intact else self._blocks):
             if self.failed:
                 bars.pass_over(fits * channels * (len(self._blocks) - index))
                 return
@@ -544,20 +575,26 @@ class _File:
 
     def _put(self, index: int) -> None:
         if self._under_way[index].is_done:
-            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]))
+            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]), self._sound.power)
             self._kept.put(index, done)
             self._epochs[index] = done.epochs
 
     def finish(self) -> None:
-        """Write the output, and its record."""
+        """Write the output, and its record. An intact recording is copied if the output has its format."""
         target, sound, blocks, clip_mode = self._target, self._sound, self._blocks, self._config.restoration.clip_mode
 
-        def samples() -> Iterator[Tensor]:
-            return faded(
-                (block, self._kept.again(index, block, len(sound.power))) for index, block in enumerate(blocks)
-            )
+        def restored(index: int, block: Block) -> Tensor:
+            return sound.read(*block) if self._intact else self._kept.again(index, block, len(sound.power))
 
-        gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
+        def samples() -> Iterator[Tensor]:
+            return faded((block, restored(index, block)) for index, block in enumerate(blocks))
+
+        gain = 1.0
+        if self._intact and self._form == self._source:
+            with whole(target.output) as temporary:
+                shutil.copyfile(target.path, temporary)
+        else:
+            gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
         seconds = time.perf_counter() - self._began
         record = {
             "recording": str(target.path),
@@ -569,6 +606,7 @@ class _File:
             "subtype": self._form.subtype,
             "clip_mode": clip_mode,
             "gain": gain,
+            "unchanged": self._intact,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(blocks)

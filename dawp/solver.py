@@ -491,9 +491,10 @@ def _warn_of_nan(problem: Problem) -> None:
     try:
         pesq(problem.observed, clean, problem.sample_rate, strict=True)
     except NoPesq as reason:
-        log.warning("PESQ cannot be computed for this clip and counts as NaN: %s", reason)
+        log.warning("%s: PESQ cannot be computed and counts as NaN: %s", problem.name, reason)
     for start, stop in problem.gaps:
         if stop - start == 1 or not clean[start:stop].any():
             why = "is one sample long" if stop - start == 1 else "has a silent clean clip"
-            log.warning("the gap at %.4f s %s: gap SI-SNR counts as NaN", start / problem.sample_rate, why)
+            at = start / problem.sample_rate
+            log.warning("%s: the gap at %.4f s %s: gap SI-SNR counts as NaN", problem.name, at, why)
             break

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from dawp.errors import BadInput, shown
 from dawp.files import is_restored, run_identity, safe_name
 
+log = logging.getLogger(__name__)
+
 SOUND_SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist".split()
 )
 """What the sound library (libsndfile) reads, by file suffix."""
 
+UNREAD_SUFFIXES = frozenset(
+    (
+        ".m4a .m4b .mp4 .m4v .mov .aac .wma .wmv .asf .mka .mkv .webm .ogv .avi .flv .3gp .mpg .mpeg .mp2 "
+        ".ac3 .eac3 .dts .amr .ape .wv .tta .mpc .ra .rm .dsf .dff .spx"
+    ).split()
+)
+"""Other files with sound, by suffix: named in messages, since the sound library does not read them."""
+
+CONVERT = "ffmpeg -i FILE FILE.wav converts one"
+
 SAMPLES = Path(__file__).parent / "samples"
+NO_LIST = "neither a sound file (by its suffix) nor a text list of recordings in UTF-8"
 LONGEST_LIST = 16 * 1024 * 1024  # bytes: far beyond any list of recordings, far below a machine's memory
 
 
@@ -75,34 +91,53 @@ def _find_recordings(source: Path) -> list[Recording]:
         raise BadInput(f"{shown(source)}: no such file or folder")
     if not source.is_file():
         raise BadInput(f"{shown(source)}: neither a file nor a folder")
+    _refuse_unread(source)
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
 
 def sounds_at(source: Path) -> list[Path]:
-    """The file itself, or the sound files in a folder and below, as ``sounds_in`` finds them."""
-    return sounds_in(source) if source.is_dir() else [source]
+    """The file itself, or the sound files in a folder and below, as ``sounds_in`` finds them.
+
+    Raises:
+        BadInput: the folder has none, or the file is of a format that is not read.
+    """
+    if source.is_dir():
+        return sounds_in(source)
+    _refuse_unread(source)
+    return [source]
+
+
+def _refuse_unread(path: Path) -> None:
+    if path.suffix.lower() in UNREAD_SUFFIXES:
+        raise BadInput(f"{shown(path)}: the format {path.suffix.lower()} is not supported; {CONVERT}")
 
 
 def sounds_in(folder: Path) -> list[Path]:
     """The sound files in a folder and below, by suffix, sorted.
 
-    Passed over are hidden files and folders, links to folders, the folders of earlier runs, and restored files.
+    Passed over are hidden files and folders, links to folders, the folders of earlier runs, and restored files. Files
+    of formats that are not supported are counted in a notice.
 
     Raises:
         BadInput: there are none.
     """
-    sounds = []
+    sounds: list[Path] = []
+    unread: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(  # os.walk goes on with these
             name for name in folders if not name.startswith(".") and not run_identity(Path(parent, name))
         )
-        visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        visible = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
         found = (path for path in visible if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
         sounds += [path for path in found if not is_restored(path)]
+        unread.update(suffix for path in visible if (suffix := path.suffix.lower()) in UNREAD_SUFFIXES)
+    counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
+    skipped = f"files of formats that are not supported: {counts}; {CONVERT}" if unread else ""
     if not sounds:
-        raise BadInput(
-            f"{shown(folder)}: no sound files in this folder (looked for {' '.join(sorted(SOUND_SUFFIXES))})"
-        )
+        looked_for = skipped or f"looked for {' '.join(sorted(SOUND_SUFFIXES))}"
+        raise BadInput(f"{shown(folder)}: no sound files in this folder ({looked_for})")
+    if skipped:
+        log.info("%s: %s", shown(folder), skipped)
     return sounds
 
 
@@ -111,12 +146,12 @@ def _read_list(path: Path) -> list[Recording]:
         raise BadInput(f"{shown(path)}: too large for a list of recordings, and its suffix is of no sound format")
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
+    except UnicodeDecodeError as error:
+        raise BadInput(_not_utf8(path, error)) from None
     except OSError as error:
         raise BadInput(f"{shown(path)}: cannot be read ({error.strerror})") from None
     if "\0" in text:
-        raise BadInput(f"{shown(path)}: neither a sound file (by its suffix) nor a text list of recordings")
+        raise BadInput(f"{shown(path)}: {NO_LIST}")
     recordings = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip()
@@ -125,6 +160,17 @@ def _read_list(path: Path) -> list[Recording]:
     if not recordings:
         raise BadInput(f"{shown(path)}: the list names no recordings")
     return recordings
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """Why a file that is not UTF-8 cannot be used as a list."""
+    content, expected = error.object, "a list of recordings must be UTF-8 text"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"{shown(path)}: {expected}, got UTF-16"
+    if b"\0" in content:
+        return f"{shown(path)}: {NO_LIST}"
+    line = content.count(b"\n", 0, error.start) + 1
+    return f"{shown(path)} line {line}: {expected}, got the byte 0x{content[error.start]:02x}, as in Latin-1"
 
 
 def _read_line(line: str, folder: Path, where: str) -> Recording:

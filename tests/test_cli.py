@@ -293,6 +293,13 @@ def test_without_a_source_the_bundled_clips_are_used(denoise, tmp_path):
         ("--source good.wav --clip_length -2", ["--clip_length must be", "got -2"]),
         ("--source good.wav --noise_class PINK", ["--noise_class must be one of GAUSSIAN, UNIFORM", "got PINK"]),
         ("--source good.wav --frobnicate 3", ["--frobnicate"]),
+        ("--source good.wav --epoch 3", ["--epoch:", "--epochs?"]),
+        ("--source good.wav --sed=3", ["--sed:", "--seed?"]),
+        ("good.wav", ["good.wav", "--source good.wav?"]),
+        ("--restore good.wav", ["good.wav", "--source good.wav?"]),
+        ("--source good.wav long.wav", ["long.wav", "--source takes one"]),
+        ("--source tape.m4a", ["tape.m4a", ".m4a", "ffmpeg"]),
+        ("--source only_m4a", ["only_m4a", "no sound files", "2 .m4a"]),
         ("--source good.wav --preset slow", ["slow", "paper", "fast"]),
         ("--source good.wav --device cuda:99", ["cuda:99", "not on this machine"]),
         ("--source good.wav --lstm_layers 1 --attention_layers 1", ["cannot both be used"]),
@@ -309,6 +316,9 @@ def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad_list.txt").write_text("good.wav\ngone.wav\n")
     (tmp_path / "text.wav").write_text("Dear diary\n")
+    (tmp_path / "only_m4a").mkdir()
+    for name in ("tape.m4a", "only_m4a/a.m4a", "only_m4a/b.M4A"):
+        (tmp_path / name).write_bytes(b"\0\0\0 ftypM4A ")
     for name, samples in {
         "none": torch.zeros(0),
         "one": torch.tensor([0.5]),
@@ -437,8 +447,55 @@ def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path, mon
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(40000))
     assert main("denoise", [*TINY_FLAGS, "--source", "a.wav"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "error: [Errno 28] No space left on device" in last
+    assert last.endswith("/000_a/clean.wav: No space left on device")
     assert not list(tmp_path.glob("evals/denoise/*/000_a"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the size of files")
+@pytest.mark.parametrize(
+    ("task", "flags", "limit", "name"),
+    [
+        ("denoise", ["--source", "a.wav"], 10_000, "000_a/clean.wav"),
+        ("denoise", ["--source", "a.wav", "--restore", "-o", "b.wav"], 10_000, "000000.npz"),
+        ("denoise", ["--source", "a.wav", "--restore", "-o", "b.wav", "--subtype", "DOUBLE"], 100_000, "b.wav"),
+        ("inpaint", ["--source", "a.wav", "--restore", "-o", "b.wav"], 10_000, "b.wav"),
+        ("inpaint", ["--source", "a.wav", "--restore", "-o", "b.flac"], 10_000, "b.flac"),
+    ],
+)
+def test_a_disk_without_space_is_told_with_the_file(door, tmp_path, task, flags, limit, name):
+    """A limit of the size of files stands for the disk: the writes fail the same way."""
+    import resource
+
+    write_sound(tmp_path / "a.wav")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        result = door(task, *flags)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith(f"{name}: File too large")
+    assert not list(tmp_path.rglob("*" + name.rpartition("/")[2]))  # nor by a temporary name
+
+
+def test_files_that_are_not_read_are_counted_once(denoise, tmp_path):
+    write_sound(tmp_path / "in" / "a.wav")
+    for name in ("b.m4a", "deep/c.M4A", "d.wma", "note.txt", ".hidden.m4a"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    result = denoise("--source", "in", "--noise_source", "in")
+    assert result.returncode == 0
+    (line,) = [line for line in result.stderr.splitlines() if ".m4a" in line]
+    assert "2 .m4a, 1 .wma" in line
+
+
+def test_a_warning_names_its_clip(denoise, tmp_path):
+    for name in ("x/a.wav", "y/a.wav"):
+        write_sound(tmp_path / "in" / name, 0.1 * torch.randn(3000))  # too short for PESQ
+    result = denoise("--source", "in", "--clip_length", "0.1", "--experiment_repetition", 4)
+    assert result.returncode == 0
+    warned = sorted(line.split("warning: ")[1].split(": ")[0] for line in result.stderr.splitlines() if "PESQ" in line)
+    assert warned == ["in/x/a.wav", "in/x/a.wav, clip 2", "in/y/a.wav", "in/y/a.wav, clip 2"]
 
 
 def test_ctrl_c_while_torch_is_loaded(tmp_path):

@@ -1,8 +1,10 @@
 import json
 import math
+import pickle
 
 import pytest
 
+from dawp.errors import os_error_line
 from dawp.files import read_json, safe_name, whole, write_json
 
 
@@ -18,6 +20,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    path, other = tmp_path / "x.txt", tmp_path / "other.txt"
+    for what in ((28, "full"), (28, "full", str(tmp_path / "temporary"))):
+        with pytest.raises(OSError) as failure, whole(path) as temporary:
+            raise OSError(*[str(temporary) if part == str(tmp_path / "temporary") else part for part in what])
+        assert os_error_line(pickle.loads(pickle.dumps(failure.value))) == f"{path}: full"
+    with pytest.raises(OSError) as failure, whole(path):
+        other.read_bytes()
+    assert failure.value.filename == str(other)
+    with pytest.raises(OSError, match="by itself") as failure, whole(path):
+        raise OSError("by itself")
+    assert os_error_line(failure.value) == "by itself"
 
 
 def test_json_is_strict(tmp_path):

@@ -199,12 +199,36 @@ def test_no_drop_outs_in_recordings_that_have_none_and_all_in_one_that_has(name)
     assert marked(problem.observed) == problem.gaps
 
 
-def test_a_drop_out_of_one_channel_is_one_of_all():
+def marked_in(waveform, channel):
+    return stretches(mark_missing(waveform, RATE, 0.001)[:, channel].isnan())
+
+
+def test_a_drop_out_is_missing_only_from_the_channels_that_have_it():
     stereo = torch.stack([damaged(), damaged() * 0.5], dim=1)
     stereo[200:240, 1] = 0
-    assert marked(stereo) == [(200, 240)]
-    stereo[:, 1] = 0  # an empty channel is none
-    assert marked(stereo) == []
+    stereo[500, 0] = torch.nan
+    stereo[700:740] = 0
+    assert marked_in(stereo, 0) == [(500, 501), (700, 740)]
+    assert marked_in(stereo, 1) == [(200, 240), (700, 740)]
+    stereo[:, 1] = 0  # an empty channel has none
+    assert marked_in(stereo, 1) == []
+
+
+def test_a_drop_out_of_two_channels_is_missing_from_the_soft_one_too():
+    stereo = torch.stack([damaged(), damaged()], dim=1)
+    stereo[190:250, 1] *= 1e-4
+    stereo[200:240] = 0
+    assert marked_in(stereo, 1) == [(200, 240)]
+    stereo[200, 0] = 0.5  # another run of zeros
+    assert marked_in(stereo, 1) == []
+
+
+def test_a_sample_missing_from_one_channel_is_missing_from_the_mix(tmp_path):
+    stereo = torch.stack([damaged(), damaged()], dim=1)
+    stereo[200:240, 1] = 0
+    stereo[500, 0] = torch.nan
+    path = write_sound(tmp_path / "a.wav", stereo, subtype="FLOAT")
+    assert stretches(read(path, RATE, missing=0.001).isnan()) == [(200, 240), (500, 501)]
 
 
 def test_drop_outs_are_found_before_the_rate_is_changed(tmp_path):

@@ -131,16 +131,52 @@ def test_at_a_lower_working_rate_nothing_is_left_above_half_of_it():
     assert spectrum[8500:].sum() > 0.1 * spectrum.sum()
 
 
+def test_a_waveform_without_a_gap_comes_back_unchanged(speech):
+    waveform = speech.clone()
+    restored = dawp.restore(waveform, RATE, "inpaint", block=0.3, overlap=0.1, **SMALL)
+    assert torch.equal(restored, speech)
+    restored[:] = 0
+    assert torch.equal(waveform, speech)
+
+
+def near(missing):
+    """The samples ``[channels, T]`` in a gap or within the 0.5 ms on either side that the estimate goes over in."""
+    return torch.nn.functional.max_pool1d(missing.float(), 2 * 8 + 1, 1, 8) > 0
+
+
 def test_gaps_are_filled_and_nothing_else_is_changed():
     waveform = torch.randn(2, 8000)
     waveform[:, 3990:4010] = torch.nan  # in the overlap of two blocks
     waveform[1, 100:120] = torch.nan
-    missing = waveform.isnan().any(dim=0)
+    waveform[0, 6000:6020] = 0
+    missing = waveform.isnan()
+    missing[0, 6000:6020] = True
     restored = dawp.restore(waveform, RATE, "inpaint", block=0.3, overlap=0.1, **SMALL)
     assert restored.isfinite().all()
-    assert restored[:, missing].abs().min() > 0
-    far = torch.nn.functional.max_pool1d(missing.float()[None], 2 * 8 + 1, 1, 8)[0] == 0  # 0.5 ms on either side
-    assert torch.equal(restored[:, far], waveform[:, far])
+    assert restored[missing].abs().min() > 0
+    assert torch.equal(restored[~near(missing)], waveform[~near(missing)])
+
+
+def test_named_gaps_are_filled_in_every_channel():
+    waveform = torch.randn(2, 8000)
+    waveform[1, 100:120] = torch.nan
+    missing = waveform.isnan()
+    missing[:, 4000:4080] = True
+    restored = dawp.restore(waveform, RATE, "inpaint", gaps="0.25:0.005", **SMALL)
+    assert (restored[:, 4000:4080] != waveform[:, 4000:4080]).all()
+    assert torch.equal(restored[~near(missing)], waveform[~near(missing)])
+
+
+def test_equal_channels_of_which_one_lacks_samples_stay_equal_elsewhere():
+    waveform = torch.randn(1, 8000).repeat(2, 1)
+    waveform[:, 4000:4020] = 0
+    waveform[1, 4000:4020] = torch.nan  # the same drop-out, as zeros and as NaN
+    restored = dawp.restore(waveform, RATE, "inpaint", **SMALL)
+    assert torch.equal(restored[0], restored[1])
+    waveform[0, 4000:4020] = torch.tensor([0.5, 0]).repeat(10)  # sound
+    restored = dawp.restore(waveform, RATE, "inpaint", **SMALL)
+    assert torch.equal(restored[0], waveform[0])
+    assert restored[1, 4000:4020].all()
 
 
 def test_infinite_samples_are_missing_too_and_hide_no_drop_out():
@@ -169,10 +205,10 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
     config = settings("inpaint", block=0.25, overlap=0.05)
     power = waveform.nan_to_num(posinf=0).double().square().mean(dim=1)
     sound = Sound("a", RATE, power, 16000, lambda start, stop: waveform[:, start:stop])
-    found = torch.zeros(16000, dtype=torch.bool)
+    found = torch.zeros(2, 16000, dtype=torch.bool)
     for block in cut(16000, RATE, config):
-        found[block.start : block.stop] |= restoration._marked(sound, config.corruption, block).isnan().any(dim=0)
-    assert torch.equal(found, mark_missing(waveform.T, RATE, 0.001).isnan().any(dim=1))
+        found[:, block.start : block.stop] |= restoration._marked(sound, config.corruption, block).isnan()
+    assert torch.equal(found, mark_missing(waveform.T, RATE, 0.001).isnan().T)
     assert found.sum() == 100 + 60 + 40 + 1500 + 1
 
 
@@ -189,7 +225,6 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 holds no sample at 16000"),
         (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must hold at least 64 samples"),
         (torch.randn(1000), {"task": "upscale"}, "task must be one of denoise, dereverb, inpaint, got upscale"),
-        (torch.randn(1000), {"task": "inpaint"}, "waveform: no drop-outs"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
         (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 where gaps are filled, got 20"),
         (torch.randn(1000), {"task": "dereverb", "estimate": "mask"}, "estimate mask takes noise out"),
@@ -218,14 +253,23 @@ def test_a_fit_that_diverges_is_no_restoration(speech):
         dawp.restore(speech, RATE, **{**SMALL, "epochs": 5}, lr=1e30)
 
 
-def test_a_long_gap_is_left_silent_with_a_warning(caplog):
-    waveform = 0.1 * torch.randn(16000)
-    waveform[4000:12000] = torch.nan
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_long_gap_is_left_silent_with_a_warning(channels, caplog):
+    waveform = 0.1 * torch.randn(channels, 16000)
+    waveform[0, 4000:12000] = torch.nan
     with caplog.at_level(logging.WARNING, "dawp"):
         restored = dawp.restore(waveform, RATE, "inpaint", block=0.1, overlap=0.01, **SMALL)
     assert restored.isfinite().all()
-    assert not restored[6000:10000].any()
+    assert not restored[0, 6000:10000].any()
     assert "nothing is known around the gap, which stays silent; try a longer block" in caplog.text
+
+
+def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
+    waveform = torch.stack([torch.randn(8000), torch.zeros(8000)])
+    with caplog.at_level(logging.WARNING, "dawp"):
+        restored = dawp.restore(waveform, RATE, "inpaint", gaps="0.25:0.005", **SMALL)
+    assert not restored[1].any()
+    assert not [record for record in caplog.records if record.name == "dawp.restoration"]
 
 
 # Files

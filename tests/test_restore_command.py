@@ -241,21 +241,82 @@ def test_hostile_names_stay_inside_the_output(restore, tmp_path):
     assert visible(tmp_path / "out") == [name, f"{name}.json"]
 
 
-def test_inpaint_fills_the_drop_outs_of_a_stereo_recording(restore, tmp_path):
-    samples = 0.1 * torch.randn(32000, 2)
-    samples[10000:10100, 0] = 0
-    samples[20000:20030] = torch.nan
-    write_sound(tmp_path / "damaged.wav", samples, subtype="FLOAT")
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_inpaint_fills_each_channel_where_it_lacks_samples_and_keeps_the_others_exactly(
+    restore, tmp_path, channels, subtype
+):
+    samples = (0.1 * torch.randn(16000, channels)).clamp(-1, 1)
+    samples[samples == 0] = 0.1
+    samples[5000:5100, 0] = 0
+    samples[9000:9030, :2] = 0
+    write_sound(tmp_path / "damaged.wav", samples, subtype=subtype)
+    before = torch.from_numpy(soundfile.read(tmp_path / "damaged.wav", dtype="float32")[0])
     flags = ("--source", "damaged.wav", "--gaps", "auto", "--block", "0.5", "--overlap", "0.1")
     result = restore(*flags, "-o", "whole.wav", task="inpaint")
     assert result.returncode == 0, result.stderr
     whole = torch.from_numpy(soundfile.read(tmp_path / "whole.wav", dtype="float32")[0])
-    missing = mark_missing(samples, RATE, 0.001).isnan().any(dim=1)
-    assert missing.sum() == 130
-    assert whole.isfinite().all()
-    assert (whole[missing] != 0).all()
-    kept = ~(torch.nn.functional.max_pool1d(missing.float()[None], 17, 1, 8)[0] > 0)
-    assert torch.equal(whole[kept], samples[kept])
+    missing = mark_missing(samples, RATE, 0.001).isnan()
+    assert missing.sum(dim=0).tolist() == [130, 30, 0, 0][:channels]
+    assert (whole[missing] != before[missing]).float().mean() > 0.95  # PCM_16 may round some to 0
+    near = torch.nn.functional.max_pool1d(missing.T.float(), 17, 1, 8).T > 0
+    assert torch.equal(whole[~near], before[~near])
+    epochs = [block["epochs"] for block in json.loads((tmp_path / "whole.wav.json").read_text())["blocks"]]
+    assert all(not any(block[2:]) for block in epochs)
+
+
+def test_a_recording_without_drop_outs_is_copied(restore, tmp_path):
+    write_sound(tmp_path / "a.mp3", 0.1 * torch.randn(16000, 2))
+    for flags in ([], ["--gaps", "auto"]):
+        result = restore("--source", "a.mp3", "-o", "whole.mp3", *flags, "--overwrite", task="inpaint")
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.count("a.mp3: no drop-outs") == 1
+        assert result.stdout == "restored: whole.mp3\n"
+        assert (tmp_path / "whole.mp3").read_bytes() == (tmp_path / "a.mp3").read_bytes()
+    assert visible(tmp_path) == ["a.mp3", "whole.mp3", "whole.mp3.json"]
+    assert not list(tmp_path.glob(".*"))
+    record = json.loads((tmp_path / "whole.mp3.json").read_text())
+    assert record["unchanged"] is True
+    assert [block["epochs"] for block in record["blocks"]] == [[0, 0]]
+    refused(restore("--source", "a.mp3", "-o", "whole.mp3", task="inpaint"), "--overwrite", task="inpaint")
+
+
+def test_in_another_format_a_recording_without_drop_outs_keeps_its_samples(restore, tmp_path):
+    samples = (0.1 * torch.randn(16000, 2)).clamp(-1, 1)
+    write_sound(tmp_path / "a.wav", samples, subtype="PCM_16")
+    flags = ("--source", "a.wav", "-o", "out", "--output_format", "flac", "--block", "0.3", "--overlap", "0.1")
+    assert restore(*flags, task="inpaint").returncode == 0
+    about = soundfile.info(tmp_path / "out" / "a.flac")
+    assert (about.format, about.subtype) == ("FLAC", "PCM_16")
+    before, after = (soundfile.read(path, dtype="int16")[0] for path in (tmp_path / "a.wav", tmp_path / "out/a.flac"))
+    assert (before == after).all()
+
+
+@pytest.mark.parametrize("by", ["folder", "list"])
+def test_of_several_recordings_those_without_drop_outs_are_copied(restore, tmp_path, by):
+    samples = 0.1 * torch.randn(8000)
+    write_sound(tmp_path / "in" / "intact.wav", samples)
+    samples[4000:4050] = 0
+    write_sound(tmp_path / "in" / "deep" / "damaged.wav", samples)
+    (tmp_path / "in" / "list.txt").write_text("intact.wav\ndeep/damaged.wav\n")
+    flags = ("--source", "in" if by == "folder" else "in/list.txt", "-o", "out", "--json")
+    result = restore(*flags, task="inpaint")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"folder": "out", "done": 2, "skipped": 0, "failures": []}
+    copied = {
+        name: (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
+        for name in ("intact.wav", "deep/damaged.wav")
+    }
+    assert copied == {"intact.wav": True, "deep/damaged.wav": False}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    again = restore(*flags, task="inpaint")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["skipped"] == 2
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    (tmp_path / "out" / "intact.wav").unlink()
+    assert restore(*flags, task="inpaint").returncode == 0
+    assert (tmp_path / "out" / "intact.wav").exists()
+    refused(restore("--source", "out", "-o", "more", task="inpaint"), "no sound files", task="inpaint")  # all restored
 
 
 def test_inpaint_fills_named_gaps_of_the_recording(restore, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from conftest import SAMPLES, write_sound
 
 from dawp.errors import BadInput
-from dawp.sources import Recording, find_recordings
+from dawp.sources import Recording, find_recordings, sounds_at
 
 
 def listing(tmp_path, text, encoding="utf-8"):
@@ -117,6 +117,30 @@ def test_binary_files_are_no_lists(tmp_path):
     (tmp_path / "data.bin").write_bytes(bytes(range(256)))
     with pytest.raises(BadInput, match="neither a sound file"):
         find_recordings(tmp_path / "data.bin")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a.wav\nmüller.wav\n".encode("utf-16"), ["UTF-8", "UTF-16"]),
+        ("\ufeffa.wav\n".encode("utf-16-be"), ["UTF-8", "UTF-16"]),
+        ("a.wav\n".encode("utf-16-le"), ["UTF-8"]),
+        ("a.wav\nmüller.wav\n".encode("latin-1"), ["list.txt line 2", "UTF-8", "0xfc"]),
+    ],
+)
+def test_a_list_in_another_encoding_is_refused_with_the_one_that_is_wanted(tmp_path, sounds, content, words):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(BadInput) as refusal:
+        find_recordings(tmp_path / "list.txt")
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_a_file_of_a_format_that_is_not_read_is_refused_with_a_way_out(tmp_path):
+    path = tmp_path / "tape.M4A"
+    path.write_bytes(b"x")
+    for find in (find_recordings, sounds_at):
+        with pytest.raises(BadInput, match=r"tape\.M4A: .*\.m4a .*ffmpeg"):
+            find(path)
 
 
 def test_what_is_not_there(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 from dawp import cli
 from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, os_error_line, shown
 from dawp.experiment import NOT_IDENTITY, circumstances
 from dawp.files import check_writable, json_text
 from dawp.listening import cores
@@ -28,7 +28,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
 }
 NOT_OFFERED = (
-    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms"),
+    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms", "align"),
     *(setting.name for setting in dataclasses.fields(RestoreConfig)),
 )
 OF_NO_CONSEQUENCE = {"seed", "device", "show_every", "save_outputs"}
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
         return cli.BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return cli.BAD_INPUT if error.errno == errno.ENAMETOOLONG else cli.FAILED
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)

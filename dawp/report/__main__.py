@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dawp.cli import BAD_INPUT, FAILED, OK, Parser
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, os_error_line, shown
 from dawp.report import tensorboard, write_report
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {shown(error)}", file=sys.stderr)
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return FAILED
     return OK
 
