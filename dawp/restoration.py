@@ -33,6 +33,7 @@ from dawp.errors import BadInput, FitDiverged, shown
 from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
 from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io.metadata import read_metadata
 from dawp.randomness import seeded
 from dawp.solver import fit_ahead, solve
 from dawp.sources import SOUND_SUFFIXES, Recording
@@ -478,7 +479,8 @@ class _File:
         self.all_given = self.failed = False
         self._under_way: dict[int, _UnderWay] = {}
         self._epochs: dict[int, list[int]] = {}
-        self._sound, source, self._tags = _survey(target.path, missing_allowed=isinstance(config.corruption, GapConfig))
+        self._sound, source = _survey(target.path, missing_allowed=isinstance(config.corruption, GapConfig))
+        self._metadata = read_metadata(target.path)
         sound = self._sound
         self._form = form_of(
             target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
@@ -553,7 +555,7 @@ class _File:
                 (block, self._kept.again(index, block, len(sound.power))) for index, block in enumerate(blocks)
             )
 
-        gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
+        gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._metadata)
         seconds = time.perf_counter() - self._began
         record = {
             "recording": str(target.path),
@@ -661,8 +663,8 @@ class _Files:
         log.error("%s", failure)
 
 
-def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, str]]:
-    """What there is to know of a file before its blocks are taken: the sound, what it is stored as, its tags.
+def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form]:
+    """What there is to know of a file before its blocks are taken: the sound, and what it is stored as.
 
     Raises:
         BadInput: it cannot be read, is silent or too short, or lacks samples where that is not allowed.
@@ -670,7 +672,7 @@ def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, s
     squares = torch.zeros(1, dtype=torch.float64)
     frames = 0
     with audio.sound_file(path) as file:
-        rate, form, tags = int(file.samplerate), Form(file.format, file.subtype), file.copy_metadata()
+        rate, form = int(file.samplerate), Form(file.format, file.subtype)
         for part in file.blocks(SURVEYED_AT_ONCE, dtype="float32", always_2d=True):
             samples = torch.from_numpy(part)
             if not missing_allowed and not torch.isfinite(samples).all():
@@ -686,7 +688,7 @@ def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, s
             raise BadInput(f"{shown(path)}: ends early, at {(start + len(part)) / rate:.3f} s")
         return torch.from_numpy(part.T.copy())
 
-    return Sound(shown(path), rate, squares / max(1, frames), frames, read), form, tags
+    return Sound(shown(path), rate, squares / max(1, frames), frames, read), form
 
 
 def _digest(path: Path) -> str:
