@@ -142,10 +142,13 @@ def write(
         with whole(output) as temporary:
             encode(temporary)
             try:
+                length = soundfile.info(temporary).frames
                 lost += write_metadata(temporary, metadata, form.format, channels)
+                if soundfile.info(temporary).frames != length:
+                    raise ValueError("they would change the length")
             except OSError:
                 raise
-            except Exception as error:  # hostile metadata: the sound alone is written once more
+            except Exception as error:  # hostile metadata: write the sound alone
                 log.warning("%s: metadata cannot be written (%s)", shown(output), shown(error) or type(error).__name__)
                 encode(temporary)
             _clear_time(temporary)

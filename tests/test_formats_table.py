@@ -31,7 +31,7 @@ COVER.type, COVER.mime, COVER.data = 3, "image/png", b"\x89PNG"
 TAGS = (("TITLE", "a"), ("ISRC", "XX1234567890"), ("REPLAYGAIN_TRACK_GAIN", "-3 dB"))
 SEVERAL = (("ARTIST", "b"), ("ARTIST", "c"))
 PRIVATE_FRAME = b"ID3\4\0\0" + b"\0\0\0\x0d" + b"PRIV" + b"\0\0\0\x03" + b"\0\0" + b"o\0x"
-CUE_SHEET = b"\5" + bytes(128 + 8 + 1 + 258 + 1)
+CUE_SHEET = b"\5" + bytes(128 + 8 + 1 + 258) + b"\1" + struct.pack(">QB", 2000, 255) + bytes(12 + 1 + 13 + 1)
 
 FEATURES = {
     "tags": Metadata(tags=TAGS),

@@ -401,6 +401,14 @@ def test_bytes_that_are_not_as_they_should_be_never_stop_the_reading(tmp_path, s
         assert isinstance(read_metadata(path), Metadata)
 
 
+def test_metadata_that_would_make_the_file_unreadable_are_left_out(tmp_path, caplog):
+    cue_sheet_without_tracks = b"\5" + bytes(396)
+    metadata = Metadata(extras=(module.Extra("FLAC", "cue sheet", cue_sheet_without_tracks),))
+    output = copied(sound(tmp_path / "a.wav"), tmp_path / "b.flac", metadata=metadata)
+    assert soundfile.info(output).frames == 2000
+    assert "metadata cannot be written" in caplog.text
+
+
 def test_a_failure_of_the_tag_library_leaves_the_sound_alone(tmp_path, monkeypatch, caplog):
     source = tagged_flac(tmp_path / "a.flac")
 
