@@ -14,7 +14,7 @@ from torch import Tensor
 from dawp.errors import BadInput, shown
 from dawp.files import whole
 from dawp.io.chunks import chunks_of
-from dawp.io.metadata import Metadata, write_metadata
+from dawp.io.metadata import Metadata, set_serial, write_metadata
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,8 @@ def write(
             except Exception as error:  # hostile metadata: write the sound alone
                 log.warning("%s: metadata cannot be written (%s)", shown(output), shown(error) or type(error).__name__)
                 encode(temporary)
+            if form.format == "OGG":
+                set_serial(temporary)
             _clear_time(temporary)
     except soundfile.SoundFileError as error:
         why = getattr(error, "error_string", error)

@@ -13,6 +13,7 @@ import io
 import logging
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -605,3 +606,27 @@ def _write_ogg(path: Path, metadata: Metadata) -> list[str]:
             file.seek(0)
             ogg.save(file)
     return lost
+
+
+def set_serial(path: Path) -> None:
+    """Derive the serial number of an Ogg file from its content: libsndfile draws one, and the file differs each time.
+
+    Files that differ need different numbers, since they may be joined into one.
+    """
+    checksum = 0
+    with path.open("r+b") as file:
+        for page in _pages(file):
+            checksum = zlib.crc32(b"".join(page.packets), checksum)
+        for page in _pages(file):
+            page.serial = checksum
+            file.seek(page.offset)
+            file.write(page.write())
+
+
+def _pages(file: BinaryIO) -> Iterator[Any]:
+    from mutagen.ogg import OggPage
+
+    file.seek(0)
+    with suppress(EOFError):
+        while True:
+            yield OggPage(file)
