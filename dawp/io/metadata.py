@@ -16,7 +16,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -74,7 +74,14 @@ STRUCTURE = {
 STALE = {b"MD5 ", b"levl"}  # describe the samples of the recording, which are others in a restored file
 CHUNK_NAMES = {
     **{b"cue ": "cue markers", b"smpl": "sampler loops", b"MARK": "markers", b"COMT": "timed comments"},
-    **{b"MD5 ": "MD5 checksum", b"levl": "peak envelope", b"_PMX": "XMP", b"mark": "markers", b"regn": "regions"},
+    **{
+        b"adtl": "marker labels",
+        b"MD5 ": "MD5 checksum",
+        b"levl": "peak envelope",
+        b"_PMX": "XMP",
+        b"mark": "markers",
+        b"regn": "regions",
+    },
 }
 FLAC_NAMES = {2: "application data", 5: "cue sheet"}
 
@@ -161,7 +168,7 @@ def read_metadata(path: Path) -> Metadata:
     except OSError:
         raise
     except Exception as error:  # whatever damaged metadata make of their reader
-        log.warning("%s: metadata cannot be read (%s)", shown(path), shown(error) or type(error).__name__)
+        log.warning("%s: metadata cannot be read (%s)", shown(path), _reason(error))
         return Metadata()
     size = sum(len(name) + len(text) for name, text in found.tags)
     size += sum(map(len, found.pictures)) + sum(len(extra.data) for extra in found.extras)
@@ -187,57 +194,75 @@ def _read(file: BinaryIO, path: Path) -> Metadata:
     return _read_mp3(file, path)
 
 
-def _read_chunks(file: BinaryIO, family: str, path: Path) -> Metadata:
-    tags: list[tuple[str, str]] = []
-    extras: list[Extra] = []
-    id3: tuple[list[tuple[str, str]], list[bytes], list[Extra]] = ([], [], [])
+@dataclass
+class _Found:
+    """What the chunks of a file have given so far."""
+
+    tags: list[tuple[str, str]] = field(default_factory=list)
+    id3_tags: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[bytes] = field(default_factory=list)
+    extras: list[Extra] = field(default_factory=list)
+    channels: int = 0
     mask: int | None = None
-    channels = 0
+
+
+def _read_chunks(file: BinaryIO, family: str, path: Path) -> Metadata:
+    found = _Found()
     total = 0
     for chunk in chunks_of(file):
         file.seek(chunk.start)
+        if chunk.id in (b"fmt ", b"COMM", b"desc"):
+            found.channels, found.mask = _format_chunk(chunk.id, file.read(min(chunk.size, 64)))
         if chunk.id in STRUCTURE[family]:
-            if chunk.id in (b"fmt ", b"COMM", b"desc"):
-                channels, mask = _format_chunk(chunk.id, file.read(min(chunk.size, 64)))
             continue
-        name = _name_of(chunk.id)
+        if total + chunk.size > MAX_BYTES:
+            log.warning("%s: metadata of over %.0f MiB: %s ignored", shown(path), MAX_BYTES / 2**20, _name_of(chunk.id))
+            continue
         total += chunk.size
-        if total > MAX_BYTES:
-            log.warning("%s: metadata of over %.0f MiB: %s ignored", shown(path), MAX_BYTES / 2**20, name)
-            total -= chunk.size
-            continue
-        content = file.read(chunk.size)
-        extra = Extra("" if chunk.id in STALE else family, name, chunk.id + content)
-        if chunk.id in (b"id3 ", b"ID3 "):
-            try:
-                id3 = _from_id3(_parsed_id3(content))
-            except Exception as error:
-                log.warning("%s: ID3 tag cannot be read (%s)", shown(path), shown(error) or type(error).__name__)
-        elif chunk.id in (b"chan", b"CHAN"):
-            found = _mask_of_layout(content, channels)
-            if found is not None:
-                mask = found
-            else:
-                extras.append(extra._replace(name=LAYOUT))
-        elif chunk.id == b"LIST" and content[:4] == b"INFO":
-            tags += _info_tags(content)
-            extras.append(extra._replace(name=""))
-        elif chunk.id == b"LIST" and content[:4] == b"adtl":
-            extras.append(extra._replace(name="marker labels"))
-        elif family == "AIFF" and chunk.id.decode() in AIFF_TEXT:
-            tags.append((AIFF_TEXT[chunk.id.decode()], _text(content)))
-            extras.append(extra._replace(name=""))
-        elif family == "CAF" and chunk.id == b"info":
-            tags += _caf_tags(content)
+        try:
+            _take_chunk(found, family, chunk.id, file.read(chunk.size))
+        except Exception as error:  # whatever damaged metadata make of their reader
+            log.warning("%s: %s cannot be read (%s)", shown(path), _name_of(chunk.id), _reason(error))
+    tags = _merged(found.id3_tags, (tag for tag in found.tags if tag[1]))
+    return Metadata(tags, tuple(found.pictures), tuple(found.extras), found.mask)
+
+
+def _take_chunk(found: _Found, family: str, id_: bytes, content: bytes) -> None:
+    extra = Extra("" if id_ in STALE else family, _name_of(id_, content), id_ + content)
+    if id_ in (b"id3 ", b"ID3 "):
+        tags, pictures, extras = _from_id3(_parsed_id3(content))
+        found.id3_tags += tags
+        found.pictures += pictures
+        found.extras += extras
+    elif id_ in (b"chan", b"CHAN"):
+        mask = _mask_of_layout(content, found.channels)
+        if mask is None:
+            found.extras.append(extra._replace(name=LAYOUT))
         else:
-            extras.append(extra)
-    named = {name for name, _ in id3[0]}
-    tags = id3[0] + [tag for tag in tags if tag[0] not in named and tag[1]]
-    return Metadata(tuple(tags), tuple(id3[1]), (*extras, *id3[2]), mask)
+            found.mask = mask
+    elif family == "CAF" and id_ == b"info":
+        found.tags += _caf_tags(content)
+    elif copied := [*_copied_tags(family, id_, content)]:
+        found.tags += copied
+        found.extras.append(extra._replace(name=""))
+    else:
+        found.extras.append(extra)
 
 
-def _name_of(id_: bytes) -> str:
-    return CHUNK_NAMES.get(id_) or shown(id_.decode("ascii").strip())
+def _merged(tags: list[tuple[str, str]], others: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Tags, and those of ``others`` that have other names."""
+    names = {name for name, _ in tags}
+    return (*tags, *(tag for tag in others if tag[0] not in names))
+
+
+def _name_of(id_: bytes, content: bytes = b"") -> str:
+    if id_ == b"LIST":
+        id_ = content[:4]
+    return CHUNK_NAMES.get(id_) or shown(id_.decode("ascii", errors="replace").strip())
+
+
+def _reason(error: Exception) -> str:
+    return shown(error) or type(error).__name__
 
 
 def _format_chunk(id_: bytes, content: bytes) -> tuple[int, int | None]:
@@ -310,8 +335,7 @@ def _read_mp3(file: BinaryIO, path: Path) -> Metadata:
         from_id3, pictures, extras = _from_id3(ID3(file))
     except ID3NoHeaderError:
         return Metadata(tuple(tags))
-    named = {name for name, _ in from_id3}
-    return Metadata((*from_id3, *(tag for tag in tags if tag[0] not in named)), tuple(pictures), tuple(extras))
+    return Metadata(_merged(from_id3, tags), tuple(pictures), tuple(extras))
 
 
 def _syncsafe(content: bytes) -> int:
@@ -467,7 +491,7 @@ def _write_chunks(path: Path, metadata: Metadata, family: str, channels: int) ->
         layout = struct.pack(">III", CHANNEL_BITMAP, metadata.channel_mask, 0)
         chunks.insert(0, (b"chan" if family == "CAF" else b"CHAN", layout))
     if chunks and not append_chunks(path, chunks):
-        lost += [_name_of(id_) for id_, _ in chunks]
+        lost += [_name_of(*chunk) for chunk in chunks]
     return lost
 
 
