@@ -262,6 +262,19 @@ def test_frames_that_only_id3_has_are_kept_there_and_named_elsewhere(tmp_path, s
     assert "PRIV" in caplog.text
 
 
+@pytest.mark.parametrize(("version", "flag"), [(3, 0x80), (4, 0x08)])
+def test_compressed_frames_are_named_and_never_expanded(tmp_path, version, flag, caplog):
+    body = struct.pack(">I", 1 << 20) + zlib.compress(bytes(1 << 20))
+    size = bytes([0, 0, len(body) >> 7, len(body) & 0x7F]) if version == 4 else struct.pack(">I", len(body))
+    frames = b"PRIV" + size + bytes([0, flag]) + body + b"TIT2" + b"\0\0\0\2" + bytes(2) + b"\0a"
+    tag = b"ID3" + bytes([version, 0, 0, 0, 0, len(frames) >> 7, len(frames) & 0x7F]) + frames
+    source = with_chunks(sound(tmp_path / "a.wav"), [(b"id3 ", tag)])
+    assert values(source) == {"TITLE": ["a"]}
+    assert all(len(extra.data) < 2000 for extra in read_metadata(source).extras)
+    copied(source, tmp_path / "b.wav")
+    assert "not kept: ID3 PRIV" in caplog.text
+
+
 def test_cue_sheet_and_application_data_of_flac(tmp_path):
     source = tagged_flac(tmp_path / "a.flac")
     flac = FLAC(source)

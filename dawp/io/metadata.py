@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import logging
 import re
@@ -230,7 +231,7 @@ def _read_chunks(file: BinaryIO, family: str, path: Path) -> Metadata:
 def _take_chunk(found: _Found, family: str, id_: bytes, content: bytes) -> None:
     extra = Extra("" if id_ in STALE else family, _name_of(id_, content), id_ + content)
     if id_ in (b"id3 ", b"ID3 "):
-        tags, pictures, extras = _from_id3(_parsed_id3(content))
+        tags, pictures, extras = _from_id3(_parsed_id3(io.BytesIO(content)))
         found.id3_tags += tags
         found.pictures += pictures
         found.extras += extras
@@ -310,15 +311,31 @@ def _text(content: bytes) -> str:
         return content.decode("cp1252", errors="replace")
 
 
-def _parsed_id3(content: bytes) -> Any:
+def _parsed_id3(file: BinaryIO) -> Any:
     from mutagen.id3 import ID3
 
-    return ID3(io.BytesIO(content))
+    return ID3(file, known_frames=_uncompressed_frames())
+
+
+@functools.cache
+def _uncompressed_frames() -> dict[str, Any]:
+    """Frame classes that leave compressed frames unread: those of a small tag can fill the memory."""
+    from mutagen.id3 import Frame, Frames, Frames_2_2
+
+    def guarded(kind: Any) -> Any:
+        def from_data(_: Any, header: Any, flags: int, data: bytes) -> Any:
+            if flags & (Frame.FLAG24_COMPRESS if header.version >= (2, 4) else Frame.FLAG23_COMPRESS):
+                raise NotImplementedError
+            return kind._fromData(header, flags, data)
+
+        return type(kind.__name__, (kind,), {"_fromData": classmethod(from_data)})
+
+    return {**Frames_2_2, **{name: guarded(kind) for name, kind in Frames.items()}}
 
 
 def _read_mp3(file: BinaryIO, path: Path) -> Metadata:
     from mutagen.apev2 import APENoHeaderError, APEv2
-    from mutagen.id3 import ID3, ID3NoHeaderError
+    from mutagen.id3 import ID3NoHeaderError
 
     head = file.read(10)
     if head[:3] == b"ID3" and (size := _syncsafe(head[6:])) > MAX_BYTES:
@@ -332,7 +349,7 @@ def _read_mp3(file: BinaryIO, path: Path) -> Metadata:
                 tags += [({"YEAR": "DATE", "TRACK": "TRACKNUMBER"}.get(name.upper(), name.upper()), v) for v in value]
     try:
         file.seek(0)
-        from_id3, pictures, extras = _from_id3(ID3(file))
+        from_id3, pictures, extras = _from_id3(_parsed_id3(file))
     except ID3NoHeaderError:
         return Metadata(tuple(tags))
     return Metadata(_merged(from_id3, tags), tuple(pictures), tuple(extras))
@@ -348,7 +365,7 @@ def _from_id3(id3: Any) -> tuple[list[tuple[str, str]], list[bytes], list[Extra]
 
     tags: list[tuple[str, str]] = []
     pictures: list[bytes] = []
-    extras: list[Extra] = []
+    extras = [Extra("", f"ID3 {shown(frame[:4].decode('latin-1'))}", b"") for frame in id3.unknown_frames]
     for frame in id3.values():
         name = frame.FrameID
         if name in ID3_TEXT or name == "TXXX":
@@ -552,7 +569,7 @@ def _id3_of(metadata: Metadata) -> Any:
     tag = id3.ID3()
     for extra in metadata.extras:
         if extra.kind == "ID3":
-            for frame in _parsed_id3(extra.data).values():
+            for frame in _parsed_id3(io.BytesIO(extra.data)).values():
                 tag.add(frame)
     values: dict[str, list[str]] = {}
     for name, text in metadata.tags:
