@@ -30,6 +30,7 @@ setup(
         "tqdm>=4.64",
         "joblib>=1.2",
         "soundfile>=0.12",
+        "mutagen>=1.47",
         "pyroomacoustics>=0.10",
         "jinja2>=3.1",
         "pillow>=10",

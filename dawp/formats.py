@@ -7,22 +7,23 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, NamedTuple
 
 from torch import Tensor
 
 from dawp.errors import BadInput, shown
 from dawp.files import whole
+from dawp.io.chunks import chunks_of
+from dawp.io.metadata import Metadata, set_serial, write_metadata
 
 log = logging.getLogger(__name__)
 
 BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 UNLIMITED = ("FLOAT", "DOUBLE")  # sample types that do not end at full scale
-CHUNKED: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RF64": "little", b"FORM": "big"}  # WAV, AIFF
-FIRST_CHUNK = 12  # bytes from the beginning of a WAV or AIFF file
+MAX_LISTED = 12  # names of lost metadata in a message
 
 FORMATS = {
     **{".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3"},
@@ -110,9 +111,14 @@ def _can_hold(form: Form, rate: int, channels: int) -> bool:
 
 
 def write(
-    output: Path, samples: Callable[[], Iterator[Tensor]], rate: int, form: Form, clip_mode: str, tags: dict[str, str]
+    output: Path,
+    samples: Callable[[], Iterator[Tensor]],
+    rate: int,
+    form: Form,
+    clip_mode: str,
+    metadata: Metadata | None = None,
 ) -> float:
-    """Write one sound file, whole or not at all.
+    """Write one sound file, whole or not at all; a line in the log names metadata that it cannot hold.
 
     Args:
         output: the file.
@@ -120,7 +126,7 @@ def write(
         rate: in Hz.
         form: format and sample type.
         clip_mode: ``rescale`` or ``clamp``, for what goes beyond full scale in a sample type that ends there.
-        tags: title, artist and so on; those that the format has not are left out.
+        metadata: tags, markers, channel layout and so on; None for none.
 
     Returns:
         The gain that the samples were given.
@@ -138,23 +144,44 @@ def write(
             gain = 1 / peak if clip_mode == "rescale" else 1.0
             what = f"made softer by {20 * math.log10(peak):.2f} dB" if clip_mode == "rescale" else "cut there"
             log.warning("%s: goes beyond full scale by %.2f dB: %s", shown(output), 20 * math.log10(peak), what)
-    how = (rate, len(next(samples())), form.subtype)
+    metadata, lost = metadata or Metadata(), list[str]()
+    if gain != 1:
+        metadata, lost = metadata.without_levels()
+    channels = len(next(samples()))
+    order = metadata.channel_order(form.format, channels) or range(channels)
+
+    def encode(path: Path) -> None:
+        with (
+            path.open("w+b") as raw,
+            _system_errors(raw),
+            soundfile.SoundFile(
+                raw.fileno(), "w", rate, channels, form.subtype, format=form.format, closefd=False
+            ) as file,
+        ):
+            for piece in samples():
+                file.write(_as_stored(gain * piece[list(order)].double(), form.subtype).T.numpy())
+
     try:
         with whole(output) as temporary:
-            with (
-                temporary.open("w+b") as raw,
-                _system_errors(raw),
-                soundfile.SoundFile(raw.fileno(), "w", *how, format=form.format, closefd=False) as file,
-            ):
-                for name, text in tags.items():
-                    with suppress(soundfile.SoundFileError, ValueError):
-                        setattr(file, name, text)
-                for piece in samples():
-                    file.write(_as_stored(gain * piece.double(), form.subtype).T.numpy())
-            _forget_time(temporary)
+            encode(temporary)
+            try:
+                length = _frames_of(temporary)
+                lost += write_metadata(temporary, metadata, form.format, channels)
+                if _frames_of(temporary) != length:
+                    raise ValueError("they would change the length")
+            except OSError:
+                raise
+            except Exception as error:  # hostile metadata: write the sound alone
+                log.warning("%s: metadata cannot be written (%s)", shown(output), shown(error) or type(error).__name__)
+                encode(temporary)
+            if form.format == "OGG":
+                set_serial(temporary)
+            _clear_time(temporary)
     except soundfile.SoundFileError as error:
         why = getattr(error, "error_string", error)
         raise BadInput(f"{shown(output)}: cannot be written as {form.format} {form.subtype} ({shown(why)})") from None
+    if lost:
+        log.warning("%s: not kept: %s", shown(output), _listed(lost))
     return gain
 
 
@@ -172,6 +199,20 @@ def _system_errors(raw: IO[bytes]) -> Iterator[None]:
         raise
 
 
+def _frames_of(path: Path) -> int:
+    """Number of frames that the sound library finds in a file."""
+    import soundfile
+
+    with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+        return int(file.frames)
+
+
+def _listed(names: list[str]) -> str:
+    """Names, separated by commas; of many only the first."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return shown(", ".join(names[:MAX_LISTED])) + more
+
+
 def _as_stored(samples: Tensor, subtype: str) -> Tensor:
     """Samples at the steps that a sample type has: left to libsndfile they would all be rounded down."""
     if subtype in UNLIMITED:
@@ -183,17 +224,10 @@ def _as_stored(samples: Tensor, subtype: str) -> Tensor:
     return stored
 
 
-def _forget_time(path: Path) -> None:
+def _clear_time(path: Path) -> None:
     """Zero the time at which libsndfile says that a file's peak was measured: the same sound is the same file."""
     with path.open("r+b") as file:
-        order = CHUNKED.get(file.read(4))
-        file.seek(FIRST_CHUNK)
-        while order and len(header := file.read(8)) == 8:
-            if header[:4] in (b"data", b"SSND"):  # the sound itself
-                return
-            if header[:4] == b"PEAK":
-                file.seek(4, os.SEEK_CUR)  # its version
-                file.write(bytes(4))
-                return
-            size = int.from_bytes(header[4:], order)
-            file.seek(size + size % 2, os.SEEK_CUR)
+        peak = next((chunk for chunk in chunks_of(file) if chunk.name == b"PEAK"), None)
+        if peak is not None:
+            file.seek(peak.start + 4)  # after its version
+            file.write(bytes(4))

@@ -33,6 +33,7 @@ from dawp.errors import BadInput, FitDiverged, shown
 from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
 from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
 from dawp.randomness import seeded
 from dawp.solver import fit_ahead, solve
@@ -508,7 +509,7 @@ class _File:
         with ExitStack() as hold:
             file = hold.enter_context(Reader(target.path))
             sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
-            self._source, self._tags = Form(file.format, file.subtype), file.tags
+            self._source, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
             self._form = form_of(
                 target.output, self._source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
             )
@@ -594,7 +595,7 @@ class _File:
             with whole(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
         else:
-            gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._tags)
+            gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._metadata)
         seconds = time.perf_counter() - self._began
         record = {
             "recording": str(target.path),

@@ -11,11 +11,12 @@ from conftest import RATE
 from dawp import formats
 from dawp.errors import BadInput
 from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io.metadata import Metadata
 from dawp.sources import SOUND_SUFFIXES
 
 
 def written(path, pieces, form, clip_mode="rescale", tags=None):
-    return write(path, lambda: iter(pieces), RATE, form, clip_mode, tags or {})
+    return write(path, lambda: iter(pieces), RATE, form, clip_mode, Metadata(tuple((tags or {}).items())))
 
 
 def test_every_suffix_of_a_recording_has_a_format():
@@ -141,7 +142,7 @@ def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
     ],
 )
 def test_tags_are_kept_by_formats_that_have_them(tmp_path, form):
-    written(tmp_path / "a", [0.1 * torch.randn(1, 16000)], form, tags={"title": "Old tape", "artist": "Nöbody"})
+    written(tmp_path / "a", [0.1 * torch.randn(1, 16000)], form, tags={"TITLE": "Old tape", "ARTIST": "Nöbody"})
     with soundfile.SoundFile(tmp_path / "a") as file:
         assert file.title == ("" if form.format == "AU" else "Old tape")
 
@@ -154,7 +155,7 @@ def test_a_refusal_of_the_library_is_one_line_without_a_half_written_file(tmp_pa
 
     monkeypatch.setattr(library, "SoundFile", refuse)
     with pytest.raises(BadInput, match=r"a\.wav: cannot be written as WAV PCM_16 \(Format not recognised\.?\)"):
-        formats.write(tmp_path / "a.wav", lambda: iter([torch.zeros(1, 10)]), RATE, Form("WAV", "PCM_16"), "clamp", {})
+        formats.write(tmp_path / "a.wav", lambda: iter([torch.zeros(1, 10)]), RATE, Form("WAV", "PCM_16"), "clamp")
     assert not list(tmp_path.iterdir())
 
 

@@ -90,14 +90,21 @@ def _parse(head: bytes) -> Frame | None:
     return Frame(size, (version, rate), side_info)
 
 
+def id3_size(head: bytes) -> int:
+    """Size in bytes of the ID3v2 tag that begins with ``head``, its header included; 0 if there is none."""
+    if len(head) < ID3_HEADER or head[:3] != b"ID3":
+        return 0
+    size = 0
+    for byte in head[6:ID3_HEADER]:
+        size = size << 7 | byte & 0x7F
+    return ID3_HEADER + size
+
+
 def _first_frame(file: IO[bytes]) -> int | None:
     """Position of the first frame."""
     at = 0
-    while (head := _bytes(file, at, ID3_HEADER))[:3] == b"ID3" and len(head) == ID3_HEADER:
-        size = 0
-        for byte in head[6:]:
-            size = size << 7 | byte & 0x7F
-        at += ID3_HEADER + size
+    while size := id3_size(_bytes(file, at, ID3_HEADER)):
+        at += size
     return _find_frame(file, at, None, SEARCHED)
 
 

@@ -41,7 +41,6 @@ class Reader:
         channels: number of channels.
         format: libsndfile's name of the format.
         subtype: libsndfile's name of the encoding.
-        tags: title, artist and so on.
 
     Raises:
         BadInput: the file is not there, or cannot be read as sound.
@@ -62,7 +61,6 @@ class Reader:
             with ForwardFile(self._part(0)) as first:
                 self.rate, self.channels = int(first.samplerate), int(first.channels)
                 self.format, self.subtype = str(first.format), str(first.subtype)
-                self.tags: dict[str, str] = first.copy_metadata()
                 self._claimed = first.claimed_frames
             self._stack = stack.pop_all()
         self._rewind()
