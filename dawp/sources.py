@@ -108,8 +108,14 @@ def sounds_at(source: Path) -> list[Path]:
 
 
 def _refuse_unread(path: Path) -> None:
-    if path.suffix.lower() in UNREAD_SUFFIXES:
-        raise BadInput(f"{shown(path)}: the format {path.suffix.lower()} is not supported; {CONVERT}")
+    if reason := unread_reason(path):
+        raise BadInput(f"{shown(path)}: {reason}")
+
+
+def unread_reason(path: Path) -> str:
+    """Why a file cannot be read, by its suffix; empty if the sound library may read it."""
+    suffix = path.suffix.lower()
+    return f"the format {suffix} is not supported; {CONVERT}" if suffix in UNREAD_SUFFIXES else ""
 
 
 def sounds_in(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from conftest import SAMPLES, write_sound
 
+from dawp.audio import read
 from dawp.errors import BadInput
 from dawp.sources import Recording, find_recordings, sounds_at
 
@@ -141,6 +142,14 @@ def test_a_file_of_a_format_that_is_not_read_is_refused_with_a_way_out(tmp_path)
     for find in (find_recordings, sounds_at):
         with pytest.raises(BadInput, match=r"tape\.M4A: .*\.m4a .*ffmpeg"):
             find(path)
+
+
+def test_a_file_of_such_a_format_in_a_list_is_refused_with_a_way_out(tmp_path):
+    (tmp_path / "tape.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
+    (tmp_path / "list.txt").write_text("tape.m4a\n")
+    (recording,) = find_recordings(tmp_path / "list.txt")
+    with pytest.raises(BadInput, match=r"tape\.m4a: .*\.m4a .*ffmpeg"):
+        read(recording.paths[0], 16000)
 
 
 def test_what_is_not_there(tmp_path):

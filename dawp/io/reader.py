@@ -19,6 +19,7 @@ from dawp.errors import BadInput, shown
 from dawp.io import mp3, ogg
 from dawp.io.chunks import find_data
 from dawp.io.segment import Segment
+from dawp.sources import unread_reason
 
 log = logging.getLogger(__name__)
 
@@ -261,4 +262,5 @@ def _as_bad_input(path: Path) -> Iterator[None]:
         raise
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         why = getattr(error, "error_string", error)  # without the number of the descriptor
-        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(why)})") from None
+        reason = unread_reason(path) or f"cannot be read as sound ({shown(why)})"
+        raise BadInput(f"{shown(path)}: {reason}") from None
