@@ -357,6 +357,10 @@ def _restore_channel(
             if result.restored is None or result.error:
                 raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
             output = audio.resample(result.restored.waveform, working_rate, rate)[: len(channel)]
+            if own.blend is not None:
+                # Filled samples beyond full scale would make the whole file softer, and the intact ones with it.
+                limit = max(1.0, float(own.observed.abs().max()))
+                output = output.clamp(-limit, limit)
             return own.estimate(output), result.restored.epoch or 0
     except (BadInput, FitDiverged) as failure:
         raise type(failure)(f"{where}: {failure}") from None

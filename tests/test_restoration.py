@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -473,6 +474,45 @@ def test_tags_and_format_are_the_recordings(command, tmp_path):
 def test_recordings_of_very_low_rates_are_refused():
     with pytest.raises(BadInput, match=r"^a: must have a rate of at least 1000 Hz, got 40"):
         Sound("a", 40, torch.ones(1), 1000, lambda start, stop: torch.zeros(1, stop - start))
+
+
+def with_loud_fits(monkeypatch, level):
+    """Let the fit of any channel end with an estimate that is ``level`` everywhere."""
+
+    def solve(problem, *_):
+        return SimpleNamespace(
+            error=None, restored=SimpleNamespace(waveform=torch.full_like(problem.observed, level), epoch=1)
+        )
+
+    monkeypatch.setattr(restoration, "solve", solve)
+
+
+@pytest.mark.parametrize("level", [-3.0, 3.0])
+@pytest.mark.parametrize("working_rate", [None, RATE // 2])
+def test_intact_samples_stay_exact_where_a_filled_one_goes_beyond_full_scale(
+    command, tmp_path, monkeypatch, level, working_rate
+):
+    samples = (0.9 * torch.rand(2, 4000) * 2**15).round() / 2**15
+    samples[0, 2000:2040] = 0
+    write_sound(tmp_path / "a.wav", samples.T)
+    with_loud_fits(monkeypatch, level)
+    command(task="inpaint", samplerate=working_rate, min_gap_ms=1)
+    restored = torch.from_numpy(soundfile.read(tmp_path / "out.wav", dtype="float32")[0].T.copy())
+    changed = (restored != samples).nonzero()
+    assert set(changed[:, 0].tolist()) == {0}
+    assert 1980 <= changed[:, 1].min() <= changed[:, 1].max() < 2060
+    assert restored[0, 2010:2030].abs().min() > 0.999
+
+
+def test_filled_samples_are_as_loud_as_the_loudest_intact_one_at_most(monkeypatch):
+    with_loud_fits(monkeypatch, 5.0)
+    waveform = 3 * torch.rand(1, 4000)
+    waveform[0, 100] = -3.5
+    waveform[0, 2000:2040] = torch.nan
+    restored = dawp.restore(waveform, RATE, "inpaint", **SMALL)
+    assert restored.abs().max() == restored[0, 2010] == 3.5
+    raw = dawp.restore(waveform, RATE, "inpaint", raw_output=True, **SMALL)
+    assert (raw == 5).all()
 
 
 def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
