@@ -34,8 +34,13 @@ NEAREST = {
     ("FLAC", "PCM_32"): "PCM_24",
     ("FLAC", "FLOAT"): "PCM_24",
     ("FLAC", "DOUBLE"): "PCM_24",
+    ("CAF", "ALAC_20"): "ALAC_24",
+    ("AIFF", "DWVW_24"): "PCM_24",
 }
 """Sample types that take the place of one that a format does not have, where its default would lose more."""
+
+UNSAFE = ("ALAC_20", "DWVW_12", "DWVW_16", "DWVW_24")
+"""Sample types that libsndfile 1.2.2 writes, but reads back as other samples or not at all."""
 
 WIDEST_SAMPLE, LONGEST_WAV = 8, 2**32 - 2**16  # bytes
 
@@ -72,12 +77,11 @@ def form_of(output: Path, recording: Form, subtype: str | None, rate: int, chann
     subtype = subtype.upper() if subtype else None
     if subtype is None:
         subtype = "OPUS" if suffix == ".opus" else recording.subtype
-        if not soundfile.check_format(wanted, subtype):
+        if not _is_written(wanted, subtype):
             subtype = NEAREST.get((wanted, subtype)) or soundfile.default_subtype(wanted)
-    if not soundfile.check_format(wanted, subtype):
-        possible = (
-            ", ".join(soundfile.available_subtypes(wanted)) if wanted in soundfile.available_formats() else "none"
-        )
+    if not _is_written(wanted, subtype):
+        known = soundfile.available_subtypes(wanted) if wanted in soundfile.available_formats() else ()
+        possible = ", ".join(name for name in known if name not in UNSAFE) or "none"
         raise BadInput(f"subtype of {shown(output)} must be one of {possible}, got {shown(subtype)}")
     try:
         soundfile.SoundFile(io.BytesIO(), "w", rate, channels, subtype, format=wanted).close()
@@ -87,6 +91,13 @@ def form_of(output: Path, recording: Form, subtype: str | None, rate: int, chann
             "another output_format may"
         ) from None
     return Form(wanted, subtype)
+
+
+def _is_written(container: str, subtype: str) -> bool:
+    """Whether a format has a sample type, and what is written in it can be read."""
+    import soundfile
+
+    return subtype not in UNSAFE and bool(soundfile.check_format(container, subtype))
 
 
 def write(
