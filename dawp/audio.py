@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchaudio.functional
@@ -17,6 +14,7 @@ from torch import Tensor
 from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.errors import BadInput, shown
 from dawp.files import whole
+from dawp.io.reader import Reader
 from dawp.sources import Recording
 
 log = logging.getLogger(__name__)
@@ -47,9 +45,9 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
     """
     import numpy as np
 
-    with sound_file(path) as file:
-        rate, channels = file.samplerate, file.channels
-        blocks = list(file.blocks(READ_FRAMES, dtype="float32", always_2d=True))
+    with Reader(path) as file:
+        rate, channels = file.rate, file.channels
+        blocks = list(file.blocks(READ_FRAMES))
     if not blocks:
         raise BadInput(f"{shown(path)}: holds no samples")
     if missing is not None:
@@ -70,27 +68,6 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
             raise BadInput(f"{shown(path)}: {refusal}") from None
         log.info("%s: resampled from %d to %d Hz", shown(path.name), rate, sample_rate)
     return waveform
-
-
-@contextmanager
-def sound_file(path: Path) -> Iterator[Any]:
-    """A ``soundfile.SoundFile`` to read from; what goes wrong with it inside the block is bad input.
-
-    Raises:
-        BadInput: the file is not there, or cannot be read as sound.
-    """
-    import soundfile
-
-    try:
-        # Opened here, since soundfile does not take every name that a file can have; handed on as a descriptor, since
-        # a Ctrl-C in the midst of a Python file's methods would be lost in the C library that calls them.
-        with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
-            yield file
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        why = getattr(error, "error_string", error)  # without the number of the descriptor
-        raise BadInput(f"{shown(path)}: cannot be read as sound ({shown(why)})") from None
 
 
 def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:
@@ -192,8 +169,8 @@ def read_clip(
     """
     name, rate = shown(recording.path), config.samplerate
     if rate is None:
-        with sound_file(recording.path) as file:
-            rate = int(file.samplerate)
+        with Reader(recording.path) as file:
+            rate = file.rate
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:

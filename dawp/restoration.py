@@ -33,6 +33,7 @@ from dawp.errors import BadInput, FitDiverged, shown
 from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
 from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io.reader import Reader
 from dawp.randomness import seeded
 from dawp.solver import fit_ahead, solve
 from dawp.sources import SOUND_SUFFIXES, Recording
@@ -451,9 +452,9 @@ def _plain(path: Path) -> Path:
 def _fits_of(path: Path, config: Config) -> int:
     """How many fits a recording takes at most; 0 if it cannot be used."""
     try:
-        with audio.sound_file(path) as file:
-            blocks = cut(file.frames, int(file.samplerate), config)
-            return len(blocks) * int(file.channels) * config.stop.fits
+        with Reader(path) as file:
+            blocks = cut(file.stated_frames, file.rate, config)
+            return len(blocks) * file.channels * config.stop.fits
     except BadInput:
         return 0
 
@@ -478,25 +479,28 @@ class _File:
         self.all_given = self.failed = False
         self._under_way: dict[int, _UnderWay] = {}
         self._epochs: dict[int, list[int]] = {}
-        self._sound, source, self._tags = _survey(target.path, missing_allowed=isinstance(config.corruption, GapConfig))
-        sound = self._sound
-        self._form = form_of(
-            target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
-        )
-        self._blocks = _blocks_of(sound, config)
-        self._settings = {name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES}
-        self._about = circumstances(config, command)
-        self._sha256 = _digest(target.path)
-        length = sound.frames / sound.rate
-        said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
-        log.info("%s%s: %s", count, sound.name, said)
-        target.output.parent.mkdir(parents=True, exist_ok=True)
-        identity = {
-            "settings": self._settings,
-            "recording": self._sha256,
-            "torch": self._about["versions"]["torch"],
-        }
         with ExitStack() as hold:
+            file = hold.enter_context(Reader(target.path))
+            sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
+            source, self._tags = Form(file.format, file.subtype), file.tags
+            self._form = form_of(
+                target.output, source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
+            )
+            self._blocks = _blocks_of(sound, config)
+            self._settings = {
+                name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
+            }
+            self._about = circumstances(config, command)
+            self._sha256 = _digest(target.path)
+            length = sound.frames / sound.rate
+            said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
+            log.info("%s%s: %s", count, sound.name, said)
+            target.output.parent.mkdir(parents=True, exist_ok=True)
+            identity = {
+                "settings": self._settings,
+                "recording": self._sha256,
+                "torch": self._about["versions"]["torch"],
+            }
             self._kept = hold.enter_context(_kept_for(target.output, identity))
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
@@ -661,32 +665,27 @@ class _Files:
         log.error("%s", failure)
 
 
-def _survey(path: Path, missing_allowed: bool) -> tuple[Sound, Form, dict[str, str]]:
-    """What there is to know of a file before its blocks are taken: the sound, what it is stored as, its tags.
+def _survey(file: Reader, path: Path, missing_allowed: bool) -> Sound:
+    """Read a recording once, for what is needed before its blocks are taken.
 
     Raises:
         BadInput: it cannot be read, is silent or too short, or lacks samples where that is not allowed.
     """
     squares = torch.zeros(1, dtype=torch.float64)
-    frames = 0
-    with audio.sound_file(path) as file:
-        rate, form, tags = int(file.samplerate), Form(file.format, file.subtype), file.copy_metadata()
-        for part in file.blocks(SURVEYED_AT_ONCE, dtype="float32", always_2d=True):
-            samples = torch.from_numpy(part)
-            if not missing_allowed and not torch.isfinite(samples).all():
-                raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
-            squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
-            frames += len(samples)
+    for part in file.blocks(SURVEYED_AT_ONCE):
+        samples = torch.from_numpy(part)
+        if not missing_allowed and not torch.isfinite(samples).all():
+            raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+        squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
+    frames = file.frames
 
     def read(start: int, stop: int) -> Tensor:
-        with audio.sound_file(path) as file:
-            file.seek(start)
-            part = file.read(stop - start, dtype="float32", always_2d=True)
+        part = file.read(start, stop)
         if len(part) != stop - start:
-            raise BadInput(f"{shown(path)}: ends early, at {(start + len(part)) / rate:.3f} s")
+            raise BadInput(f"{shown(path)}: has changed, and ends at {(start + len(part)) / file.rate:.3f} s now")
         return torch.from_numpy(part.T.copy())
 
-    return Sound(shown(path), rate, squares / max(1, frames), frames, read), form, tags
+    return Sound(shown(path), file.rate, squares / max(1, frames), frames, read)
 
 
 def _digest(path: Path) -> str:

@@ -9,8 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawp.audio import sound_file
 from dawp.errors import BadInput, shown
+from dawp.io.reader import Reader
 from dawp.sources import Recording, find_recordings
 
 log = logging.getLogger(__name__)
@@ -193,9 +193,9 @@ def report(path: Path) -> str:
         seconds, rates, broken = 0.0, Counter[int](), 0
         for recording in recordings:
             try:
-                with sound_file(recording.path) as file:
-                    seconds += file.frames / file.samplerate
-                    rates[file.samplerate] += 1
+                with Reader(recording.path) as file:
+                    seconds += file.stated_frames / file.rate
+                    rates[file.rate] += 1
             except BadInput:
                 broken += 1
         told = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
