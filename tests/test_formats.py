@@ -42,7 +42,7 @@ def chosen(tmp_path, name, recording, subtype=None, rate=RATE, channels=2, frame
         ("a.OGG", Form("OGG", "VORBIS"), None, Form("OGG", "VORBIS")),
         ("a.opus", Form("WAV", "PCM_16"), None, Form("OGG", "OPUS")),
         ("a.wav", Form("WAV", "PCM_16"), "float", Form("WAV", "FLOAT")),
-        ("a.caf", Form("CAF", "ALAC_20"), None, Form("CAF", "ALAC_24")),
+        ("a.caf", Form("CAF", "ALAC_20"), None, Form("CAF", "PCM_24")),
         ("a.aiff", Form("AIFF", "DWVW_24"), None, Form("AIFF", "PCM_24")),
     ],
 )
@@ -183,3 +183,43 @@ def test_a_refusal_of_the_library_is_one_line_without_a_half_written_file(tmp_pa
     with pytest.raises(BadInput, match=r"a\.wav: cannot be written as WAV PCM_16 \(Format not recognised\.?\)"):
         formats.write(tmp_path / "a.wav", lambda: iter([torch.zeros(1, 10)]), RATE, Form("WAV", "PCM_16"), "clamp", {})
     assert not list(tmp_path.iterdir())
+
+
+# Every format into every other
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_recording_can_be_written_into_every_format_and_read_again(tmp_path, suffix):
+    sources = [Form(form, sub) for form in {*FORMATS.values(), "WAVEX"} for sub in soundfile.available_subtypes(form)]
+    tone = 0.25 * torch.sin(torch.arange(5000) * 0.05).repeat(2, 1).T
+    for form in {form_of(tmp_path / f"a{suffix}", source, None, 48000, 2, 5000) for source in sources}:
+        file = io.BytesIO()
+        soundfile.write(file, tone.numpy(), 48000, form.subtype, format=form.format)
+        file.seek(0)
+        with soundfile.SoundFile(file) as again:
+            assert (again.format, again.subtype, again.channels) == (form.format, form.subtype, 2)
+            assert again.read(2000).std() == pytest.approx(float(tone[:2000].std()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "expected"),
+    [
+        ("MPEG_LAYER_III", ".wav", "PCM_16"),
+        ("VORBIS", ".wav", "PCM_16"),
+        ("GSM610", ".wav", "PCM_16"),  # of one channel only
+        ("DWVW_12", ".aiff", "PCM_16"),
+        ("DOUBLE", ".flac", "PCM_24"),
+        ("FLOAT", ".sph", "PCM_32"),
+        ("ALAC_24", ".wav", "PCM_24"),
+        ("PCM_S8", ".wav", "PCM_16"),
+        ("MPEG_LAYER_II", ".mp3", "MPEG_LAYER_III"),
+    ],
+)
+def test_a_subtype_that_cannot_be_written_becomes_one_that_loses_nothing(tmp_path, source, suffix, expected):
+    assert chosen(tmp_path, f"a{suffix}", Form("WAV", source)).subtype == expected
+
+
+def test_a_subtype_that_is_listed_but_cannot_be_written_is_refused(tmp_path):
+    for subtype in ("MPEG_LAYER_III", "GSM610"):
+        with pytest.raises(BadInput, match=f"WAV {subtype} cannot hold 2 channels at {RATE} Hz"):
+            chosen(tmp_path, "a.wav", Form("WAV", "PCM_16"), subtype)

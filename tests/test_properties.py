@@ -19,7 +19,7 @@ import pytest
 import soundfile
 import torch
 from conftest import called
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_restore_command import TINY
 
@@ -29,7 +29,8 @@ from dawp.config import Config, groups_of, kind_of
 from dawp.corruptions.gap import CROSSFADE
 from dawp.errors import LONGEST_SHOWN, BadInput, shown
 from dawp.files import safe_name
-from dawp.formats import BITS, FORMATS, UNLIMITED, UNSAFE
+from dawp.formats import BITS, FORMATS, UNLIMITED
+from dawp.io.reader import Reader
 from dawp.metrics import psnr, si_snr
 from dawp.restoration import cut, faded
 
@@ -39,11 +40,13 @@ RATES = st.sampled_from([1000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 9
 )
 MOST_SAMPLES = 12000  # in all channels, so that a restoration takes a fraction of a second
 LOSSLESS = {*BITS, *UNLIMITED}
+UNSAFE = ("ALAC_20", "DWVW_16", "DWVW_24")  # libsndfile 1.2.2 does not read what it writes
 
 
-def examples(count):
-    """Settings of a test that tries ``count`` examples."""
+def examples(count, slow=False):
+    """Settings of a test that tries ``count`` examples; one that fails is made no simpler where that would be slow."""
     return settings(
+        phases=[phase for phase in Phase if phase != Phase.explain and not (slow and phase == Phase.shrink)],
         max_examples=count * int(os.environ.get("DAWP_EXAMPLES", "1")),
         derandomize="DAWP_EXAMPLES" not in os.environ,
         database=None,
@@ -80,7 +83,8 @@ def restored(place, source, *flags, task="denoise"):
 
 def sound(path):
     """Samples ``[frames, channels]``."""
-    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+    with Reader(path) as file:
+        return file.read(0, 1 << 30)
 
 
 # Any recording
@@ -91,20 +95,20 @@ def forms():
     for suffix, container in FORMATS.items():
         for name in (container, "WAVEX") if container == "WAV" else (container,):
             for subtype in soundfile.available_subtypes(name):
-                if subtype not in UNSAFE and (subtype == "OPUS" or suffix != ".opus"):
+                if subtype == "OPUS" or suffix != ".opus":
                     yield suffix, name, subtype
 
 
 @cache
 def can_hold(form, rate, channels):
-    """Whether libsndfile writes such a file, and can read it from any place."""
+    """Whether libsndfile writes such a file, and can read it."""
     _, container, subtype = form
     file = io.BytesIO()
     try:
         soundfile.write(file, noise(1000, channels), rate, format=container, subtype=subtype)
         file.seek(0)
         with soundfile.SoundFile(file) as written:
-            return written.seekable() and len(written.read()) >= 1000
+            return subtype not in UNSAFE and len(written.read(1000)) == 1000
     except soundfile.SoundFileError:
         return False
 
@@ -127,7 +131,7 @@ def recordings(draw):
     block=st.sampled_from([("4", "0.5"), ("0.5", "0.1"), ("0.4", "0")]),
     where=st.floats(0, 0.8),
 )
-@examples(40)
+@examples(40, slow=True)
 def test_a_restored_recording_is_like_the_recording(recording, task, working_rate, block, where):
     (suffix, container, subtype), rate, channels, frames = recording
     with folder() as place:
@@ -146,6 +150,7 @@ def test_a_restored_recording_is_like_the_recording(recording, task, working_rat
         after, about_after = sound(place / "out" / name), soundfile.info(place / "out" / name)
     for fact in ("samplerate", "channels", "frames", "format", "subtype"):
         assert getattr(about_after, fact) == getattr(about, fact)
+    assert len(after) == len(before) == frames
     assert np.isfinite(after).all()
     if task == "inpaint" and subtype in LOSSLESS:
         reach = max(1, round(CROSSFADE * rate))
@@ -153,8 +158,11 @@ def test_a_restored_recording_is_like_the_recording(recording, task, working_rat
         intact[max(0, first - reach) : first + length + reach] = False
         np.testing.assert_allclose(after[intact], before[intact], atol=1e-7)
     if task != "dereverb" and len(before) >= 1000:  # three epochs make nothing of the sound where it is not kept
+        most = (
+            0 if working_rate == "none" else math.ceil(rate / int(working_rate) / 4)
+        )  # of what has few high frequencies
         for channel in range(channels):
-            assert lag(before[:, channel], after[:, channel]) == 0
+            assert abs(lag(before[:, channel], after[:, channel])) <= most
 
 
 def lag(waveform, other):
@@ -274,7 +282,7 @@ def damaged(content, damage):
 
 @pytest.mark.slow
 @given(form=st.sampled_from(list(forms())).filter(original), damages=st.lists(DAMAGES, min_size=1, max_size=3))
-@examples(120)
+@examples(120, slow=True)
 def test_a_damaged_file_is_restored_or_refused(form, damages):
     content = original(form)
     for damage in damages:

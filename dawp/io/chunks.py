@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from dawp.io.segment import Segment
 
@@ -20,8 +20,11 @@ UNKNOWN_SIZE = 0x7FFFF000  # programs that cannot seek back to the header state 
 MAX_CHUNKS = 10_000
 SEARCHED_AT_ONCE = 1 << 16  # bytes
 CHUNK_NAME = re.compile(rb"[\x20-\x7e]{4}")
+KNOWN_CHUNKS = {b"LIST", b"bext", b"cue ", b"smpl", b"inst", b"fact", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR"}
+KNOWN_CHUNKS |= {b"id3 ", b"ID3 ", b"iXML", b"axml", b"_PMX", b"MARK", b"INST", b"COMT", b"APPL", b"NAME", b"ANNO"}
 TRAILERS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # tags that other programs append, which are no chunks
 BLOCK_CODECS = {0x02, 0x11, 0x31}  # MS ADPCM, IMA ADPCM, GSM 6.10: an incomplete block decodes to garbage
+SHORT_BLOCK = 160  # frames in a block of the other codecs that fill up the last one: G.721 and NMS ADPCM
 W64_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of all chunks but the first, after their names
 
 
@@ -40,6 +43,7 @@ class Data:
         chunked: other chunks may follow.
         clipped: libsndfile reads sound whose size is too large or left open to the end of the file.
         frames: frames without the padding of the last block; None if the header does not state it.
+        block_frames: frames in a compressed block.
     """
 
     start: int
@@ -52,6 +56,7 @@ class Data:
     chunked: bool = True
     clipped: bool = True
     frames: int | None = None
+    block_frames: int = 0
 
     def segment(self, file: IO[bytes]) -> Segment:
         """The file with a size that agrees with the sound in it."""
@@ -59,17 +64,20 @@ class Data:
         if self.stated is None and not self.clipped:
             return Segment(patches=self._size(there))
         if self.stated is None or self.stated == there or there == 0:
-            return Segment(frames=self.frames)
+            return self._segment()
         if self.stated > there:
             usable = there - there % self.block
             unknown = self.width == 4 and self.stated >= UNKNOWN_SIZE
             lacking = 0.0 if unknown or not usable else (self.stated - usable) / usable
             wrong = usable != there or not self.clipped
-            return Segment(patches=self._size(usable) if wrong else {}, lacking=lacking, frames=self.frames)
+            return self._segment(patches=self._size(usable) if wrong else {}, lacking=lacking)
         if not self.chunked or _is_sound(file, self.start + self.stated, self.order, self.width):
             return Segment(patches=self._size(there), understated=True)
         stop = self.start + self.stated if self.position is None else None
-        return Segment(stop=stop, frames=self.frames)
+        return self._segment(stop=stop)
+
+    def _segment(self, **faults: Any) -> Segment:
+        return Segment(frames=self.frames, block_frames=self.block_frames, **faults)
 
     def _size(self, size: int) -> dict[int, bytes]:
         if self.position is None:
@@ -86,7 +94,7 @@ def _is_sound(file: IO[bytes], stop: int, order: Order, width: int) -> bool:
         head = file.read(4 + width)
         if len(head) < 4 + width or head.startswith(TRAILERS):
             return False
-        if CHUNK_NAME.match(head) and int.from_bytes(head[4:], order) <= left:
+        if head[:4] in KNOWN_CHUNKS or (CHUNK_NAME.match(head) and int.from_bytes(head[4:], order) <= left):
             return False
         if head[4:].startswith(W64_GUID[:width]):
             return False
@@ -130,21 +138,22 @@ def _chunks(file: IO[bytes], at: int, order: Order, width: int = 4) -> Iterator[
 
 def _wav(file: IO[bytes], order: Order) -> Data | None:
     long_size: tuple[int, int] | None = None
-    block, frames = 1, None
+    block, block_frames, frames = 1, SHORT_BLOCK, None
     for name, at, size in _chunks(file, 12, order):
         file.seek(at)
         if name == b"ds64":
             long_size = int.from_bytes(file.read(16)[8:], "little"), at + 8
         elif name == b"fmt ":
-            content = file.read(16)
+            content = file.read(20)
             if int.from_bytes(content[:2], order) in BLOCK_CODECS:
                 block = int.from_bytes(content[12:14], order) or 1
+                block_frames = int.from_bytes(content[18:20], order)
         elif name == b"fact":
             frames = int.from_bytes(file.read(4), order)
         elif name == b"data":
             if long_size and size == 0xFFFFFFFF:
                 return Data(at, *long_size, 8, "little", block=block)
-            return Data(at, size, at - 4, 4, order, block=block, frames=frames)
+            return Data(at, size, at - 4, 4, order, block=block, frames=frames, block_frames=block_frames)
     return None
 
 

@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 Array = Any  # np.ndarray, float32 [n, channels]; numpy is imported where it is needed
 
-MAX_PADDING = 1 << 13  # frames that fill up the last block of a compressed file
 PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32")
 MAX_ESTIMATE_ERROR = 2304  # frames; libsndfile estimates the length of MPEG audio that has no header of its own
 
@@ -175,9 +174,9 @@ class Reader:
     def _limit(self, segment: Segment, claimed: int | None) -> int | None:
         """Number of frames without the padding of the last block; None if that is not known."""
         frames = segment.frames
-        if self.subtype in PADDED and frames and claimed and 0 < claimed - frames < MAX_PADDING:
-            return frames
-        return None
+        if self.subtype not in PADDED or not frames or not claimed or frames * self.channels == claimed:
+            return None  # libsndfile itself states the frames of IMA ADPCM divided by the number of channels
+        return frames if 0 < claimed - frames <= segment.block_frames else None
 
     def _expected(self, segment: Segment, claimed: int | None) -> float:
         """Number of frames that a segment should have; 0 if that is not known."""

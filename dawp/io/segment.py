@@ -22,6 +22,7 @@ class Segment:
         omitted: ranges of bytes in the file to leave out, in order.
         patches: bytes to write over the file's own, by position in the file before any omitted range.
         frames: frames without the padding of the last block; None if the header does not state it.
+        block_frames: frames in a compressed block.
         lacking: sound that the header states and the file lacks, relative to the sound in the file.
         seconds: length by the positions in an Ogg stream; None for another format.
         damaged: bytes are damaged; libsndfile may count only what is left.
@@ -35,6 +36,7 @@ class Segment:
     omitted: tuple[tuple[int, int], ...] = ()
     patches: Mapping[int, bytes] = field(default_factory=dict)
     frames: int | None = None
+    block_frames: int = 0
     lacking: float = 0.0
     seconds: float | None = None
     damaged: bool = False
