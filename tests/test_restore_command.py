@@ -336,6 +336,35 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
     assert not list(tmp_path.glob(".dawp-*"))
 
 
+def test_a_truncated_recording_is_restored_as_far_as_it_goes_with_one_warning(restore, tmp_path):
+    write_sound(tmp_path / "whole.mp3", 0.1 * torch.randn(32000, 2))
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content[: len(content) * 2 // 3])
+    result = restore("--source", "a.mp3", "-o", "a.wav", "--block", "0.5", "--overlap", "0.1")
+    assert result.returncode == 0, result.stderr
+    about = soundfile.info(tmp_path / "a.wav")
+    assert 16000 < about.frames < 22000
+    assert about.subtype == "PCM_16"
+    assert result.stderr.count("a.mp3: ends early") == 1
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "gsm.wav", "unsized.wav", "damaged.flac"])
+def test_sound_that_libsndfile_does_not_find_by_itself_is_restored(restore, tmp_path, name):
+    how = {"subtype": "GSM610"} if name == "gsm.wav" else {}
+    path = write_sound(tmp_path / name, 0.1 * torch.randn(8000), 8000, **how)
+    content = bytearray(path.read_bytes())
+    if name == "a.ogg":
+        content *= 2
+    elif name == "unsized.wav":
+        content[40:44] = bytes(4)
+    elif name == "damaged.flac":
+        content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    result = restore("--source", name, "-o", "out.wav", "--samplerate", "none", "--block", "0.6", "--overlap", "0.1")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "out.wav.json").read_text())["samples"] == (16000 if name == "a.ogg" else 8000)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to tell a process's peak of memory")
 @pytest.mark.parametrize(("workers", "longer"), [("1", 30), ("2", 60)])
