@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from dawp.errors import BadInput, shown
 from dawp.files import whole
+from dawp.io.chunks import chunks
 
 log = logging.getLogger(__name__)
 
@@ -155,9 +155,11 @@ def write(
                 for name, text in tags.items():
                     with suppress(soundfile.SoundFileError, ValueError):
                         setattr(file, name, text)
+                frames = 0
                 for piece in samples():
                     file.write(_as_stored(gain * piece.double(), form.subtype).T.numpy())
-            _forget_time(temporary)
+                    frames += piece.shape[1]
+            _correct_header(temporary, frames)
     except soundfile.SoundFileError as error:
         why = getattr(error, "error_string", error)
         raise BadInput(f"{shown(output)}: cannot be written as {form.format} {form.subtype} ({shown(why)})") from None
@@ -175,17 +177,29 @@ def _as_stored(samples: Tensor, subtype: str) -> Tensor:
     return stored
 
 
-def _forget_time(path: Path) -> None:
-    """Zero the time at which libsndfile says that a file's peak was measured: the same sound is the same file."""
+def _correct_header(path: Path, frames: int) -> None:
+    """Correct what libsndfile writes into the header of a WAV or AIFF file of ``frames`` frames.
+
+    The time at which a peak was measured becomes zero, so that the same sound is the same file; and the byte that makes
+    the size of an AIFF file's sound even does not count as a frame.
+    """
     with path.open("r+b") as file:
+        is_padded = False
         order = CHUNKED.get(file.read(4))
-        file.seek(FIRST_CHUNK)
-        while order and len(header := file.read(8)) == 8:
-            if header[:4] in (b"data", b"SSND"):  # the sound itself
+        for name, at, size in chunks(file, FIRST_CHUNK, order) if order else ():
+            if name == b"data":
                 return
-            if header[:4] == b"PEAK":
-                file.seek(4, os.SEEK_CUR)  # its version
+            if name == b"PEAK":
+                file.seek(at + 4)  # after its version
                 file.write(bytes(4))
+            elif name == b"COMM":
+                file.seek(at + 2)  # after the number of channels
+                is_padded = int.from_bytes(file.read(4), "big") == frames + 1
+                if is_padded:
+                    file.seek(at + 2)
+                    file.write(frames.to_bytes(4, "big"))
+            elif name == b"SSND":
+                if is_padded and size == 8 + frames + 1:  # after offset and block size, one byte for each frame
+                    file.seek(at - 4)
+                    file.write((size - 1).to_bytes(4, "big"))
                 return
-            size = int.from_bytes(header[4:], order)
-            file.seek(size + size % 2, os.SEEK_CUR)

@@ -149,6 +149,19 @@ def test_the_same_samples_are_the_same_file_at_any_time(tmp_path, form):
     assert soundfile.info(tmp_path / "a").frames == 500
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8", "ULAW", "ALAW", "PCM_16", "PCM_24"])
+@pytest.mark.parametrize("container", ["AIFF", "WAV", "CAF", "AU"])
+def test_an_odd_number_of_bytes_keeps_the_number_of_frames(tmp_path, container, subtype, channels):
+    if not soundfile.check_format(container, subtype):
+        pytest.skip(f"{container} has no {subtype}")
+    samples = 0.1 * torch.randn(channels, 65)
+    written(tmp_path / "a", [samples[:, :30], samples[:, 30:]], Form(container, subtype))
+    sound, _ = soundfile.read(tmp_path / "a", always_2d=True)
+    assert sound.shape == (65, channels)
+    assert torch.from_numpy(sound.T.copy()) == pytest.approx(samples, abs=0.02)
+
+
 def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
     words = struct.unpack("<8h", b"PEAK" + b"\x01\x02\x03\x04" * 3)
     samples = torch.tensor([[0.0] * 10 + [word / 2**15 for word in words] + [0.0] * 10], dtype=torch.float64)

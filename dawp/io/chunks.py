@@ -122,7 +122,7 @@ def find_data(file: IO[bytes]) -> Data | None:
     return _nist(file) if magic[:7] == b"NIST_1A" else None
 
 
-def _chunks(file: IO[bytes], at: int, order: Order, width: int = 4) -> Iterator[tuple[bytes, int, int]]:
+def chunks(file: IO[bytes], at: int, order: Order, width: int = 4) -> Iterator[tuple[bytes, int, int]]:
     """Name, position of the content and size of each chunk."""
     for _ in range(MAX_CHUNKS):
         file.seek(at)
@@ -139,7 +139,7 @@ def _chunks(file: IO[bytes], at: int, order: Order, width: int = 4) -> Iterator[
 def _wav(file: IO[bytes], order: Order) -> Data | None:
     long_size: tuple[int, int] | None = None
     block, block_frames, frames = 1, SHORT_BLOCK, None
-    for name, at, size in _chunks(file, 12, order):
+    for name, at, size in chunks(file, 12, order):
         file.seek(at)
         if name == b"ds64":
             long_size = int.from_bytes(file.read(16)[8:], "little"), at + 8
@@ -158,7 +158,7 @@ def _wav(file: IO[bytes], order: Order) -> Data | None:
 
 
 def _aiff(file: IO[bytes]) -> Data | None:
-    for name, at, size in _chunks(file, 12, "big"):
+    for name, at, size in chunks(file, 12, "big"):
         if name == b"SSND":
             return Data(at + 8, max(0, size - 8), at - 4, 4, "big", extra=8)
     return None
@@ -179,7 +179,7 @@ def _w64(file: IO[bytes]) -> Data | None:
 
 
 def _caf(file: IO[bytes]) -> Data | None:
-    for name, at, size in _chunks(file, 8, "big", width=8):
+    for name, at, size in chunks(file, 8, "big", width=8):
         if name == b"data":
             stated = None if size == (1 << 64) - 1 else max(0, size - 4)
             return Data(at + 4, stated, at - 8, 8, "big", extra=4, clipped=False)
