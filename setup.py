@@ -45,6 +45,7 @@ setup(
             "mypy==2.4.1",
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
             "torchmetrics>=1.4",
             "playwright>=1.50",
         ],

@@ -121,7 +121,7 @@ def _said_of(channels: int, first_channel: bool) -> str:
 
 
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
-    """A waveform ``[..., T]`` at ``rate`` Hz brought to ``new_rate`` Hz.
+    """A waveform ``[..., T]`` at ``rate`` Hz brought to ``new_rate`` Hz: ``ceil(T * new_rate / rate)`` samples.
 
     NaN for samples that are missing (in ``[T]`` only) stays there, and spreads to those that the filters reach.
 
@@ -137,6 +137,9 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     gone = stretches(missing) if waveform.ndim == 1 else []
     there = torch.where(missing, 0, waveform) if gone else waveform
     resampled: Tensor = torchaudio.functional.resample(there, rate, new_rate)
+    length = -(-waveform.shape[-1] * new_rate // rate)
+    if resampled.shape[-1] != length:  # torchaudio rounds it to float32, which drops samples beyond 2^24
+        resampled = torch.nn.functional.pad(resampled, (0, length - resampled.shape[-1]))
     reach = REACH / min(rate, new_rate)
     for start, stop in gone:
         first, last = math.floor((start / rate - reach) * new_rate), math.ceil((stop / rate + reach) * new_rate)

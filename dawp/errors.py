@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST_SHOWN = 1000  # characters
+
 
 class BadInput(ValueError):
     """Something the user gave cannot be used; the message is one line with the value and what was expected."""
@@ -14,11 +16,17 @@ class FitDiverged(ArithmeticError):
 def shown(value: object) -> str:
     """``value`` as one printable line: file names may hold line feeds, escape codes or undecodable bytes.
 
+    The middle of a very long value is left out.
+
     Example:
         >>> print(shown("a\\nb.wav"))
         a\\nb.wav
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    end = (LONGEST_SHOWN - len("...")) // 2
+    return f"{text[:end]}...{text[-end:]}"
 
 
 def os_error_line(error: OSError) -> str:

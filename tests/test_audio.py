@@ -200,3 +200,10 @@ def test_a_silent_twin_is_refused(tmp_path):
     clean, noisy = write_sound(tmp_path / "clean.wav", tone(1)), write_sound(tmp_path / "noisy.wav", torch.zeros(16000))
     with pytest.raises(BadInput, match=r"noisy\.wav: is silent"):
         clip_of(clean, 0, noisy)
+
+
+def test_a_long_waveform_keeps_its_length_when_the_rate_is_changed():
+    frames = 400_003  # whose length at the other rate is no float32
+    resampled = resample(torch.ones(frames), 1000, 44100)
+    assert len(resampled) == math.ceil(frames * 44.1)
+    assert len(resample(resampled, 44100, 1000)) >= frames

@@ -2,6 +2,7 @@ import io
 import math
 import struct
 import time
+from contextlib import suppress
 
 import pytest
 import soundfile
@@ -42,6 +43,8 @@ def chosen(tmp_path, name, recording, subtype=None, rate=RATE, channels=2, frame
         ("a.OGG", Form("OGG", "VORBIS"), None, Form("OGG", "VORBIS")),
         ("a.opus", Form("WAV", "PCM_16"), None, Form("OGG", "OPUS")),
         ("a.wav", Form("WAV", "PCM_16"), "float", Form("WAV", "FLOAT")),
+        ("a.caf", Form("CAF", "ALAC_20"), None, Form("CAF", "PCM_24")),
+        ("a.aiff", Form("AIFF", "DWVW_24"), None, Form("AIFF", "PCM_24")),
     ],
 )
 def test_format_and_sample_type(tmp_path, name, recording, subtype, expected):
@@ -67,6 +70,30 @@ def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path, name, rate, c
 def test_a_sample_type_that_a_format_has_not_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"subtype of .*a\.flac must be one of .*PCM_24.*, got FLOAT"):
         chosen(tmp_path, "a.flac", Form("WAV", "PCM_16"), "FLOAT")
+
+
+def kinds_of_recordings():
+    """Form and channels of every kind of mono and stereo file that libsndfile writes."""
+    for container in sorted({*FORMATS.values(), "WAVEX"}):
+        for subtype in soundfile.available_subtypes(container):
+            for channels in (1, 2):
+                with suppress(soundfile.SoundFileError):
+                    soundfile.SoundFile(io.BytesIO(), "w", RATE, channels, subtype, format=container).close()
+                    yield Form(container, subtype), channels
+
+
+@pytest.mark.parametrize(
+    ("form", "channels"), [pytest.param(*kind, id=f"{'-'.join(kind[0])}-{kind[1]}") for kind in kinds_of_recordings()]
+)
+def test_the_output_of_any_kind_of_recording_can_be_read(tmp_path, form, channels):
+    suffix = next(suffix for suffix, container in FORMATS.items() if container == form.format.removesuffix("EX"))
+    path = tmp_path / f"a{'.opus' if form.subtype == 'OPUS' else suffix}"
+    samples = torch.sin(torch.arange(RATE) * torch.tensor([[0.1], [0.2]])[:channels]).double() / 4
+    samples += 0.05 * torch.randn_like(samples)
+    written(path, [samples], form_of(path, form, None, RATE, channels, RATE))
+    with soundfile.SoundFile(path) as file:
+        reread = torch.from_numpy(file.read(RATE, always_2d=True).T.copy())
+    assert torch.nn.functional.cosine_similarity(reread, samples, dim=1).min() > 0.9
 
 
 # What is written
@@ -121,6 +148,19 @@ def test_the_same_samples_are_the_same_file_at_any_time(tmp_path, form):
     written(tmp_path / "b", pieces, form)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert soundfile.info(tmp_path / "a").frames == 500
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_U8", "ULAW", "ALAW", "PCM_16", "PCM_24"])
+@pytest.mark.parametrize("container", ["AIFF", "WAV", "CAF", "AU"])
+def test_an_odd_number_of_bytes_keeps_the_number_of_frames(tmp_path, container, subtype, channels):
+    if not soundfile.check_format(container, subtype):
+        pytest.skip(f"{container} has no {subtype}")
+    samples = 0.1 * torch.randn(channels, 65)
+    written(tmp_path / "a", [samples[:, :30], samples[:, 30:]], Form(container, subtype))
+    sound, _ = soundfile.read(tmp_path / "a", always_2d=True)
+    assert sound.shape == (65, channels)
+    assert torch.from_numpy(sound.T.copy()) == pytest.approx(samples, abs=0.02)
 
 
 def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
