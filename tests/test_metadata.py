@@ -175,6 +175,16 @@ def test_markers_and_texts_of_an_aiff_file_are_copied_to_the_byte(tmp_path):
     assert flac.tags.as_dict() == {"title": ["Reel 12"], "artist": ["Choir"], "comment": ["tape 12"]}
 
 
+def test_markers_follow_8_bit_sound_of_an_odd_number_of_samples(tmp_path):
+    mark = struct.pack(">HHI", 1, 1, 500) + b"\x06chorus\0"
+    source = with_chunks(sound(tmp_path / "a.aiff", subtype="PCM_16"), [(b"MARK", mark)], big=True)
+    samples = torch.from_numpy(soundfile.read(source, dtype="float32")[0])[None, :1999]
+    output = tmp_path / "b.aiff"
+    write(output, lambda: iter([samples]), RATE, Form("AIFF", "PCM_S8"), "rescale", read_metadata(source))
+    assert (b"MARK", mark) in chunks(output)
+    assert soundfile.info(output).frames == 1999
+
+
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24"])
 def test_chunks_follow_sounds_of_an_odd_number_of_bytes(tmp_path, subtype):
     source = with_chunks(sound(tmp_path / "a.wav", frames=2000, subtype="PCM_16"), [(b"iXML", b"<odd/>!")])
