@@ -46,6 +46,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
+            "mido>=1.3",
             "torchmetrics>=1.4",
             "playwright>=1.50",
         ],

@@ -56,16 +56,16 @@ class Outcome:
         return soundfile.info(self.output).duration if self.output.exists() else 0.0
 
     def row(self) -> dict[str, int]:
-        told = any(": error: " in line or ": warning: " in line for line in self.lines)
+        reported = any(": error: " in line or ": warning: " in line for line in self.lines)
         expected = self.expected or 0.0
         return {
             "files": 1,
             "restored": self.output.exists(),
-            "with a warning": self.output.exists() and told,
-            "refused": not self.output.exists() and told,
+            "with a warning": self.output.exists() and reported,
+            "refused": not self.output.exists() and reported,
             "not finite": self.output.exists() and not np.isfinite(soundfile.read(self.output)[0]).all(),
-            "silent losses": not told and (not self.output.exists() or self.seconds < expected - TOLERANCE),
-            "longer": self.expected is not None and not told and self.seconds > expected + TOLERANCE,
+            "silent losses": not reported and (not self.output.exists() or self.seconds < expected - TOLERANCE),
+            "longer": self.expected is not None and not reported and self.seconds > expected + TOLERANCE,
         }
 
 
