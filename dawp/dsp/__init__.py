@@ -1,0 +1,1 @@
+"""Signal processing on tensors and arrays: no files, no settings, no networks."""

@@ -1,0 +1,95 @@
+"""Filters that leave the phase as it is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dawp.errors import BadInput
+
+HIGHPASS_ORDER = 4
+RINGING_PERIODS = 5  # of the cutoff frequency, after which the high-pass has died away
+PREDICTION_SECONDS, PREDICTION_ORDERS = 1.0, (512, 128, 32, 8, 2)
+MAX_PREDICTED = 1.5  # peak of an extension relative to that of what it extends
+RUMBLE_CUTOFF = 20.0  # Hz: the lowest frequency that is heard
+RUMBLE_SEGMENT_SECONDS, RUMBLE_QUANTILE = 0.5, 0.25
+MIN_RUMBLE = 0.01  # share of a recording's power
+
+
+def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
+    """Remove what lies below ``cutoff`` Hz by a Butterworth filter, forward and backward.
+
+    The ends are extended by linear prediction for as long as the filter rings, so that a tone is not damaged there.
+
+    Args:
+        waveform: ``[T]``.
+        sample_rate: in Hz.
+        cutoff: in Hz; 0 returns the waveform.
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        BadInput: nothing lies above the cutoff.
+    """
+    if not cutoff:
+        return waveform
+    if cutoff >= sample_rate / 2:
+        raise BadInput(f"highpass must be below half the sample rate of {sample_rate} Hz, got {cutoff:g}")
+    import numpy as np
+    from scipy.signal import butter, sosfiltfilt
+
+    sections = butter(HIGHPASS_ORDER, cutoff, "highpass", fs=sample_rate, output="sos")
+    samples = waveform.double().numpy()
+    extra = min(math.ceil(RINGING_PERIODS * sample_rate / cutoff), len(samples))
+    context = round(PREDICTION_SECONDS * sample_rate)
+    before = _continued(samples[:context][::-1], extra)[::-1]
+    after = _continued(samples[-context:], extra)
+    filtered = sosfiltfilt(sections, np.concatenate([before, samples, after]), padlen=0)
+    return torch.from_numpy(filtered[extra : extra + len(samples)].copy()).to(waveform)
+
+
+def remove_rumble(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Remove what lies below 20 Hz where rumble is strong, else return the waveform as it is.
+
+    Rumble is strong if in three quarters of all half-second segments the power below 20 Hz is more than 1 % of the mean
+    power: it is there throughout, unlike the thump of a plucked string or a drum.
+
+    Args:
+        waveform: ``[T]``.
+        sample_rate: in Hz.
+
+    Returns:
+        ``[T]``.
+    """
+    samples = waveform.double()
+    length = min(round(RUMBLE_SEGMENT_SECONDS * sample_rate), len(samples))
+    window = torch.hann_window(length, dtype=torch.float64)
+    segments = samples.unfold(0, length, max(1, length // 2)) * (window / window.square().mean().sqrt())
+    power = torch.fft.rfft(segments).abs().square()
+    power[:, 1:] *= 2  # negative frequencies
+    low = power[:, : math.ceil(RUMBLE_CUTOFF * length / sample_rate)].sum(dim=1) / length**2
+    is_strong = low.quantile(RUMBLE_QUANTILE) > MIN_RUMBLE * samples.square().mean()
+    return high_pass(waveform, sample_rate, RUMBLE_CUTOFF) if is_strong else waveform
+
+
+def _continued(samples, count: int):  # type: ignore[no-untyped-def]
+    """Predict ``count`` samples after those of an array, by an autoregressive model (Burg); mirror them if it fails."""
+    import librosa
+    import numpy as np
+    from scipy.signal import lfilter, lfiltic
+
+    mirrored = np.pad(samples, (0, count), mode="symmetric")[len(samples) :]
+    limit = MAX_PREDICTED * np.abs(samples).max()
+    # A model of a few pure tones is unstable at an order that is much higher than they need.
+    for order in PREDICTION_ORDERS:
+        order = min(order, len(samples) // 3)
+        with np.errstate(all="ignore"):
+            model = librosa.lpc(np.ascontiguousarray(samples), order=order)
+            state = lfiltic([1.0], model, samples[::-1][:order])
+            predicted, _ = lfilter([1.0], model, np.zeros(count), zi=state)
+        if np.isfinite(predicted).all() and np.abs(predicted).max() <= limit:
+            return predicted
+    return mirrored
