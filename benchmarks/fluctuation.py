@@ -29,7 +29,7 @@ from dawp.generators import build
 from dawp.metrics import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import high_pass
+from dawp.solver import prefilter
 from dawp.sources import find_recordings
 
 FIRST_EPOCH, SMOOTHING, FLOOR = 50, (1, 2), 0.25
@@ -49,7 +49,7 @@ def main() -> None:
             clean, noisy, rate = read_clip(recording, clip)
             if clean is None or noisy is None:
                 raise BadInput("source must be a list of clean,noisy pairs")
-            observed = high_pass(noisy, rate, config.fit.highpass)
+            observed = prefilter(noisy, rate, config)
             power = np.abs(spectral.analyse(observed, rate)) ** 2
             drawn = np.random.default_rng(0).random(power.shape)
             scores = {

@@ -167,7 +167,7 @@ def restore(
         preset: ``restore``, or another one.
         progress: show a progress bar on standard error.
         settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
-            ``samplerate=16000`` to work at a lower rate.
+            ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
 
     Returns:
         The restored waveform, of the same shape, float32 on the CPU.
@@ -183,7 +183,7 @@ def restore(
     """
     if not isinstance(task, str) or task not in CORRUPTIONS:
         raise BadInput(f"task must be one of {', '.join(CORRUPTIONS)}, got {shown(task)}")
-    _check_names(settings, taken=("samplerate", "block", "overlap"))
+    _check_names(settings, taken=("samplerate", "block", "overlap", "strength"))
     config = Config.of(task, preset, restore=True, **settings)
     for name in settings.keys() - config.effective().keys():
         logging.getLogger(__name__).warning("%s has no effect with these settings", name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dawp import experiment, restoration
-from dawp.config import PRESETS, Config, Settings, groups_of, kind_of, may_be_none, preset_of, text_of
+from dawp.config import PRESETS, Config, Settings, flag_of, groups_of, kind_of, may_be_none, preset_of, text_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.files import json_text, read_json
 from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
@@ -131,7 +131,7 @@ def add_flags(
         untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
     """
     presets = "".join(
-        f"; {preset}: " + ", ".join(f"{name} {text_of(value)}" for name, value in preset_of(task, preset).items())
+        f"; {preset}: " + ", ".join(flag_of(name, value) for name, value in preset_of(task, preset).items())
         for preset in PRESETS
         if preset != "paper"
     )

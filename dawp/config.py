@@ -122,7 +122,16 @@ def flag_of(name: str, value: Any) -> str:
     """
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no_{name}"
+    if value is None:
+        return f"--{name} {_none_words().get(name, 'none')}"
     return f"--{name} {','.join(map(text_of, value)) if isinstance(value, tuple | list) else text_of(value)}"
+
+
+@cache
+def _none_words() -> dict[str, str]:
+    """The word that stands for None, by the name of the setting."""
+    groups = [group for task in CORRUPTIONS for group in groups_of(task).values()]
+    return {setting.name: setting.metadata["none_word"] for group in groups for setting in dataclasses.fields(group)}
 
 
 def text_of(value: Any) -> str:
@@ -232,6 +241,22 @@ class CorruptionConfig(Settings, ABC):
         return None
 
 
+def _stretches(name: str, text: str, expected: str) -> list[tuple[float, float]]:
+    """Parse ``START:LENGTH,START:LENGTH,...`` as start and length in seconds of each stretch.
+
+    Raises:
+        BadInput: the text is no such list; the message names the setting.
+    """
+    try:
+        pairs = [tuple(float(number) for number in stretch.split(":")) for stretch in text.split(",")]
+        stretches = [(start, length) for start, length in pairs]
+    except ValueError:
+        stretches = []
+    if not stretches or not all(abs(number) <= LONGEST_CLIP for pair in stretches for number in pair):  # nor NaN
+        raise BadInput(f"{name} must be {expected} in seconds, got {shown(text)}")
+    return stretches
+
+
 @dataclass(frozen=True)
 class NoiseConfig(CorruptionConfig):
     """Noise: how clean clips are corrupted (pairs come with their own noise)."""
@@ -259,15 +284,38 @@ class NoiseConfig(CorruptionConfig):
     level_dbfs: float | None = _setting(
         None, "RMS level of the corrupted clip in dBFS", at_least=-100, at_most=0, none="drawn from -35 to -15"
     )
+    noise_profile: str | None = _setting(
+        None,
+        "with --restore: stretches of the recording that hold noise alone, as START:LENGTH,START:LENGTH,... in "
+        "seconds; the spectrum of the noise is measured there",
+        none="the noise is estimated from each block and 3 s on either side of it",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for start, length in self.profile:
+            if start < 0 or length <= 0:
+                raise BadInput(
+                    "noise_profile must have stretches that start at 0 s or later and last longer than 0 s, "
+                    f"got {start:g}:{length:g}"
+                )
         if self.noise_source is not None and not self.noise_source.exists():
             raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
 
     def identity(self) -> dict[str, Any]:
-        without_effect = {"noise_class": self.noise_source is not None, "noise_std": self.snr is not None}
+        without_effect = {
+            "noise_class": self.noise_source is not None,
+            "noise_std": self.snr is not None,
+            "noise_profile": self.noise_profile is None,
+        }
         return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
+
+    @property
+    def profile(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each stretch of ``noise_profile``."""
+        if self.noise_profile is None:
+            return []
+        return _stretches("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
 
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
@@ -377,14 +425,7 @@ class GapConfig(CorruptionConfig):
         """
         if self.gaps is None or self.gaps == "auto":
             return []
-        try:
-            pairs = [tuple(float(number) for number in gap.split(":")) for gap in self.gaps.split(",")]
-            gaps = [(start, length) for start, length in pairs]
-        except ValueError:
-            gaps = []
-        if not gaps or not all(abs(number) <= LONGEST_CLIP for gap in gaps for number in gap):  # nor NaN
-            raise BadInput(f"gaps must be auto or START:LENGTH,START:LENGTH,... in seconds, got {shown(self.gaps)}")
-        return gaps
+        return _stretches("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
 
     @property
     def sources_are_corrupted(self) -> bool:
@@ -469,11 +510,13 @@ class FitConfig(Settings):
         None, "standard deviation of the input noise", above=0, at_most=1e6, none="gaussian 0.1, uniform from -1 to 1"
     )
     resample_input: bool = _setting(False, "draw the input noise anew each epoch, as the paper's text says")
-    highpass: float = _setting(
+    highpass: float | None = _setting(
         0.0,
-        "take out what lies below so many Hz before the fit (Butterworth, zero phase); 0 for nothing",
+        "remove what lies below this frequency in Hz before the fit (Butterworth, zero phase); 0 for nothing",
         at_least=0,
         at_most=1000,
+        none="20 Hz where there is strong rumble below it, else nothing",
+        none_word="auto",
     )
     compile: bool = _setting(
         False, "compile the network before the fit (torch.compile; a C++ compiler is needed): for many epochs on CUDA"
@@ -609,6 +652,19 @@ class RestoreConfig(Settings):
     subtype: str | None = _setting(
         None, "sample type of the restored files, as PCM_16, PCM_24 or FLOAT", none="the recording's, or the nearest"
     )
+    strength: float = _setting(
+        1.0,
+        "fraction of the removed signal that is removed (denoise, dereverb): 1 applies the full restoration, 0 returns "
+        "the recording",
+        at_least=0,
+        at_most=1,
+    )
+    save_removed: Path | None = _setting(
+        None,
+        "also write what was removed, the recording minus the restored samples before --clip_mode applies, to this "
+        "file; for several recordings to files in this folder",
+        none="it is not written",
+    )
     clip_mode: str = _setting(
         "rescale",
         "what becomes of samples beyond full scale where the sample type ends there: the whole file is made softer, "
@@ -626,6 +682,8 @@ class RestoreConfig(Settings):
         super().__post_init__()
         if self.output is not None and not self.restore:
             raise BadInput(f"output is the file of a restored recording and needs --restore, got {shown(self.output)}")
+        if self.save_removed is not None and not self.restore:
+            raise BadInput(f"save_removed needs --restore, got {shown(self.save_removed)}")
         if self.overlap > self.block / 2:
             half = f"half the block of {self.block:g} s"
             raise BadInput(f"overlap must be at most {half}, got {self.overlap:g}: a block and an overlap go together")
@@ -728,7 +786,7 @@ _BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "fast": _FAST,
-    "restore": {**_FAST, **_BLIND, "estimate": "mask", "highpass": 20.0},
+    "restore": {**_FAST, **_BLIND, "estimate": "mask", "highpass": None},
 }
 """What each preset sets differently from the defaults."""
 
@@ -788,8 +846,9 @@ class Config:
         config = cls(task=task, preset=preset, **made)
         if task != "denoise" and config.stop.estimate == "mask":
             raise BadInput(f"estimate mask takes noise out and does nothing else: got it for the task {task}")
-        if task == "inpaint" and config.fit.highpass:
-            raise BadInput(f"highpass must be 0 where gaps are filled, got {config.fit.highpass:g}")
+        if task == "inpaint" and config.fit.highpass != 0:
+            got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
+            raise BadInput(f"highpass must be 0 where gaps are filled, got {got}")
         return config
 
     def effective(self) -> dict[str, Any]:
@@ -801,10 +860,15 @@ class Config:
             kept = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig, WorkConfig)
             names = {setting.name for group in kept for setting in dataclasses.fields(group)}
             names |= {"task", "source", "overwrite", "samplerate", "ema", "gaps", "min_gap_ms", "raw_output"}
+            names |= {"noise_profile"} if self.stop.estimate == "mask" else set()
             names |= {"quiet", "json"}
             settings = {name: value for name, value in settings.items() if name in names}
             if settings.get("gaps") not in (None, "auto"):  # without any they are looked for, too
                 settings.pop("min_gap_ms")
+            if self.task == "inpaint":  # filled samples are taken as they are
+                settings.pop("strength")
+        else:
+            settings.pop("noise_profile", None)
         return settings
 
 

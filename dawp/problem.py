@@ -28,6 +28,8 @@ class Problem:
             there is none.
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
         name: of the clip, for messages.
+        noise: power ``[bins, frames]`` of the noise in each bin of ``spectral.analyse(observed, sample_rate)``, known
+            from more than the clip; ``observed`` is high-passed then. None to estimate it from the clip.
 
     Raises:
         BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
@@ -42,6 +44,7 @@ class Problem:
     rir: Tensor | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     name: str = "clip"
+    noise: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("observed", "clean"):

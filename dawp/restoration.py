@@ -27,17 +27,21 @@ from torch import Tensor
 
 from dawp import audio
 from dawp.checkpoints import Checkpoints
-from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, CorruptionConfig, GapConfig, WorkConfig
+from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, GapConfig, NoiseConfig, WorkConfig
 from dawp.corruptions import pose
+from dawp.dsp.noise import estimate_noise
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
 from dawp.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
+from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import fit_ahead, solve
+from dawp.removed import Removed, difference, measure
+from dawp.solver import fit_ahead, prefilter, restore_without_fit, solve
 from dawp.sources import SOUND_SUFFIXES, Recording
+from dawp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.workers import Bars, Job, Line, do, duration
 
 log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ NOT_OF_THE_SAMPLES = (
     "output_format",
     "subtype",
     "clip_mode",
+    "save_removed",
     *NOT_OF_THE_NUMBERS,
 )
 """Settings that the restored samples do not depend on."""
@@ -58,6 +63,9 @@ NOT_OF_THE_SAMPLES = (
 LOWEST_RATE = 1000  # Hz
 LONGEST_NAME = 255 - len(".12345678.") - len(".json")  # bytes of an output's name: its record's has more, for a time
 SURVEYED_AT_ONCE = 1 << 16  # samples
+CONTEXT_SECONDS = 3.0  # of the recording on either side of a block, for the noise estimate and the high-pass
+MIN_PROFILE_SECONDS = 0.1
+BESIDE_GAP_SECONDS, MAX_FILL_EXCESS_DB = 0.02, 6.0
 HASHED_AT_ONCE = 1 << 20  # bytes
 
 
@@ -128,6 +136,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     blocks = _blocks_of(sound, config)
     if _is_intact(sound, config, blocks):
         return waveform.clone()
+    profile = _noise_profile(sound, config)
     under_way: dict[int, _UnderWay] = {}
     fits = len(blocks) * len(power) * config.stop.fits
     here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
@@ -135,7 +144,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
 
         def jobs() -> Iterator[Piece]:
             for index, block in enumerate(blocks):
-                under_way[index] = _UnderWay(_marked(sound, config.corruption, block), config)
+                under_way[index] = _UnderWay(*_block_of(sound, config, block), config, profile)
                 bars.pass_over(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
                 yield from _pieces(sound, block, under_way[index], config, index, None)
 
@@ -230,10 +239,68 @@ def _where(sound: Sound, block: Block) -> str:
     return f"{sound.name}: {block.start / sound.rate:.2f} to {block.stop / sound.rate:.2f} s"
 
 
-def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
+class Context(NamedTuple):
+    """A block with the recording around it."""
+
+    samples: Tensor  # [channels, C]
+    offset: int  # of the block in it
+
+
+def _block_of(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
+    """A block's samples ``[channels, n]``, NaN for those that are missing, and its context if it is needed."""
+    if isinstance(config.corruption, GapConfig):
+        return _marked(sound, config.corruption, block), None
+    if config.stop.estimate != "mask":
+        return sound.read(*block), None
+    # Whole frames of the noise estimate, at the working rate, lie between the start of the context and the block.
+    rate = config.clip.samplerate or sound.rate
+    common = math.gcd(sound.rate, rate)
+    step = math.lcm(rate // common, frame_hop(block.stop - block.start, rate)) // (rate // common)
+    step *= sound.rate // common
+    offset = min(block.start, round(CONTEXT_SECONDS * sound.rate)) // step * step
+    stop = min(sound.frames, block.stop + round(CONTEXT_SECONDS * sound.rate))
+    samples = sound.read(block.start - offset, stop)
+    return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
+
+
+def _noise_profile(sound: Sound, config: Config) -> Tensor | None:
+    """Mean power ``[channels, bins]`` of the stretches that ``--noise_profile`` names, at the working rate.
+
+    Raises:
+        BadInput: a stretch lies outside the recording, or they are too short.
+    """
+    stretches = config.corruption.profile if isinstance(config.corruption, NoiseConfig) else []
+    if not stretches or config.stop.estimate != "mask":
+        return None
+    powers = []
+    for start, length in sorted(stretches):
+        first, stop = round(start * sound.rate), round((start + length) * sound.rate)
+        if stop > sound.frames:
+            seconds = sound.frames / sound.rate
+            raise BadInput(
+                f"{sound.name}: noise_profile: {start:g}:{length:g} lies outside the recording of {seconds:g} s"
+            )
+        if stop - first < MIN_PROFILE_SECONDS * sound.rate:
+            raise BadInput(
+                f"{sound.name}: noise_profile: each stretch must last at least {MIN_PROFILE_SECONDS:g} s, "
+                f"got {start:g}:{length:g}"
+            )
+        rate = config.clip.samplerate or sound.rate
+        noise = audio.resample(sound.read(first, stop), sound.rate, rate)
+        silent = [channel for channel, power in enumerate(sound.power) if power and not noise[channel].any()]
+        if silent:
+            raise BadInput(
+                f"{sound.name}: noise_profile: {start:g}:{length:g} is silent in channel {silent[0] + 1}, "
+                "expected a stretch that holds noise"
+            )
+        powers.append([torch.from_numpy(analyse(channel, rate)).abs().square() for channel in noise])
+    # Stretches of one recording: the frames of all count alike.
+    profile = torch.stack([torch.cat(channel, dim=1).mean(dim=1) for channel in zip(*powers, strict=True)])
+    return profile.clamp(min=SMALLEST_POWER)
+
+
+def _marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
     """A block's samples ``[channels, n]``, with NaN for those that are missing."""
-    if not isinstance(config, GapConfig):
-        return sound.read(*block)
     # With what lies around it: a drop-out at its edge is one by what is beside it.
     margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
@@ -264,11 +331,13 @@ class _UnderWay:
 
     Attributes:
         samples: ``[channels, n]``, NaN for those that are missing.
+        context: the block with the recording around it; None if it is not needed.
+        profile: ``[channels, bins]``, power of the noise, if the user says where it is.
         to_fit: the channels that have to be fitted.
     """
 
-    def __init__(self, samples: Tensor, config: Config) -> None:
-        self.samples = samples
+    def __init__(self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None) -> None:
+        self.samples, self.context, self.profile = samples, context, profile
         missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
 
@@ -311,8 +380,39 @@ def _pieces(
     where = _where(sound, block)
     for channel in under_way.to_fit:
         folder = kept.workplace(index, channel) if kept else None
-        args = (under_way.samples[channel], sound.rate, config, index, where)
+        noisy = None
+        if under_way.context:
+            profile = None if under_way.profile is None else under_way.profile[channel]
+            noisy = NoisyBlock(under_way.context.samples[channel], under_way.context.offset, profile)
+        args = (under_way.samples[channel], noisy, sound.rate, config, index, where)
         yield Piece(where, folder, _restore_channel, args, config.stop.fits, index, channel)
+
+
+class NoisyBlock(NamedTuple):
+    """What is known of the noise in one channel of a block."""
+
+    context: Tensor  # [C], the recording around it
+    offset: int  # of the block in it
+    profile: Tensor | None  # [bins], power of the noise, if the user says where it is
+
+    def problem(self, length: int, rate: int, working_rate: int, config: Config) -> Problem:
+        """The problem of a block of ``length`` samples, high-passed and with its noise, at the working rate.
+
+        Raises:
+            BadInput: nothing is left of it.
+        """
+        around = prefilter(audio.resample(self.context, rate, working_rate), working_rate, config)
+        offset = self.offset * working_rate // rate
+        observed = around[offset : offset + math.ceil(length * working_rate / rate)]
+        hop = frame_hop(len(observed), working_rate)
+        frames = analyse(observed, working_rate).shape
+        if self.profile is not None and len(self.profile) == frames[0]:
+            return Problem(observed, None, working_rate, noise=self.profile[:, None].expand(frames))
+        if hop == frame_hop(len(around), working_rate):
+            noise = estimate_noise(around, working_rate)[:, offset // hop :][:, : frames[1]]
+        else:  # a block shorter than a frame
+            noise = estimate_noise(observed, working_rate)
+        return Problem(observed, None, working_rate, noise=torch.from_numpy(noise))
 
 
 def _restore_channel(
@@ -320,6 +420,7 @@ def _restore_channel(
     line: Line,
     part: int | None,
     channel: Tensor,
+    noisy: NoisyBlock | None,
     rate: int,
     config: Config,
     index: int,
@@ -329,9 +430,10 @@ def _restore_channel(
 
     Args:
         folder: for checkpoints; None for none.
-        line: told how far it is.
+        line: for progress.
         part: which of the fits to do ahead; None for what is left of them, and the channel.
         channel: NaN for samples that are missing.
+        noisy: its surroundings, where the method needs them.
         rate: in Hz.
         config: all settings.
         index: of the block.
@@ -339,31 +441,70 @@ def _restore_channel(
     """
     try:
         with memory_as_bad_input("not restored"):
-            corruption = config.corruption
-            if isinstance(corruption, GapConfig):
-                corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
-            working_rate = config.clip.samplerate or rate
-            rng = seeded(config.fit.seed, "corruption", index)
-            own = pose(config.task, None, channel, rate, corruption, rng)
-            problem = own
-            if working_rate != rate:
-                resampled = audio.resample(channel, rate, working_rate)
-                problem = pose(config.task, None, resampled, working_rate, corruption, rng)
+            own, problem = _problems(channel, noisy, rate, config, index)
             checkpoints = Checkpoints(folder, line.saved) if folder else None
+            estimate, epoch = restore_without_fit(problem, config), 0
+            if estimate is not None:
+                line.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
             if part is not None and checkpoints:
-                fit_ahead(problem, config, index, part, line, None, checkpoints)
+                if estimate is None:
+                    fit_ahead(problem, config, index, part, line, None, checkpoints)
                 return None
-            result = solve(problem, config, index, line, None, checkpoints)
-            if result.restored is None or result.error:
-                raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
-            output = audio.resample(result.restored.waveform, working_rate, rate)[: len(channel)]
-            if own.blend is not None:
-                # Filled samples beyond full scale would make the whole file softer, and the intact ones with it.
-                limit = max(1.0, float(own.observed.abs().max()))
-                output = output.clamp(-limit, limit)
-            return own.estimate(output), result.restored.epoch or 0
+            if estimate is None:
+                result = solve(problem, config, index, line, None, checkpoints)
+                if result.restored is None or result.error:
+                    raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
+                estimate, epoch = result.restored.waveform, result.restored.epoch or 0
+            output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
+            return _merged(own, output, config, where), epoch
     except (BadInput, FitDiverged) as failure:
         raise type(failure)(f"{where}: {failure}") from None
+
+
+def _problems(
+    channel: Tensor, noisy: NoisyBlock | None, rate: int, config: Config, index: int
+) -> tuple[Problem, Problem]:
+    """The problem of a channel at its own rate, and the one that is solved, at the working rate."""
+    corruption = config.corruption
+    if isinstance(corruption, GapConfig):
+        corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
+    working_rate = config.clip.samplerate or rate
+    rng = seeded(config.fit.seed, "corruption", index)
+    own = pose(config.task, None, channel, rate, corruption, rng)
+    if noisy:
+        return own, noisy.problem(len(channel), rate, working_rate, config)
+    if working_rate == rate:
+        return own, own
+    return own, pose(config.task, None, audio.resample(channel, rate, working_rate), working_rate, corruption, rng)
+
+
+def _merged(problem: Problem, output: Tensor, config: Config, where: str) -> Tensor:
+    """The restored channel ``[T]`` of an output of the method: what is kept of the recording, and the rest."""
+    if not isinstance(config.corruption, GapConfig):
+        return torch.lerp(problem.observed, output, config.restoration.strength)
+    if problem.blend is not None:
+        # Filled samples beyond full scale would make the whole file softer, and the intact ones with it.
+        limit = max(1.0, float(problem.observed.abs().max()))
+        output = output.clamp(-limit, limit)
+        _warn_of_loud_fills(problem, output, where)
+    return problem.estimate(output)
+
+
+def _warn_of_loud_fills(problem: Problem, output: Tensor, where: str) -> None:
+    """Warn of gaps whose filling is much louder than the sound on either side."""
+    around = round(BESIDE_GAP_SECONDS * problem.sample_rate)
+    for start, stop in problem.gaps:
+        beside = torch.cat([problem.observed[max(0, start - around) : start], problem.observed[stop : stop + around]])
+        if not beside.any():
+            continue
+        excess = audio.level_dbfs(output[start:stop]) - audio.level_dbfs(beside)
+        if excess > MAX_FILL_EXCESS_DB:
+            log.warning(
+                "%s: the gap at %.3f s is filled with sound that is %.1f dB louder than what surrounds it",
+                where,
+                start / problem.sample_rate,
+                excess,
+            )
 
 
 # Files
@@ -376,10 +517,12 @@ class Target:
     Attributes:
         path: the recording.
         output: the file to write.
+        removed: the file to write with what was removed; None for none.
     """
 
     path: Path
     output: Path
+    removed: Path | None = None
 
     @property
     def record(self) -> Path:
@@ -404,7 +547,8 @@ def run(
     """
     check_device(config)
     targets = plan(config, recordings)
-    for folder in dict.fromkeys(target.output.parent for target in targets):
+    outputs = [path for target in targets for path in (target.output, target.removed) if path]
+    for folder in dict.fromkeys(path.parent for path in outputs):
         check_writable(folder)
     title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
     with (
@@ -425,7 +569,7 @@ def run(
 def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
     """Where each recording goes: the output itself, or its place in a tree that mirrors that of the recordings.
 
-    Recordings that lie in the output folder are the results of an earlier command and left out.
+    Recordings in the output folder, or in that of what was removed, are results of an earlier command and left out.
 
     Raises:
         BadInput: an output is a recording itself, is asked for twice, or is there already and alone.
@@ -435,18 +579,15 @@ def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
     paths = list({_plain(path): path for path in paths}.values())
     if source is not None and source.is_dir():
         base = source
-        paths = [path for path in paths if output.resolve() not in path.resolve().parents]
+        results = {folder.resolve() for folder in (output, config.restoration.save_removed) if folder}
+        paths = [path for path in paths if results.isdisjoint(path.resolve().parents)]
         if not paths:
             raise BadInput(f"{shown(source)}: all sound files in this folder are in the output folder {shown(output)}")
     else:
         base = Path(os.path.commonpath([_plain(path).parent for path in paths]))
-    named = output.suffix.lower() in SOUND_SUFFIXES and not output.is_dir()
-    if named and len(paths) > 1:
-        raise BadInput(f"output must be a folder for {len(paths)} recordings, got {shown(output)}")
-    like_a_file = len(paths) == 1 and re.fullmatch(r"\.[A-Za-z]\w{1,4}", output.suffix) and not output.is_dir()
-    if not named and (like_a_file or (output.exists() and not output.is_dir())):
-        suffixes = " ".join(FORMATS)
-        raise BadInput(f"output must be a folder, or a file with one of the suffixes {suffixes}, got {shown(output)}")
+    named = _is_file("output", output, len(paths))
+    save_removed = config.restoration.save_removed
+    one_removed = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
     asked = config.restoration.output_format
     suffix = f".{asked}" if asked else None
     if asked and named and FORMATS[output.suffix.lower()] != asked.upper():
@@ -460,7 +601,10 @@ def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
             raise BadInput(f"{shown(place)}: the name is too long for an output, of at most {LONGEST_NAME} bytes")
         if place in targets:
             raise BadInput(f"{shown(place)}: would be the output of {shown(targets[place].path)} and of {shown(path)}")
-        targets[place] = Target(path, place)
+        relative = Path(place.name) if named else place.relative_to(output)
+        targets[place] = Target(
+            path, place, save_removed if one_removed or not save_removed else save_removed / relative
+        )
     inputs = {path.resolve() for path in paths}
     for place in targets:
         if place.resolve() in inputs:
@@ -472,7 +616,34 @@ def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
             raise BadInput(f"{shown(record)}: is there already and no restoration's (--overwrite replaces it)")
     if len(targets) == 1 and named and output.exists() and not config.run.overwrite:
         raise BadInput(f"{shown(output)}: is there already (--overwrite replaces it)")
+    outputs = {place.resolve() for place in targets}
+    for target in targets.values():
+        if target.removed is None:
+            continue
+        if target.removed.resolve() in inputs | outputs:
+            raise BadInput(f"save_removed must not be a recording or an output, got {shown(target.removed)}")
+        if target.removed.is_dir():
+            raise BadInput(f"{shown(target.removed)}: is a folder, expected a file to write")
+        is_resumed = _kept_folder(target.output).is_dir()  # it may have been interrupted after writing this file
+        if target.removed.exists() and not (target.output.exists() or config.run.overwrite or is_resumed):
+            raise BadInput(f"{shown(target.removed)}: is there already (--overwrite replaces it)")
     return list(targets.values())
+
+
+def _is_file(name: str, path: Path, recordings: int) -> bool:
+    """Whether a setting names a sound file to write, not a folder.
+
+    Raises:
+        BadInput: it is neither, or a file for several recordings.
+    """
+    is_file = path.suffix.lower() in SOUND_SUFFIXES and not path.is_dir()
+    if is_file and recordings > 1:
+        raise BadInput(f"{name} must be a folder for {recordings} recordings, got {shown(path)}")
+    like_a_file = recordings == 1 and re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) and not path.is_dir()
+    if not is_file and (like_a_file or (path.exists() and not path.is_dir())):
+        suffixes = " ".join(FORMATS)
+        raise BadInput(f"{name} must be a folder, or a file with one of the suffixes {suffixes}, got {shown(path)}")
+    return is_file
 
 
 def _plain(path: Path) -> Path:
@@ -514,10 +685,11 @@ class _File:
             file = hold.enter_context(Reader(target.path))
             sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
             self._source, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
-            self._form = form_of(
-                target.output, self._source, config.restoration.subtype, sound.rate, len(sound.power), sound.frames
-            )
+            size = sound.rate, len(sound.power), sound.frames
+            self._form = form_of(target.output, self._source, config.restoration.subtype, *size)
+            self._removed_form = target.removed and form_of(target.removed, self._source, None, *size)
             self._blocks = _blocks_of(sound, config)
+            self._profile = _noise_profile(sound, config)
             self._settings = {
                 name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
             }
@@ -557,7 +729,7 @@ class _File:
                 bars.pass_over(fits * channels)
                 continue
             with memory_as_bad_input(_where(self._sound, block)):
-                under_way = _UnderWay(_marked(self._sound, self._config.corruption, block), self._config)
+                under_way = _UnderWay(*_block_of(self._sound, self._config, block), self._config, self._profile)
             self._under_way[index] = under_way
             bars.pass_over(fits * (channels - len(under_way.to_fit)))
             self._put(index)
@@ -594,6 +766,7 @@ class _File:
         def samples() -> Iterator[Tensor]:
             return faded((block, restored(index, block)) for index, block in enumerate(blocks))
 
+        removed = self._measure_removed(samples)
         gain = 1.0
         if self._intact and self._form == self._source:
             with whole(target.output) as temporary:
@@ -612,6 +785,7 @@ class _File:
             "clip_mode": clip_mode,
             "gain": gain,
             "unchanged": self._intact,
+            "removed": removed.facts() if removed else None,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(blocks)
@@ -623,6 +797,28 @@ class _File:
         write_json(target.record, record)
         self._kept.remove()
         log.info("%s: done in %s", shown(target.output), duration(seconds))
+
+    def _measure_removed(self, samples: Callable[[], Iterator[Tensor]]) -> Removed | None:
+        """Write what was removed if it is wanted, and report how much it is; None where gaps were filled."""
+        target, sound = self._target, self._sound
+
+        def pieces() -> Iterator[Tensor]:
+            return (part for _, part in difference(samples(), sound.read))
+
+        if target.removed and self._removed_form:
+            target.removed.parent.mkdir(parents=True, exist_ok=True)
+            write(target.removed, pieces, sound.rate, self._removed_form, self._config.restoration.clip_mode, None)
+        if isinstance(self._config.corruption, GapConfig):
+            return None
+        removed = measure(difference(samples(), sound.read), sound.rate)
+        log.info("%s: %s", shown(target.output), removed)
+        if removed.is_suspicious:
+            log.warning(
+                "%s: more than half of the power above 100 Hz was removed; listen to it (--save_removed), and "
+                "lower --strength if it is not noise or reverberation",
+                shown(target.output),
+            )
+        return removed
 
 
 class _Files:
@@ -681,6 +877,8 @@ class _Files:
         if target.output.exists() and not self._config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
             log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
+            if target.removed and not target.removed.exists():
+                log.warning("%s: is not written, since its output is there already", shown(target.removed))
             self.skipped += 1
             return None
         try:
@@ -739,14 +937,19 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _kept_folder(output: Path) -> Path:
+    """The hidden folder of an output's finished blocks."""
+    # Named by a digest, since the output's own name may be as long as names can be.
+    return output.parent / f".dawp-{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:12]}"
+
+
 @contextmanager
 def _kept_for(output: Path, identity: dict[str, Any]) -> Iterator[_Kept]:
     """The finished blocks of an output in a hidden folder beside it, which other commands keep out of meanwhile.
 
     The folder is gone afterwards unless it holds blocks: those of other settings stay for the command that made them.
     """
-    # Named by a digest, since the output's own name may be as long as names can be.
-    folder = output.parent / f".dawp-{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:12]}"
+    folder = _kept_folder(output)
     settings = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from dawp import baselines
 from dawp.checkpoints import Checkpoints
 from dawp.config import Config
+from dawp.dsp.filters import high_pass, remove_rumble
+from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.errors import FitDiverged
 from dawp.files import write_csv
 from dawp.fitting import Epoch, Fit, pick_device
@@ -28,7 +31,7 @@ from dawp.listening import Measured, now
 from dawp.metrics import NoPesq, pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.spectral import mask
+from dawp.spectral import analyse, frame_hop, mask
 from dawp.stopping import (
     EMA,
     BlindStop,
@@ -46,7 +49,7 @@ from dawp.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 
-HIGHPASS_ORDER = 4
+MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
 FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
 
 
@@ -279,7 +282,7 @@ def solve(
     if at_stop:
         waveform = torch.stack(at_stop).mean(dim=0)
         if config.stop.estimate == "mask":
-            waveform = mask(fitted.observed, waveform, problem.sample_rate, config.stop.mask_floor)
+            waveform = _masked(fitted, waveform, config)
         restored = Judged(waveform, measured(waveform), first.stops[chosen].epoch)
     return Result(
         problem=problem,
@@ -312,8 +315,44 @@ def fit_ahead(
 
 def _fitted(problem: Problem, config: Config) -> Problem:
     """The problem as the network gets it, on its device."""
-    observed = high_pass(problem.observed, problem.sample_rate, config.fit.highpass)
-    return replace(problem, observed=observed).to(pick_device(config.fit.device))
+    if problem.noise is None:
+        problem = replace(problem, observed=prefilter(problem.observed, problem.sample_rate, config))
+    return problem.to(pick_device(config.fit.device))
+
+
+def prefilter(waveform: Tensor, sample_rate: int, config: Config) -> Tensor:
+    """A waveform ``[T]`` without what ``--highpass`` removes before the fit."""
+    cutoff = config.fit.highpass
+    return remove_rumble(waveform, sample_rate) if cutoff is None else high_pass(waveform, sample_rate, cutoff)
+
+
+def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:
+    """The estimate ``[T]`` of a clip with so little noise that a network adds nothing to the spectral gain.
+
+    Args:
+        problem: with its noise.
+        config: all settings.
+
+    Returns:
+        None if the clip has to be fitted.
+    """
+    if config.stop.estimate != "mask" or problem.noise is None:
+        return None
+    power = np.abs(analyse(problem.observed, problem.sample_rate)) ** 2
+    if problem.noise.sum() > MAX_NOISE_WITHOUT_FIT * power.sum():
+        return None
+    noise = problem.noise.numpy()
+    return mask(problem.observed, problem.observed, problem.sample_rate, config.stop.mask_floor, noise, noise)
+
+
+def _masked(fitted: Problem, output: Tensor, config: Config) -> Tensor:
+    """The estimate ``[T]`` that a spectral gain makes of a noisy clip and an output for it."""
+    rate = fitted.sample_rate
+    observed = fitted.observed.cpu()
+    noise = estimate_noise(observed, rate) if fitted.noise is None else fitted.noise.numpy()
+    frame_seconds = frame_hop(len(output), rate) / rate
+    noise_of_output = track_noise(np.abs(analyse(output, rate)) ** 2, frame_seconds)
+    return mask(observed, output.cpu(), rate, config.stop.mask_floor, noise, noise_of_output)
 
 
 @dataclass(frozen=True)
@@ -429,17 +468,6 @@ def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[
     """What a blind stop takes, with what the metrics say of both estimates then."""
     values = {prefix + name: value for prefix, then in stop.estimates.items() for name, value in measured(then).items()}
     return Judged(_taken(stop, config), values, stop.epoch)
-
-
-def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
-    """A waveform ``[T]`` without what lies below ``cutoff`` Hz: a Butterworth filter there and back, in phase."""
-    if not cutoff:
-        return waveform
-    from scipy.signal import butter, sosfiltfilt
-
-    sections = butter(HIGHPASS_ORDER, cutoff, "highpass", fs=sample_rate, output="sos")
-    padding = min(3 * (2 * len(sections) + 1), len(waveform) - 1)
-    return torch.from_numpy(sosfiltfilt(sections, waveform.double().numpy(), padlen=padding).copy()).to(waveform)
 
 
 class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]

@@ -25,18 +25,15 @@ OVERLAP = 4  # frames that each sample is in
 SMALLEST_POWER = 1e-20
 
 QUIET_SHARE = 0.3  # of the frames of a frequency that are taken for noise
-QUIET_SECONDS, QUIET_STEP = 2.0, 0.2  # stretch in which they are looked for, and its hop
-BAND_BINS, ABOVE_BAND = 15, 1.5  # noise is at most that many times its median over so many bins: tones are no noise
-PRESENT_SNR = 10**1.5  # of sound where there is any (Gerkmann and Hendriks 2012: 15 dB)
-PRESENT_PRIOR = 0.3
-TRACK_SECONDS, TRACK_ROUNDS = 0.2, 3
 
 DECISION = 0.95  # weight of the frame before in the a-priori SNR (Ephraim and Malah 1984)
 SMALLEST_PRIOR = 10**-2.5
 LARGEST_POSTERIOR = 40.0
 
 
-def mask(observed: Tensor, output: Tensor, sample_rate: int, floor_db: float) -> Tensor:
+def mask(
+    observed: Tensor, output: Tensor, sample_rate: int, floor_db: float, noise: Powers, noise_of_output: Powers
+) -> Tensor:
     """The observed clip with its noise taken out, with the help of an output of the network.
 
     Args:
@@ -44,30 +41,44 @@ def mask(observed: Tensor, output: Tensor, sample_rate: int, floor_db: float) ->
         output: what the network made of it ``[T]``; ``observed`` itself for none.
         sample_rate: of both, in Hz.
         floor_db: gain in dB that no bin goes below.
+        noise: power of the noise in each bin of ``analyse(observed, sample_rate)``.
+        noise_of_output: the same for ``output``.
 
     Returns:
         Estimate ``[T]``, on the CPU.
     """
     import numpy as np
 
-    length = len(observed)
     floor = 10 ** (floor_db / 20)
     noisy, made = analyse(observed, sample_rate), analyse(output, sample_rate)
-    frame_seconds = _hop(length, sample_rate) / sample_rate
-    noise, noise_made = (noise_power(np.abs(spectrum) ** 2, frame_seconds) for spectrum in (noisy, made))
     missed = noisy - made
     complete = made + log_mmse(np.abs(missed) ** 2, noise, floor) * missed
-    trust = np.clip(1 - noise_made / noise, 0, 1)
+    trust = np.clip(1 - noise_of_output / noise, 0, 1)
     combined = noisy + trust * (complete - noisy)
-    sound = (log_mmse(np.abs(combined) ** 2, noise, floor) * np.abs(combined)) ** 2
+    gain = two_step_gain(np.abs(noisy) ** 2, noise, floor, np.abs(combined) ** 2)
+    return synthesise(gain * combined, sample_rate, len(observed))
+
+
+def two_step_gain(power: Powers, noise: Powers, floor: float, cleaner: Powers | None = None) -> Powers:
+    """The log-MMSE gain with its a-priori SNR from what a first log-MMSE gain leaves (Plapous et al. 2006).
+
+    Args:
+        power: squared magnitudes ``[bins, frames]``.
+        noise: power of the noise, of that shape.
+        floor: smallest gain.
+        cleaner: powers that the first gain is applied to; None for ``power``.
+    """
+    import numpy as np
+
+    cleaner = power if cleaner is None else cleaner
+    sound = log_mmse(cleaner, noise, floor) ** 2 * cleaner
     prior = np.maximum(sound / noise, SMALLEST_PRIOR)
-    gain = np.maximum(spectral_gain(prior, np.abs(noisy) ** 2 / noise), floor)
-    return synthesise(gain * combined, sample_rate, length)
+    return np.maximum(spectral_gain(prior, power / noise), floor)
 
 
-def analyse(waveform: Tensor, sample_rate: int) -> Spectrum:
-    """The STFT ``[bins, frames]`` of a waveform ``[T]``."""
-    hop = _hop(len(waveform), sample_rate)
+def analyse(waveform: Tensor, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> Spectrum:
+    """The STFT ``[bins, frames]`` of a waveform ``[T]``, with windows of four hops."""
+    hop = frame_hop(len(waveform), sample_rate, hop_seconds)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     stft: Spectrum = torch.stft(waveform.cpu().double(), len(window), hop, window=window, return_complex=True).numpy()
     return stft
@@ -75,13 +86,14 @@ def analyse(waveform: Tensor, sample_rate: int) -> Spectrum:
 
 def synthesise(spectrum: Spectrum, sample_rate: int, length: int) -> Tensor:
     """The waveform ``[length]`` of an STFT that ``analyse`` made of one of that length, and that was changed since."""
-    hop = _hop(length, sample_rate)
+    hop = frame_hop(length, sample_rate)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     return torch.istft(torch.from_numpy(spectrum), len(window), hop, window=window, length=length).float()
 
 
-def _hop(length: int, sample_rate: int) -> int:
-    return max(1, min(round(HOP_SECONDS * sample_rate), length // OVERLAP))
+def frame_hop(length: int, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> int:
+    """Samples from frame to frame in the STFT of so many samples."""
+    return max(1, min(round(hop_seconds * sample_rate), length // OVERLAP))
 
 
 def log_mmse(power: Powers, noise: Powers, floor: float, decision: float = DECISION) -> Powers:
@@ -126,39 +138,3 @@ def quiet_power(power: Powers) -> NDArray[np.float64]:
     quantile: NDArray[np.float64] = np.quantile(power, QUIET_SHARE, axis=1, keepdims=True)
     power_of_quiet: NDArray[np.float64] = np.maximum(quantile / -np.log1p(-QUIET_SHARE), SMALLEST_POWER)
     return power_of_quiet
-
-
-def noise_power(power: Powers, frame_seconds: float) -> Powers:
-    """The power of the noise in each bin of a spectrogram, with no knowledge but the spectrogram.
-
-    It begins with the quieter frames of two seconds around, and is refined by the mean over 0.2 s of what is expected
-    of the noise, given the probability that a bin holds sound (Gerkmann and Hendriks 2012, equations 18 and 22).
-
-    Args:
-        power: squared magnitudes ``[bins, frames]``.
-        frame_seconds: from frame to frame.
-    """
-    import numpy as np
-    from scipy.ndimage import gaussian_filter1d, median_filter
-
-    def without_tones(noise: Powers) -> Powers:
-        capped: Powers = np.minimum(noise, ABOVE_BAND * median_filter(noise, (BAND_BINS, 1), mode="nearest"))
-        return capped
-
-    frames = power.shape[1]
-    half, step = round(QUIET_SECONDS / 2 / frame_seconds), max(1, round(QUIET_STEP / frame_seconds))
-    centres = np.arange(0, frames, step)
-    quiet = [np.log(quiet_power(power[:, max(0, centre - half) : centre + half + 1])) for centre in centres]
-    between = np.clip(np.arange(frames) / step, 0, len(centres) - 1)
-    left = between.astype(int)
-    right, part = np.minimum(left + 1, len(centres) - 1), between - left
-    quiet_at = np.concatenate(quiet, axis=1)
-    noise = without_tones(np.exp(quiet_at[:, left] * (1 - part) + quiet_at[:, right] * part))
-    odds = (1 - PRESENT_PRIOR) / PRESENT_PRIOR * (1 + PRESENT_SNR)
-    for _ in range(TRACK_ROUNDS):
-        exponent = np.minimum(power / noise * PRESENT_SNR / (1 + PRESENT_SNR), 200)
-        present = 1 / (1 + odds * np.exp(-exponent))
-        expected = (1 - present) * power + present * noise
-        noise = gaussian_filter1d(expected, TRACK_SECONDS / frame_seconds, axis=1, mode="nearest")
-        noise = np.maximum(noise, SMALLEST_POWER)
-    return without_tones(noise)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dawp.cli import get_parser
 from dawp.config import (
     CORRUPTIONS,
     PRESETS,
@@ -13,7 +14,9 @@ from dawp.config import (
     GeneratorConfig,
     NoiseConfig,
     ReverbConfig,
+    flag_of,
     groups_of,
+    preset_of,
 )
 from dawp.errors import BadInput
 
@@ -39,6 +42,14 @@ def test_a_preset_may_differ_between_tasks():
     )
     assert Config.of("inpaint", "fast").generator.lstm_layers == 1
     assert Config.of("inpaint", "fast").fit.epochs == Config.of("denoise", "fast").fit.epochs
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("task", CORRUPTIONS)
+def test_a_preset_is_the_flags_that_its_description_names(task, preset):
+    flags = [part for name, value in preset_of(task, preset).items() for part in flag_of(name, value).split()]
+    given, same = Config.of(task, **vars(get_parser(task).parse_args(flags))), Config.of(task, preset)
+    assert dataclasses.replace(given, preset=preset) == same
 
 
 @pytest.mark.parametrize("task", CORRUPTIONS)
@@ -127,6 +138,41 @@ def test_settings_without_effect_make_no_other_run(made, without_effect):
     changed = dataclasses.replace(made, **without_effect)
     assert changed != made
     assert changed.identity() == made.identity()
+
+
+def test_the_high_pass_of_a_restoration_is_automatic():
+    assert Config.of("denoise", "restore").fit.highpass is None
+    assert Config.of("denoise", "restore", highpass=0.0).fit.highpass == 0
+    assert Config.of("denoise").fit.highpass == Config.of("inpaint", "restore").fit.highpass == 0
+    with pytest.raises(BadInput, match="highpass must be 0 where gaps are filled, got auto"):
+        Config.of("inpaint", "restore", highpass=None)
+
+
+def test_stretches_of_noise_in_any_spelling():
+    assert NoiseConfig(noise_profile="1.5:0.2, 0:1e-1").profile == [(1.5, 0.2), (0.0, 0.1)]
+    assert NoiseConfig().profile == []
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "counts"),
+    [
+        ("denoise", {"strength": 0.5}, True),
+        ("denoise", {"strength": 0.0}, True),
+        ("denoise", {"strength": 1.0}, False),  # as if it were not given
+        ("dereverb", {"strength": 0.5}, True),
+        ("inpaint", {"strength": 0.5}, False),
+        ("denoise", {"noise_profile": "0:1"}, True),
+        ("denoise", {"noise_profile": "0:1", "estimate": "mean"}, False),
+        ("denoise", {"noise_profile": None}, False),
+    ],
+)
+def test_what_restored_samples_depend_on(task, settings, counts):
+    name = next(iter(settings))
+    assert (name in Config.of(task, "restore", restore=True, **settings).effective()) == counts
+
+
+def test_a_noise_profile_makes_no_other_run_of_an_experiment():
+    assert "noise_profile" not in Config.of("denoise", "restore", noise_profile="0:1").effective()
 
 
 def test_gaps_given_in_any_order_and_spelling():

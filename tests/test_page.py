@@ -1,5 +1,6 @@
 """report.html as a file: what it tells, and that names can do nothing in it."""
 
+import dataclasses
 import html
 import json
 import re
@@ -13,8 +14,9 @@ import torch
 from conftest import ROOT, TINY, environment, write_sound
 
 from dawp import experiment
-from dawp.config import Config
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput
+from dawp.files import json_text
 from dawp.report import draw_nothing, page, write_report
 from dawp.sources import find_recordings
 from dawp.summary import LABELS
@@ -26,6 +28,16 @@ def run(folder, task="denoise", source=None, **settings):
     config = Config.of(task, **{**TINY, "output_dir": folder, "name": "run", "source": source, **settings})
     recordings = find_recordings(source)
     return experiment.run(config, recordings, draw_nothing, ["denoise.py", "--name", "run"]).folder
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast", "restore"])
+@pytest.mark.parametrize("task", ["denoise", "dereverb", "inpaint"])
+def test_the_settings_of_a_preset_are_not_shown_as_changed(task, preset):
+    for changed, flags in (({}, []), ({"epochs": 7}, ["--epochs 7"])):
+        config = Config.of(task, preset, **changed)
+        groups = {key: dataclasses.asdict(getattr(config, key)) for key in groups_of(task)}
+        settings = json.loads(json_text(groups))
+        assert page._differing({"task": task, "preset": preset, "settings": settings}) == flags
 
 
 def text_of(path):

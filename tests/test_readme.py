@@ -10,7 +10,7 @@ from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import CORRUPTIONS, PRESETS, groups_of, preset_of
+from dawp.config import CORRUPTIONS, PRESETS, flag_of, groups_of, preset_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GROUPS = list(dict.fromkeys(group for task in CORRUPTIONS for group in groups_of(task).values()))
@@ -38,10 +38,7 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
 )
 def test_the_presets_are_told_in_full(row, settings):
     (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
-    assert [
-        f"`--{name} {'none' if value is None else value}`" if value is not False else f"`--no_{name}`"
-        for name, value in settings.items()
-    ] == re.findall(r"`-[^`]+`", line)
+    assert [f"`{flag_of(name, value)}`" for name, value in settings.items()] == re.findall(r"`-[^`]+`", line)
 
 
 def test_nothing_was_left_to_be_filled_in():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, TINY, write_sound
+from conftest import RATE, SAMPLES, TINY, write_sound
 
 import dawp
 from dawp import restoration
@@ -105,9 +105,10 @@ def test_a_waveform_keeps_its_shape_and_has_no_need_of_a_clean_one(speech):
 
 
 def test_the_same_call_gives_the_same_samples(speech):
-    first, second = (dawp.restore(speech, RATE, **SMALL, block=0.6, overlap=0.1) for _ in range(2))
+    noisy = speech + 0.05 * torch.randn(len(speech))  # a network is fitted only to noisy blocks
+    first, second = (dawp.restore(noisy, RATE, **SMALL, block=0.6, overlap=0.1) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, dawp.restore(speech, RATE, **SMALL, block=0.6, overlap=0.1, seed=1))
+    assert not torch.equal(first, dawp.restore(noisy, RATE, **SMALL, block=0.6, overlap=0.1, seed=1))
 
 
 def test_a_mono_recording_in_a_stereo_file_stays_mono(speech):
@@ -250,8 +251,188 @@ def test_a_setting_that_has_no_effect_is_told(speech, caplog):
 
 
 def test_a_fit_that_diverges_is_no_restoration(speech):
+    noisy = speech + 0.05 * torch.randn(len(speech))
     with pytest.raises(dawp.FitDiverged):
-        dawp.restore(speech, RATE, **{**SMALL, "epochs": 5}, lr=1e30)
+        dawp.restore(noisy, RATE, **{**SMALL, "epochs": 5}, lr=1e30)
+
+
+# Strength, noise profile and blocks without a fit
+
+
+def tones(seconds, rate=RATE, noise=0.005):
+    """Two steady tones in white noise ``[T]``, and the tones alone."""
+    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    clean = (0.3 * torch.sin(2 * torch.pi * 440 * time) + 0.1 * torch.sin(2 * torch.pi * 1000 * time)).float()
+    return clean + noise * torch.randn(len(clean)), clean
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """Fail if a network is fitted."""
+
+    def solve(*_):
+        raise AssertionError("a network was fitted")
+
+    monkeypatch.setattr(restoration, "solve", solve)
+
+
+@pytest.mark.parametrize("task", ["denoise", "dereverb"])
+def test_strength_mixes_the_recording_and_the_result(speech, task):
+    noisy = torch.stack([speech, speech.flip(0)]) + 0.05 * torch.randn(2, len(speech))
+    nothing, half, all_ = (
+        dawp.restore(noisy, RATE, task, **SMALL, block=0.6, overlap=0.1, strength=strength)
+        for strength in (0.0, 0.5, 1.0)
+    )
+    assert torch.equal(nothing, noisy)
+    torch.testing.assert_close(half, (noisy + all_) / 2, atol=1e-6, rtol=0)
+    assert torch.equal(all_, dawp.restore(noisy, RATE, task, **SMALL, block=0.6, overlap=0.1))
+    assert not torch.equal(all_, noisy)
+
+
+def test_strength_of_zero_is_the_recording_at_a_lower_working_rate_too(speech):
+    assert torch.equal(dawp.restore(speech, RATE, samplerate=8000, strength=0.0, **SMALL), speech)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_out_of_range_is_refused(speech, strength):
+    with pytest.raises(BadInput, match=f"strength must be .*, got {strength}"):
+        dawp.restore(speech, RATE, strength=strength)
+
+
+def test_strength_has_no_effect_where_gaps_are_filled(caplog):
+    waveform = 0.1 * torch.randn(8000)
+    waveform[4000:4040] = torch.nan
+    with caplog.at_level(logging.WARNING, "dawp"):
+        half, whole = (dawp.restore(waveform, RATE, "inpaint", **SMALL, **how) for how in ({"strength": 0.5}, {}))
+    assert "strength has no effect" in caplog.text
+    assert torch.equal(half, whole)
+
+
+def test_blocks_without_a_fit_join_as_if_they_were_one(no_fit):
+    noisy, clean = tones(12)
+    blocks = dawp.restore(noisy, RATE, **SMALL, block=2.0, overlap=0.25)
+    whole = dawp.restore(noisy, RATE, **SMALL, block=12.0)
+    noise = (noisy - clean).square().mean().sqrt()
+    assert (whole - clean).square().mean().sqrt() < 0.5 * noise
+    difference = (blocks - whole).abs()
+    assert difference.square().mean().sqrt() < 0.1 * noise
+    assert difference.max() < noise  # a jump at a seam would stand out
+
+
+@pytest.mark.parametrize("block", [4.0, 1.0])
+def test_at_a_lower_working_rate_the_result_is_aligned_and_as_long(no_fit, block):
+    time = torch.arange(100_001) / 44100
+    sound = 0.3 * torch.sin(2 * torch.pi * 440 * time) * torch.exp(-5 * (time % 0.5))
+    noisy = sound + 0.002 * torch.randn(len(time))
+    restored = dawp.restore(noisy, 44100, samplerate=16000, block=block, overlap=0.2, **SMALL)
+    assert restored.shape == noisy.shape
+    spectra = [torch.fft.rfft(wave, 2 * len(time)) for wave in (restored, sound)]
+    assert torch.fft.irfft(spectra[0] * spectra[1].conj()).argmax() == 0
+    assert (restored - sound).square().mean() < (noisy - sound).square().mean()
+
+
+@pytest.mark.parametrize("name", ["speech", "singing", "guitar"])
+def test_a_clean_recording_is_hardly_changed(no_fit, name):
+    samples, rate = soundfile.read(SAMPLES / f"{name}.wav", dtype="float32")
+    clean = torch.from_numpy(samples)
+    nearly_clean = clean + 1e-3 * clean.std() * torch.randn(len(clean))
+    for recording in (clean, nearly_clean):
+        change = dawp.restore(recording, rate, **SMALL) - recording
+        assert change.square().sum() < 1e-6 * recording.square().sum()
+
+
+@pytest.mark.parametrize("frequencies", [(82.0,), (440.0,), (220.0, 331.0, 787.0, 1319.0), (55.0, 7000.0)])
+def test_clean_tones_are_hardly_changed(no_fit, frequencies):
+    time = torch.arange(4 * RATE) / RATE
+    clean = sum(0.1 * torch.sin(2 * torch.pi * f * time + f) for f in frequencies)
+    nearly_clean = clean + 1e-3 * clean.std() * torch.randn(len(clean))
+    for recording in (clean, nearly_clean):
+        change = dawp.restore(recording, RATE, **SMALL) - recording
+        assert change.square().sum() < 1e-6 * recording.square().sum()
+
+
+def noise_then_sound(band=None):
+    """A second of noise, then three of tones in it ``[T]``, and the tones alone."""
+    time = torch.arange(4 * RATE) / RATE
+    sound = 0.1 * torch.sin(2 * torch.pi * 440 * time) + 0.1 * torch.sin(2 * torch.pi * 1300 * time)
+    sound[:RATE] = 0
+    noise = torch.randn(4 * RATE)
+    if band:
+        spectrum, frequencies = torch.fft.rfft(noise), torch.fft.rfftfreq(4 * RATE, 1 / RATE)
+        noise = torch.fft.irfft(spectrum * ((frequencies > band[0]) & (frequencies < band[1])))
+    return sound + 0.03 * noise / noise.std(), sound
+
+
+@pytest.mark.parametrize("band", [None, (2000, 3000), (500, 900)])
+def test_noise_that_is_named_is_removed(band):
+    noisy, sound = noise_then_sound(band)
+    restored = dawp.restore(noisy, RATE, **SMALL, noise_profile="0.1:0.8")
+    before, after = ((wave - sound).square().sum() for wave in (noisy, restored))
+    assert 10 * torch.log10(before / after) > 8
+    assert restored[RATE // 10 : -RATE].isfinite().all()
+    assert restored[2000:14000].std() < 0.2 * noisy[2000:14000].std()
+
+
+def test_a_sound_that_is_named_noise_is_removed():
+    time = torch.arange(4 * RATE) / RATE
+    hum = 0.1 * sum(torch.sin(2 * torch.pi * f * time) for f in (300.0, 900.0, 1500.0))
+    sound = 0.2 * torch.sin(2 * torch.pi * 600 * time) * (time > 1)
+    recording = hum + sound
+    restored = dawp.restore(recording, RATE, **SMALL, noise_profile="0:1")
+    assert (restored - sound)[:RATE].square().mean() < 0.05 * hum.square().mean()
+    assert (restored - sound).square().mean() < 0.2 * hum.square().mean()
+
+
+def test_stretches_of_noise_are_named_in_any_order():
+    noisy, _ = noise_then_sound()
+    one, other = (
+        dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches) for stretches in ("0:0.3,0.5:0.4", "0.5:.4, 0:0.3")
+    )
+    assert torch.equal(one, other)
+
+
+def test_each_channel_has_its_own_noise():
+    noisy, _ = noise_then_sound()
+    quiet = 0.1 * noisy
+    together = dawp.restore(torch.stack([noisy, quiet]), RATE, **SMALL, noise_profile="0:1")
+    alone = [dawp.restore(wave, RATE, **SMALL, noise_profile="0:1") for wave in (noisy, quiet)]
+    assert torch.equal(together, torch.stack(alone))
+
+
+def test_a_noise_profile_is_measured_at_the_working_rate():
+    noisy, sound = noise_then_sound()
+    restored = dawp.restore(noisy, RATE, **SMALL, noise_profile="0.1:0.8", samplerate=8000)
+    assert restored.shape == noisy.shape
+    assert (restored - sound).square().sum() < 0.2 * (noisy - sound).square().sum()
+
+
+@pytest.mark.parametrize("stretches", ["0:0.05", "3.5:1", "0:1,9:1", "4:1"])
+def test_stretches_that_cannot_be_measured_are_refused(stretches):
+    noisy, _ = noise_then_sound()
+    with pytest.raises(BadInput, match="noise_profile: .*" + stretches.split(",")[-1]):
+        dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches)
+
+
+@pytest.mark.parametrize("stretches", ["", "1", "a:b", "0:1,", "0:1:2", "0;1", "-1:1", "0:0", "0:-1", "nan:1", "0:inf"])
+def test_text_that_is_no_list_of_stretches_is_refused(speech, stretches):
+    with pytest.raises(BadInput, match="noise_profile must"):
+        dawp.restore(speech, RATE, noise_profile=stretches)
+
+
+@pytest.mark.parametrize("how", [{"task": "dereverb"}, {"task": "inpaint"}, {"estimate": "mean"}])
+def test_a_noise_profile_needs_the_mask(speech, how, caplog):
+    if "task" in how:
+        with pytest.raises(BadInput, match="there is no setting noise_profile"):
+            dawp.restore(speech, RATE, **SMALL, **how, noise_profile="0:0.5")
+        return
+    with caplog.at_level(logging.WARNING, "dawp"):
+        dawp.restore(speech, RATE, **SMALL, **how, noise_profile="0:0.5")
+    assert "noise_profile has no effect" in caplog.text
+
+
+def test_a_high_pass_above_half_the_rate_is_refused():
+    with pytest.raises(BadInput, match="highpass must be below half the sample rate of 1000 Hz, got 600"):
+        dawp.restore(torch.randn(2000), 1000, **SMALL, highpass=600.0)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -327,11 +508,12 @@ def command(tmp_path, monkeypatch):
         made = []
         real = restoration._restore_channel
 
-        def counted(folder, line, part, channel, rate, config, index, where):
+        def counted(*arguments):
+            index = arguments[-2]
             if after is not None and index >= after:
                 happening()
             made.append(index)
-            return real(folder, line, part, channel, rate, config, index, where)
+            return real(*arguments)
 
         monkeypatch.setattr(restoration, "_restore_channel", counted)
         where = {"source": tmp_path / "a.wav", "output": tmp_path / "out.wav", "block": 0.3, "overlap": 0.05}
@@ -385,11 +567,21 @@ def test_kept_blocks_are_not_taken_for_those_of_other_settings_or_another_record
     with pytest.raises(Stopped):
         command(2, stop)
     assert command(seed=1, output=tmp_path / "other.wav") == [0, 1, 2, 3]
-    assert command(seed=1) == [0, 1, 2, 3]
+    assert command(seed=1, save_removed=tmp_path / "gone.wav") == [0, 1, 2, 3]
     assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "other.wav").read_bytes()
     assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # a quick try with other settings loses nothing
+    for changed in ({"strength": 0.5}, {"noise_profile": "0:0.5"}, {"highpass": 30.0}):
+        assert command(overwrite=True, **changed) == [0, 1, 2, 3]
+    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(RATE))
     assert command(overwrite=True) == [0, 1, 2, 3]
+
+
+def test_kept_blocks_do_not_depend_on_the_files_that_are_written(command, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    with pytest.raises(Stopped):
+        command(2, stop)
+    assert command(save_removed=tmp_path / "gone.wav", subtype="FLOAT", clip_mode="clamp", strength=1) == [2, 3]
 
 
 def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
@@ -524,6 +716,16 @@ def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
     restored = dawp.restore(torch.stack([waveform, waveform]), RATE, "inpaint", **SMALL)
     assert len(fits) == 1
     assert torch.equal(restored[0], restored[1])
+
+
+@pytest.mark.parametrize("output", ["out", "in/out"])
+@pytest.mark.parametrize("removed", ["removed", "in/removed"])
+def test_what_was_removed_mirrors_the_tree_of_the_recordings(tmp_path, output, removed):
+    for name in ("in/a.wav", "in/b/a.wav", f"{removed}/earlier.wav", f"{output}/earlier.wav"):
+        write_sound(tmp_path / name)
+    config = settings(source=tmp_path / "in", output=tmp_path / output, save_removed=tmp_path / removed)
+    jobs = restoration.plan(config, find_recordings(tmp_path / "in", True))
+    assert [job.removed for job in jobs] == [tmp_path / removed / "a.wav", tmp_path / removed / "b/a.wav"]
 
 
 def test_outputs_mirror_the_tree_of_the_recordings(tmp_path):

@@ -16,6 +16,7 @@ from conftest import RATE, ROOT, TINY_FLAGS, environment, write_sound
 from test_cli import refused
 
 from dawp.audio import mark_missing
+from dawp.restoration import _kept_folder
 
 TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
 """Restore with a network and a fit that take milliseconds an epoch."""
@@ -189,6 +190,26 @@ def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
         (["--source", "missing.wav"], ["missing.wav: no such file"]),
         ([], ["source must name the damaged recordings"]),
         (["--source", "a.wav", "--device", "cuda:9"], ["device cuda:9 is not on this machine"]),
+        (["--source", "a.wav", "--strength", "1.5"], ["--strength must be", "got 1.5"]),
+        (["--source", "a.wav", "--strength", "-0.5"], ["--strength must be", "got -0.5"]),
+        (["--source", "a.wav", "--strength", "half"], ["--strength must be", "got half"]),
+        (["--source", "both", "--save_removed", "r.wav"], ["--save_removed must be a folder for 2", "got r.wav"]),
+        (["--source", "a.wav", "--save_removed", "a.wav", "--overwrite"], ["--save_removed must not be", "a.wav"]),
+        (["--source", "a.wav", "--save_removed", "link.wav", "--overwrite"], ["--save_removed must not be", "link"]),
+        (["--source", "a.wav", "-o", "b.wav", "--save_removed", "b.wav"], ["--save_removed must not be", "b.wav"]),
+        (["--source", "a.wav", "-o", "b.wav", "--save_removed", "both/../b.wav"], ["--save_removed must not be"]),
+        (["--source", "both", "-o", "out", "--save_removed", "out"], ["--save_removed must not be", "out"]),
+        (["--source", "a.wav", "--save_removed", "both/a.wav"], ["both/a.wav: is there already"]),
+        (["--source", "a.wav", "--save_removed", "note.txt"], ["--save_removed must be a folder", "note.txt"]),
+        (["--source", "a.wav", "--save_removed", "r.m4a"], ["--save_removed must be a folder", "r.m4a"]),
+        (["--source", "a.wav", "--save_removed", "note.txt/r.wav"], ["cannot be written", "not a folder"]),
+        (["--source", "six.wav", "--save_removed", "six.mp3"], ["six.mp3", "cannot hold 6 channels"]),
+        (["--source", "a.wav", "--noise_profile", "0.9:0.2"], ["noise_profile", "0.9:0.2", "outside"]),
+        (["--source", "a.wav", "--noise_profile", "0:0.5,2:1"], ["noise_profile", "2:1", "outside"]),
+        (["--source", "a.wav", "--noise_profile", "0:0.05"], ["noise_profile", "0:0.05"]),
+        (["--source", "a.wav", "--noise_profile", "start"], ["--noise_profile must be", "got start"]),
+        (["--source", "a.wav", "--noise_profile=-1:1"], ["--noise_profile must", "got -1:1"]),
+        (["--source", "a.wav", "--highpass", "low"], ["--highpass must be", "got low"]),
         (["--source", "a.wav", "--fits", "0"], ["--fits must be a whole number at least 1", "got 0"]),
     ],
 )
@@ -216,6 +237,11 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(restore, tmp_path, f
 
 def test_output_needs_restore_and_the_flags_of_blocks_say_so(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
+    refused(denoise("--source", "a.wav", "--save_removed", "b.wav"), "--save_removed", "needs --restore", "b.wav")
+    assert visible(tmp_path) == ["a.wav"]
+    without_effect = denoise("--source", "a.wav", "--noise_profile", "0:0.5", "--strength", "0.5").stderr
+    assert "--noise_profile has no effect" in without_effect
+    assert "--strength has no effect" in without_effect
     refused(denoise("--source", "a.wav", "-o", "b.wav"), "--output", "needs --restore")
     assert "--block has no effect" in denoise("--source", "a.wav", "--block", "2").stderr
 
@@ -226,6 +252,154 @@ def test_flags_of_the_experiment_say_that_they_have_no_effect(restore, tmp_path)
     assert "--snr has no effect" in result.stderr
     assert "--clip_length has no effect" in result.stderr
     assert result.returncode == 0
+
+
+# Strength, and what was removed
+
+
+def sound_of(path):
+    return torch.from_numpy(soundfile.read(path, dtype="float64", always_2d=True)[0])
+
+
+@pytest.mark.parametrize("task", ["denoise", "dereverb"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_strength_of_zero_gives_the_recording_back(restore, tmp_path, subtype, task):
+    write_sound(tmp_path / "a.wav", 0.2 * torch.randn(22050, 2).clamp(-1, 1), 22050, subtype=subtype)
+    flags = ("--strength", "0", "--samplerate", "16000", "--block", "0.6", "--overlap", "0.1")
+    result = restore("--source", "a.wav", "-o", "b.wav", "--save_removed", "r.wav", *flags, task=task)
+    assert result.returncode == 0, result.stderr
+    assert torch.equal(sound_of(tmp_path / "b.wav"), sound_of(tmp_path / "a.wav"))
+    assert not sound_of(tmp_path / "r.wav").any()
+    assert "nothing was removed" in result.stderr
+    assert json.loads((tmp_path / "b.wav.json").read_text())["removed"]["db"] is None
+
+
+@pytest.mark.parametrize(
+    ("subtype", "tolerance"), [("FLOAT", 1e-6), ("PCM_24", 1.01 * 2**-23), ("PCM_16", 1.01 * 2**-15)]
+)
+@pytest.mark.parametrize("task", ["denoise", "dereverb"])
+def test_the_output_and_what_was_removed_add_up_to_the_recording(restore, tmp_path, subtype, tolerance, task):
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(22050, 2), 22050, subtype=subtype)
+    flags = ("--block", "0.6", "--overlap", "0.1", "--strength", "0.7")
+    result = restore("--source", "a.wav", "-o", "b.wav", "--save_removed", "deep/r.wav", *flags, task=task)
+    assert result.returncode == 0, result.stderr
+    assert same_sound(tmp_path / "deep" / "r.wav", tmp_path / "a.wav")
+    recording, restored, removed = (sound_of(tmp_path / name) for name in ("a.wav", "b.wav", "deep/r.wav"))
+    assert (restored + removed - recording).abs().max() < tolerance
+    assert removed.std() > 0.005
+    level = 10 * torch.log10(removed.square().sum() / recording.square().sum())
+    facts = json.loads((tmp_path / "b.wav.json").read_text())["removed"]
+    assert facts["db"] == pytest.approx(level.item(), abs=0.3)
+    assert f"removed {facts['db']:.1f} dB" in result.stderr
+
+
+def test_what_was_removed_is_recorded_by_band(restore, tmp_path):
+    frequencies = torch.fft.rfftfreq(3 * RATE, 1 / RATE)
+    spectrum = torch.fft.rfft(torch.randn(3 * RATE)) * ((frequencies > 2000) & (frequencies < 5000))
+    noise = torch.fft.irfft(spectrum)
+    time = torch.arange(3 * RATE) / RATE
+    sound = 0.1 * torch.sin(2 * torch.pi * 250 * time) + 0.1 * torch.sin(2 * torch.pi * 900 * time)
+    write_sound(tmp_path / "a.wav", sound * (time > 1) + 0.05 * noise / noise.std(), subtype="FLOAT")
+    flags = ("--noise_profile", "0.1:0.8", "--save_removed", "r.wav", "--block", "1.5", "--overlap", "0.2")
+    result = restore("--source", "a.wav", "-o", "b.wav", *flags)
+    assert result.returncode == 0, result.stderr
+    facts = json.loads((tmp_path / "b.wav.json").read_text())["removed"]
+    bands = [(band["from_hz"], band["to_hz"]) for band in facts["bands"]]
+    assert bands == [(0, 100), (100, 400), (400, 1600), (1600, 6400), (6400, 8000)]
+    recording, removed = (torch.fft.rfft(sound_of(tmp_path / name)[:, 0]).abs().square() for name in ("a.wav", "r.wav"))
+    for band in facts["bands"]:
+        inside = (frequencies >= band["from_hz"]) & (frequencies < band["to_hz"])
+        expected = 10 * torch.log10(removed[inside].sum() / recording[inside].sum()).item()
+        if removed[inside].sum() > 1e-3 * removed.sum():  # elsewhere the windows' leakage counts
+            assert band["db"] == pytest.approx(expected, abs=1)
+    assert facts["bands"][3]["db"] > -2
+    assert max(facts["bands"][1]["db"], facts["bands"][2]["db"]) < -15
+
+
+def test_a_recording_of_which_most_is_removed_is_told(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    for strength, is_told in (("1", True), ("0.2", False)):
+        flags = ("--noise_profile", "0:1", "--strength", strength)
+        result = restore("--source", "a.wav", "-o", "b.wav", "--overwrite", *flags)
+        assert result.returncode == 0, result.stderr
+        warnings = [line for line in result.stderr.splitlines() if "warning" in line]
+        assert [("b.wav" in line, "more than half" in line) for line in warnings] == [(True, True)] * is_told
+
+
+def test_where_gaps_are_filled_no_level_is_recorded(restore, tmp_path):
+    samples = 0.1 * torch.randn(16000)
+    samples[5000:5100] = torch.nan
+    write_sound(tmp_path / "a.wav", samples, subtype="FLOAT")
+    result = restore("--source", "a.wav", "-o", "b.wav", "--save_removed", "r.wav", task="inpaint")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "b.wav.json").read_text())["removed"] is None
+    removed = sound_of(tmp_path / "r.wav")[:, 0]
+    assert removed.isfinite().all()
+    assert removed.nonzero().min() >= 5000 - 8
+    assert removed.nonzero().max() < 5100 + 8
+
+
+def test_what_was_removed_of_a_folder_mirrors_its_tree(restore, tmp_path):
+    for name in ("in/a.wav", "in/deep/b.flac"):
+        write_sound(tmp_path / name)
+    flags = ("--source", "in", "-o", "out", "--save_removed", "in/removed")
+    result = restore(*flags)
+    assert result.returncode == 0, result.stderr
+    assert visible(tmp_path / "in" / "removed") == ["a.wav", "deep/b.flac"]
+    assert same_sound(tmp_path / "in/removed/deep/b.flac", tmp_path / "in/deep/b.flac")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    again = restore(*flags)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (tmp_path / "out" / "a.wav").unlink()
+    refused(restore(*flags), "removed/a.wav: is there already")
+    (tmp_path / "in" / "removed" / "a.wav").unlink()
+    assert restore(*flags).returncode == 0
+    assert (tmp_path / "in" / "removed" / "a.wav").exists()
+
+
+def test_of_an_output_that_is_there_already_nothing_is_said_to_be_removed(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    assert restore("--source", "a.wav", "-o", "out").returncode == 0
+    result = restore("--source", "a.wav", "-o", "out", "--save_removed", "r.wav")
+    assert result.returncode == 0
+    assert "r.wav: is not written" in result.stderr
+    assert not (tmp_path / "r.wav").exists()
+    assert restore("--source", "a.wav", "-o", "out", "--save_removed", "r.wav", "--overwrite").returncode == 0
+    first = (tmp_path / "r.wav").read_bytes()
+    assert restore("--source", "a.wav", "-o", "out", "--save_removed", "r.wav", "--overwrite").returncode == 0
+    assert (tmp_path / "r.wav").read_bytes() == first
+
+
+def test_of_a_batch_a_recording_that_the_noise_profile_does_not_fit_is_left_out(restore, tmp_path):
+    write_sound(tmp_path / "in" / "long.wav", 0.1 * torch.randn(2 * RATE))
+    write_sound(tmp_path / "in" / "short.wav", 0.1 * torch.randn(RATE))
+    result = restore("--source", "in", "-o", "out", "--noise_profile", "1.2:0.5", "--save_removed", "removed")
+    assert result.returncode == 3
+    assert "short.wav: noise_profile: 1.2:0.5" in result.stderr
+    assert visible(tmp_path / "out") == ["long.wav", "long.wav.json"]
+    assert visible(tmp_path / "removed") == ["long.wav"]
+
+
+def test_rumble_is_removed_unless_told_otherwise(restore, tmp_path):
+    time = torch.arange(3 * RATE) / RATE
+    sound = 0.1 * torch.sin(2 * torch.pi * 440 * time)
+    rumble = 0.2 * torch.sin(2 * torch.pi * 5 * time)
+    write_sound(tmp_path / "a.wav", sound + rumble, subtype="FLOAT")
+    left = {}
+    for flags in ((), ("--highpass", "auto"), ("--highpass", "0")):
+        assert restore("--source", "a.wav", "-o", "b.wav", "--overwrite", *flags).returncode == 0
+        spectrum = torch.fft.rfft(sound_of(tmp_path / "b.wav")[:, 0]).abs().square()
+        left[flags] = (spectrum[10:20].sum() / spectrum.sum()).item()
+    assert left[()] == left["--highpass", "auto"] < 1e-3
+    assert left["--highpass", "0"] > 0.5
+
+
+def test_where_gaps_are_filled_highpass_auto_is_refused(restore, tmp_path):
+    write_sound(tmp_path / "a.wav")
+    refused(restore("--source", "a.wav", "--highpass", "auto", task="inpaint"), "--highpass", "auto", task="inpaint")
+    assert visible(tmp_path) == ["a.wav"]
 
 
 def test_hostile_names_stay_inside_the_output(restore, tmp_path):
@@ -447,3 +621,26 @@ def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, longer,
         peaks[seconds] = int(result.stdout.splitlines()[-1])
     samples = (longer - 7.5) * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
     assert peaks[longer] - peaks[7.5] < samples / 4, peaks
+
+
+def test_a_silent_noise_profile_is_refused(restore, tmp_path):
+    samples = 0.1 * torch.randn(2 * RATE)
+    samples[:RATE] = 0
+    write_sound(tmp_path / "a.wav", samples)
+    result = restore("--source", "a.wav", "-o", "b.wav", "--noise_profile", "0.2:0.5")
+    assert result.returncode == 2
+    assert "0.2:0.5" in result.stderr
+    assert visible(tmp_path) == ["a.wav"]
+
+
+def test_what_was_removed_is_written_again_after_an_interruption(restore, tmp_path):
+    """The command may be interrupted after this file is written and before the output is."""
+    write_sound(tmp_path / "a.wav", 0.1 * torch.randn(RATE))
+    flags = ("--source", "a.wav", "-o", "b.wav", "--save_removed", "removed.wav")
+    assert restore(*flags).returncode == 0
+    expected = (tmp_path / "removed.wav").read_bytes()
+    (tmp_path / "b.wav").unlink()
+    (tmp_path / "b.wav.json").unlink()
+    _kept_folder(tmp_path / "b.wav").mkdir()
+    assert restore(*flags).returncode == 0
+    assert (tmp_path / "removed.wav").read_bytes() == expected

@@ -2,17 +2,20 @@ import csv
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
 
 import dawp
 from dawp.config import Config
+from dawp.dsp.filters import high_pass
+from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.generators import Demucs
 from dawp.metrics import psnr, si_snr
 from dawp.problem import Problem
-from dawp.solver import History, high_pass, solve
-from dawp.spectral import mask
+from dawp.solver import History, restore_without_fit, solve
+from dawp.spectral import analyse, mask
 
 
 def noisy(speech, seed=0):
@@ -216,9 +219,29 @@ def test_the_mask_is_made_of_the_running_mean_at_the_stop(speech):
     settings = {"epochs": 20, "lr": 0.01, "pesq_every": 1000}
     mean = solve_tiny(problem, **settings, estimate="mean").restored
     masked = solve_tiny(problem, **settings, estimate="mask", mask_floor=-20.0).restored
-    assert torch.equal(masked.waveform, mask(problem.observed, mean.waveform, 16000, -20.0))
+    noise = estimate_noise(problem.observed, 16000)
+    noise_of_output = track_noise(np.abs(analyse(mean.waveform, 16000)) ** 2, 0.008)
+    expected = mask(problem.observed, mean.waveform, 16000, -20.0, noise, noise_of_output)
+    assert torch.equal(masked.waveform, expected)
     assert masked.epoch == mean.epoch
     assert masked.values["si_snr"] == pytest.approx(si_snr(masked.waveform, speech).item())
+
+
+@pytest.mark.parametrize(
+    ("noise_db", "estimate", "is_fitted"),
+    [(-20, "mask", True), (-30, "mask", False), (-30, "mean", True), (None, "mask", True)],
+)
+def test_a_clip_with_little_noise_is_not_fitted(speech, noise_db, estimate, is_fitted):
+    power = np.abs(analyse(speech, 16000)) ** 2
+    noise = None
+    if noise_db is not None:
+        noise = torch.full(power.shape, power.mean() * 10 ** (noise_db / 10), dtype=torch.float64)
+    config = Config.of("denoise", **TINY, estimate=estimate)
+    restored = restore_without_fit(Problem(speech, None, 16000, noise=noise), config)
+    assert (restored is None) == is_fitted
+    if restored is not None:
+        assert restored.shape == speech.shape
+        assert torch.equal(restored, mask(speech, speech, 16000, config.stop.mask_floor, noise.numpy(), noise.numpy()))
 
 
 def test_a_high_pass_takes_out_rumble_before_the_fit(speech):
