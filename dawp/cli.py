@@ -131,7 +131,8 @@ def add_flags(
         untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
     """
     presets = "".join(
-        f"; {preset}: " + ", ".join(flag_of(name, value) for name, value in preset_of(task, preset).items())
+        f"; {preset}: "
+        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in preset_of(task, preset).items())
         for preset in PRESETS
         if preset != "paper"
     )

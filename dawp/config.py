@@ -286,8 +286,8 @@ class NoiseConfig(CorruptionConfig):
     )
     noise_profile: str | None = _setting(
         None,
-        "with --restore: stretches of the recording that hold noise alone, as START:LENGTH,START:LENGTH,... in "
-        "seconds; the spectrum of the noise is measured there",
+        "stretches of a recording to restore that hold noise alone, as START:LENGTH,START:LENGTH,... in seconds; the "
+        "spectrum of the noise is measured there",
         none="the noise is estimated from each block and 3 s on either side of it",
     )
 

@@ -158,7 +158,7 @@ def test_stretches_of_noise_in_any_spelling():
     [
         ("denoise", {"strength": 0.5}, True),
         ("denoise", {"strength": 0.0}, True),
-        ("denoise", {"strength": 1.0}, False),  # as if it were not given
+        ("denoise", {"strength": 1.0}, True),
         ("dereverb", {"strength": 0.5}, True),
         ("inpaint", {"strength": 0.5}, False),
         ("denoise", {"noise_profile": "0:1"}, True),
