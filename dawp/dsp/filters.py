@@ -11,6 +11,7 @@ from dawp.errors import BadInput
 
 HIGHPASS_ORDER = 4
 RINGING_PERIODS = 5  # of the cutoff frequency, after which the high-pass has died away
+MAX_RINGING_SECONDS = 10.0
 PREDICTION_SECONDS, PREDICTION_ORDERS = 1.0, (512, 128, 32, 8, 2)
 MAX_PREDICTED = 1.5  # peak of an extension relative to that of what it extends
 RUMBLE_CUTOFF = 20.0  # Hz: the lowest frequency that is heard
@@ -43,7 +44,7 @@ def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
 
     sections = butter(HIGHPASS_ORDER, cutoff, "highpass", fs=sample_rate, output="sos")
     samples = waveform.double().numpy()
-    extra = min(math.ceil(RINGING_PERIODS * sample_rate / cutoff), len(samples))
+    extra = math.ceil(min(RINGING_PERIODS / cutoff, MAX_RINGING_SECONDS) * sample_rate)
     context = round(PREDICTION_SECONDS * sample_rate)
     before = _continued(samples[:context][::-1], extra)[::-1]
     after = _continued(samples[-context:], extra)
