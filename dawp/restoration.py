@@ -399,7 +399,7 @@ class NoisyBlock(NamedTuple):
         """The problem of a block of ``length`` samples, high-passed and with its noise, at the working rate.
 
         Raises:
-            BadInput: nothing is left of it.
+            BadInput: the block is silent after the high-pass.
         """
         around = prefilter(audio.resample(self.context, rate, working_rate), working_rate, config)
         offset = self.offset * working_rate // rate

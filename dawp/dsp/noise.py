@@ -74,7 +74,7 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
     """Estimate the power of the noise in each bin of ``spectral.analyse(waveform, sample_rate)``.
 
     Args:
-        waveform: noisy recording ``[T]``, at best some seconds of it.
+        waveform: noisy recording ``[T]``, several seconds or more if possible.
         sample_rate: in Hz.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pages of Ogg files (RFC 3533): chained streams, of which libsndfile reads the first, and damaged pages."""
+"""Pages of Ogg files (RFC 3533): find damaged pages, and chained streams, since libsndfile reads only the first."""
 
 from __future__ import annotations
 
