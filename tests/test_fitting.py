@@ -175,7 +175,7 @@ def test_an_epoch_does_not_wait_for_the_device(speech):
     held_out = torch.zeros_like(problem.mask)
     held_out[100:120] = True
     stops = [VarianceStop(problem, 5, generator, None), HoldoutStop(problem, held_out, generator, None)]
-    steps = Fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"), held_out)
+    steps = iter(Fit(problem, generator, FitConfig(epochs=20), seeded(0, "input"), held_out))
 
     def watch():
         step = next(steps)

@@ -11,9 +11,10 @@ depth, and makes it shallow (2 blocks) so that it still learns.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
-from julius.resample import resample_frac
+from julius.resample import ResampleFrac
 from torch import Tensor, nn
 
 from dawp.config import GeneratorConfig
@@ -71,7 +72,7 @@ class Demucs(Generator):
     def _generate(self, z: Tensor) -> Tensor:
         x: Tensor = z
         if self.resample:
-            x = resample_frac(x, 1, 2)
+            x = _resampler(1, 2, x.device)(x)
         saved = []
         for encode in self.encoder:
             x = encode(x)  # (B, channels, frames)
@@ -82,8 +83,17 @@ class Demucs(Generator):
                 x = x + centre_trim(saved.pop(), x.shape[-1])
             x = decode(x)
         if self.resample:
-            x = resample_frac(x, 2, 1)
+            x = _resampler(2, 1, x.device)(x)
         return x
+
+
+@cache
+def _resampler(old_rate: int, new_rate: int, device: torch.device) -> ResampleFrac:
+    """Made once for each device: its kernel is computed on the CPU, and copying it makes the host wait for a GPU.
+
+    It is no part of the network, whose state is weights alone.
+    """
+    return ResampleFrac(old_rate, new_rate).to(device)
 
 
 class _BLSTM(nn.Module):
