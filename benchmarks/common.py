@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dawp.listening import cores
+from dawp.metrics.pesq_pool import cores
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

@@ -34,12 +34,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dawp import metrics
 from dawp.config import Config
-from dawp.corruptions import add_noise
-from dawp.fitting import Epoch, Fit, pick_device
-from dawp.generators import build
+from dawp.methods.deep_prior.fit import Epoch, Fit, pick_device
+from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.solver import History, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import History, solve
+from dawp.tasks import add_noise
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Conv": {"lstm_layers": 0},
@@ -117,11 +117,11 @@ def row(
             value.set_result(metrics.pesq(*of))
             return value
 
-        with mock.patch("dawp.stopping.pesq_later", pesq_now):
+        with mock.patch("dawp.methods.deep_prior.stopping.pesq_later", pesq_now):
             return judged()
 
     def plain() -> dict[str, float]:
-        with mock.patch("dawp.generators.lstm.outputs", lambda lstm, x: lstm(x)[0]):
+        with mock.patch("dawp.methods.deep_prior.generators.lstm.outputs", lambda lstm, x: lstm(x)[0]):
             return parts(there, generator, config)
 
     ways: dict[str, Callable[[], dict[str, float]]] = {"network": network, "judged": judged, "in line": in_line}

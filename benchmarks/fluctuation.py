@@ -20,17 +20,17 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from variants import config_of
 
-from dawp import spectral
-from dawp.audio import read_clip
 from dawp.config import ClipConfig
+from dawp.dsp import spectral
 from dawp.errors import BadInput
-from dawp.fitting import Fit
-from dawp.generators import build
+from dawp.io.audio import read_clip
+from dawp.io.sources import find_recordings
+from dawp.methods.deep_prior.fit import Fit
+from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.solver import prefilter
 from dawp.metrics import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import prefilter
-from dawp.sources import find_recordings
 
 FIRST_EPOCH, SMOOTHING, FLOOR = 50, (1, 2), 0.25
 Scores = NDArray[np.float64]  # [bins, frames]: larger for more noise

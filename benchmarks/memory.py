@@ -17,10 +17,10 @@ import torch
 from common import machine, parser, tell
 from variants import config_of
 
-from dawp.corruptions import add_noise
-from dawp.fitting import pick_device
+from dawp.methods.deep_prior.fit import pick_device
+from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
-from dawp.solver import solve
+from dawp.tasks import add_noise
 
 RATE = 16000
 MB = 1e6

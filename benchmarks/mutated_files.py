@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 from common import machine, parser, tell
 
-from dawp.formats import FORMATS
+from dawp.io.formats import FORMATS
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH = ROOT / "dawp" / "samples" / "speech.wav"

@@ -16,10 +16,10 @@ from typing import Any
 import common
 from playwright.sync_api import sync_playwright
 
-from dawp import experiment
 from dawp.config import Config
+from dawp.io.sources import SAMPLES, find_recordings
 from dawp.report import draw_repetition, write_report
-from dawp.sources import SAMPLES, find_recordings
+from dawp.runs import experiment
 
 
 def main() -> None:

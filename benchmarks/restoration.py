@@ -16,16 +16,16 @@ from pathlib import Path
 from torch import Tensor
 from variants import config_of
 
-from dawp import baselines
-from dawp.audio import read_clip
 from dawp.config import ClipConfig
-from dawp.corruptions import pose
 from dawp.errors import BadInput
+from dawp.io.audio import read_clip
+from dawp.io.sources import find_recordings
+from dawp.methods import baselines
 from dawp.metrics import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration import restore_waveform
-from dawp.sources import find_recordings
+from dawp.restoration.files import restore_waveform
+from dawp.tasks import pose
 
 
 def main() -> None:

@@ -17,14 +17,14 @@ from typing import Any
 import common
 from variants import config_of
 
-from dawp.audio import read_clip
 from dawp.config import ClipConfig
-from dawp.corruptions import add_noise
 from dawp.errors import BadInput
-from dawp.fitting import pick_device
+from dawp.io.audio import read_clip
+from dawp.io.sources import find_recordings
+from dawp.methods.deep_prior.fit import pick_device
+from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
-from dawp.solver import solve
-from dawp.sources import find_recordings
+from dawp.tasks import add_noise
 
 
 def main() -> None:

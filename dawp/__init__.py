@@ -43,14 +43,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dawp.audio import mark_missing
 from dawp.config import CORRUPTIONS, MIN_LENGTH, ClipConfig, Config, RestoreConfig, RunConfig
-from dawp.corruptions import pose
 from dawp.errors import BadInput, FitDiverged, shown
+from dawp.io.audio import mark_missing
+from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration import restore_waveform
-from dawp.solver import BestEstimate, Judged, OnEpoch, Result, solve
+from dawp.restoration.files import restore_waveform
+from dawp.tasks import pose
 
 __version__ = "0.1.0"
 

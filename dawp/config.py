@@ -19,7 +19,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dawp.errors import BadInput, shown
-from dawp.files import safe_name
+from dawp.io.files import safe_name
 
 MIN_LENGTH = 64  # samples: the shortest clip
 LONGEST_CLIP = 86400.0  # seconds

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dawp.audio import stretches
 from dawp.errors import BadInput
+from dawp.io.audio import stretches
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import RATE, SAMPLES, repetitions, write_sound
 
-from dawp.alignment import measure_lag
-from dawp.audio import read, resample
 from dawp.config import Config, ReverbConfig
-from dawp.corruptions import add_reverb
-from dawp.experiment import run_folder
+from dawp.dsp.alignment import measure_lag
+from dawp.io.audio import read, resample
+from dawp.io.sources import Recording
 from dawp.randomness import seeded
-from dawp.sources import Recording
+from dawp.runs.experiment import run_folder
+from dawp.tasks import add_reverb
 
 NAMES = ["speech", "singing", "guitar"]
 

@@ -7,10 +7,10 @@ import soundfile
 import torch
 from conftest import write_sound
 
-from dawp.audio import level_dbfs, read, read_clip, resample, write
 from dawp.config import ClipConfig
 from dawp.errors import BadInput
-from dawp.sources import Recording
+from dawp.io.audio import level_dbfs, read, read_clip, resample, write
+from dawp.io.sources import Recording
 
 
 def tone(seconds, rate=16000, hertz=440.0, level=0.5):
@@ -45,7 +45,7 @@ def test_stereo_is_mixed_down_with_a_line_saying_so(tmp_path, caplog):
 
 
 def test_long_files_are_read_in_blocks_without_a_seam(tmp_path, monkeypatch):
-    monkeypatch.setattr("dawp.audio.READ_FRAMES", 300)
+    monkeypatch.setattr("dawp.io.audio.READ_FRAMES", 300)
     waveform = torch.randn(1000)
     write(tmp_path / "x.wav", waveform, 16000)
     assert torch.equal(read(tmp_path / "x.wav", 16000), waveform)

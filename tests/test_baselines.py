@@ -5,14 +5,14 @@ import pytest
 import torch
 from conftest import SAMPLES
 
-from dawp import baselines
-from dawp.audio import read
 from dawp.config import GapConfig, NoiseConfig, ReverbConfig
-from dawp.corruptions import add_noise, add_reverb, cut_gaps
 from dawp.errors import BadInput
+from dawp.io.audio import read
+from dawp.methods import baselines
 from dawp.metrics import gap_windows, over_gaps, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
+from dawp.tasks import add_noise, add_reverb, cut_gaps
 
 RATE = 16000
 CONFIGS = {

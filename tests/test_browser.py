@@ -6,10 +6,10 @@ import shutil
 import pytest
 from conftest import SAMPLES, TINY, write_sound
 
-from dawp import experiment
 from dawp.config import Config
+from dawp.io.sources import find_recordings
 from dawp.report import draw_nothing, page, write_report
-from dawp.sources import find_recordings
+from dawp.runs import experiment
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import TINY
 
-from dawp import checkpoints
-from dawp.checkpoints import Checkpoint, Checkpoints, clear
 from dawp.config import Config
-from dawp.corruptions import pose
+from dawp.methods.deep_prior import checkpoints
+from dawp.methods.deep_prior.checkpoints import Checkpoint, Checkpoints, clear
+from dawp.methods.deep_prior.solver import fit_ahead, progress_bar, solve
 from dawp.randomness import seeded
-from dawp.solver import fit_ahead, progress_bar, solve
+from dawp.tasks import pose
 
 EPOCHS = 60
 

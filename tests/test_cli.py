@@ -442,7 +442,7 @@ def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path, mon
     def full(path, *others):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("dawp.audio.write", full)
+    monkeypatch.setattr("dawp.io.audio.write", full)
     monkeypatch.chdir(tmp_path)
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(40000))
     assert main("denoise", [*TINY_FLAGS, "--source", "a.wav"]) == 1

@@ -6,8 +6,8 @@ import time
 import pytest
 from conftest import ROOT, SAMPLES, environment, numbers
 
-from dawp import cluster
 from dawp.errors import BadInput
+from dawp.parallel import ray_cluster as cluster
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("ray is not installed", allow_module_level=True)

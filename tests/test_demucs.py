@@ -3,8 +3,8 @@ import torch
 
 from dawp.config import GeneratorConfig
 from dawp.errors import BadInput
-from dawp.generators import build
-from dawp.generators.demucs import Demucs
+from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.randomness import seeded
 
 # The variants of the paper's Table 3, in its order; attention with 2 layers and 2 heads.

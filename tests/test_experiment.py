@@ -9,12 +9,12 @@ import soundfile
 import torch
 from conftest import ROOT, TINY, write_sound
 
-from dawp import experiment
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.files import held
-from dawp.generators import Demucs
-from dawp.sources import Recording
+from dawp.io.files import held
+from dawp.io.sources import Recording
+from dawp.methods.deep_prior.generators import Demucs
+from dawp.runs import experiment
 
 
 def no_pictures(folder, facts):
@@ -478,7 +478,7 @@ def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_pat
 
 def test_a_command_that_was_killed_holds_nothing(tmp_path):
     code = (
-        "import os, pathlib, sys; from dawp.files import held; folder = pathlib.Path(sys.argv[1])\n"
+        "import os, pathlib, sys; from dawp.io.files import held; folder = pathlib.Path(sys.argv[1])\n"
         "with held(folder):\n    print('held', flush=True); input()"
     )
     process = subprocess.Popen(

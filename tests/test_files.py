@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from dawp.errors import os_error_line
-from dawp.files import read_json, safe_name, whole, write_json
+from dawp.io.files import read_json, safe_name, whole, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):

@@ -8,11 +8,11 @@ from conftest import TINY
 import dawp
 from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.errors import BadInput, FitDiverged
-from dawp.fitting import Adam, Fit, input_noise, pick_device
-from dawp.generators import build
+from dawp.methods.deep_prior.fit import Adam, Fit, input_noise, pick_device
+from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 

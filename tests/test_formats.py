@@ -9,11 +9,11 @@ import soundfile
 import torch
 from conftest import RATE
 
-from dawp import formats
 from dawp.errors import BadInput
-from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io import formats
+from dawp.io.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import Metadata
-from dawp.sources import SOUND_SUFFIXES
+from dawp.io.sources import SOUND_SUFFIXES
 
 
 def written(path, pieces, form, clip_mode="rescale", tags=None):

@@ -13,11 +13,11 @@ import torch
 from conftest import ROOT
 from mutagen.flac import Picture
 
-from dawp import audio
 from dawp.errors import BadInput
-from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io import audio
+from dawp.io.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import Extra, Metadata, read_metadata
-from dawp.sources import SOUND_SUFFIXES
+from dawp.io.sources import SOUND_SUFFIXES
 
 DOCUMENT = ROOT / "docs" / "formats.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"

@@ -5,14 +5,14 @@ import torch
 from conftest import SAMPLES, TINY, write_sound
 
 import dawp
-from dawp.audio import mark_missing, read, stretches
 from dawp.config import FitConfig, GapConfig, GeneratorConfig
-from dawp.corruptions import cut_gaps, find_gaps
 from dawp.errors import BadInput
-from dawp.fitting import Fit
-from dawp.generators import build
+from dawp.io.audio import mark_missing, read, stretches
+from dawp.methods.deep_prior.fit import Fit
+from dawp.methods.deep_prior.generators import build
 from dawp.problem import Problem
 from dawp.randomness import seeded
+from dawp.tasks import cut_gaps, find_gaps
 
 RATE = 16000
 

@@ -11,9 +11,9 @@ import torch
 from conftest import ROOT, TINY, running
 
 import dawp
-from dawp import listening
-from dawp.listening import now, pesq_later
 from dawp.metrics import pesq
+from dawp.metrics import pesq_pool as listening
+from dawp.metrics.pesq_pool import now, pesq_later
 
 
 def estimates(speech, count=6):

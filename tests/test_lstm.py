@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dawp.config import GeneratorConfig
-from dawp.generators import build, lstm
+from dawp.methods.deep_prior.generators import build, lstm
 from dawp.randomness import seeded
 
 

@@ -21,9 +21,9 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
-from dawp.formats import Form, form_of, write
 from dawp.io import metadata as module
 from dawp.io.chunks import chunks_of, replace_chunk
+from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata import DEFAULT_MASKS, Metadata, read_metadata
 
 TAGS = {

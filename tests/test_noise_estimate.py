@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dawp.dsp.noise import estimate_noise, noise_floor, tone_share, track_noise, truncated_mean
-from dawp.spectral import analyse, synthesise, two_step_gain
+from dawp.dsp.spectral import analyse, synthesise, two_step_gain
 
 RATE = 16000
 FRAME = 0.008

@@ -13,13 +13,13 @@ import pytest
 import torch
 from conftest import ROOT, TINY, environment, write_sound
 
-from dawp import experiment
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
-from dawp.files import json_text
+from dawp.io.files import json_text
+from dawp.io.sources import find_recordings
 from dawp.report import draw_nothing, page, write_report
-from dawp.sources import find_recordings
-from dawp.summary import LABELS
+from dawp.runs import experiment
+from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
 

@@ -132,7 +132,7 @@ def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monk
 
 @pytest.mark.slow
 def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch):
-    from dawp import experiment
+    from dawp.runs import experiment
 
     monkeypatch.chdir(tmp_path)
     flags = ["table3", *TINY, "--clips", "1"]

@@ -23,16 +23,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_restore_command import TINY
 
-from dawp.audio import REACH, mark_missing, resample, stretches
 from dawp.cli import get_parser
 from dawp.config import Config, groups_of, kind_of
-from dawp.corruptions.gap import CROSSFADE
 from dawp.errors import LONGEST_SHOWN, BadInput, shown
-from dawp.files import safe_name
-from dawp.formats import BITS, FORMATS, UNLIMITED
+from dawp.io.audio import REACH, mark_missing, resample, stretches
+from dawp.io.files import safe_name
+from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
 from dawp.metrics import psnr, si_snr
-from dawp.restoration import cut, faded
+from dawp.restoration.files import cut, faded
+from dawp.tasks.inpaint import CROSSFADE
 
 TASKS = ("denoise", "dereverb", "inpaint")
 RATES = st.sampled_from([1000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000, 192000]) | st.integers(

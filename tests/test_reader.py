@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from conftest import RATE
 
-from dawp import audio
 from dawp.errors import BadInput
-from dawp.formats import FORMATS
+from dawp.io import audio
+from dawp.io.formats import FORMATS
 from dawp.io.reader import Reader
 
 W64_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from dawp.files import json_text
-from dawp.removed import BAND_EDGES, difference, measure
+from dawp.io.files import json_text
+from dawp.restoration.removed import BAND_EDGES, difference, measure
 
 RATE = 16000
 EDGES = [*BAND_EDGES, RATE / 2]

@@ -13,13 +13,13 @@ import torch
 from conftest import RATE, SAMPLES, TINY, write_sound
 
 import dawp
-from dawp import restoration
-from dawp.audio import mark_missing
 from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.io.audio import mark_missing
+from dawp.io.sources import find_recordings
 from dawp.metrics import si_snr
-from dawp.restoration import Block, Sound, cut, faded
-from dawp.sources import find_recordings
+from dawp.restoration import files as restoration
+from dawp.restoration.files import Block, Sound, cut, faded
 
 SMALL = {**TINY, "epochs": 2}
 
@@ -451,7 +451,7 @@ def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "dawp"):
         restored = dawp.restore(waveform, RATE, "inpaint", gaps="0.25:0.005", **SMALL)
     assert not restored[1].any()
-    assert not [record for record in caplog.records if record.name == "dawp.restoration"]
+    assert not [record for record in caplog.records if record.name == "dawp.restoration.files"]
 
 
 # Files

@@ -15,8 +15,8 @@ import torch
 from conftest import RATE, ROOT, TINY_FLAGS, environment, write_sound
 from test_cli import refused
 
-from dawp.audio import mark_missing
-from dawp.restoration import _kept_folder
+from dawp.io.audio import mark_missing
+from dawp.restoration.files import _kept_folder
 
 TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
 """Restore with a network and a fit that take milliseconds an epoch."""

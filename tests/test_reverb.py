@@ -8,11 +8,11 @@ from conftest import write_sound
 from pyroomacoustics.experimental import measure_rt60 as measure_with_library
 
 from dawp.config import ReverbConfig
-from dawp.corruptions import add_reverb
-from dawp.corruptions.reverb import _furnish, measure_rt60
 from dawp.errors import BadInput
 from dawp.metrics import si_snr
 from dawp.randomness import seeded
+from dawp.tasks import add_reverb
+from dawp.tasks.dereverb import _furnish, measure_rt60
 
 RATE = 16000
 ROOM = {"room_dim": (5.0, 4.0, 3.0), "source_pos": (1.0, 1.5, 1.2), "mic_pos": (2.5, 2.5, 1.6)}

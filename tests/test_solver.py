@@ -11,11 +11,11 @@ import dawp
 from dawp.config import Config
 from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
-from dawp.generators import Demucs
+from dawp.dsp.spectral import analyse, mask
+from dawp.methods.deep_prior.generators import Demucs
+from dawp.methods.deep_prior.solver import History, restore_without_fit, solve
 from dawp.metrics import psnr, si_snr
 from dawp.problem import Problem
-from dawp.solver import History, restore_without_fit, solve
-from dawp.spectral import analyse, mask
 
 
 def noisy(speech, seed=0):

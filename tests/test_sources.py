@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from conftest import SAMPLES, write_sound
 
-from dawp.audio import read
 from dawp.errors import BadInput
-from dawp.sources import Recording, find_recordings, sounds_at
+from dawp.io.audio import read
+from dawp.io.sources import Recording, find_recordings, sounds_at
 
 
 def listing(tmp_path, text, encoding="utf-8"):

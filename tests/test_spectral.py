@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from dawp.dsp.noise import estimate_noise, track_noise
+from dawp.dsp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise
 from dawp.metrics import si_snr
-from dawp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise
 
 RATE = 16000
 

@@ -3,13 +3,11 @@ import math
 import pytest
 import torch
 
-from dawp.audio import stretches
 from dawp.config import GeneratorConfig, MetricConfig
-from dawp.fitting import Epoch
-from dawp.generators import Demucs
-from dawp.metrics import psnr, si_snr
-from dawp.problem import Problem
-from dawp.stopping import (
+from dawp.io.audio import stretches
+from dawp.methods.deep_prior.fit import Epoch
+from dawp.methods.deep_prior.generators import Demucs
+from dawp.methods.deep_prior.stopping import (
     WINDOW,
     Best,
     Estimates,
@@ -19,6 +17,8 @@ from dawp.stopping import (
     VarianceStop,
     hold_out,
 )
+from dawp.metrics import psnr, si_snr
+from dawp.problem import Problem
 
 
 def clean_clip():

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from dawp.files import read_json, write_json
-from dawp.summary import rows, summarise, table
+from dawp.io.files import read_json, write_json
+from dawp.runs.summary import rows, summarise, table
 
 
 def result(value, pesq=1.5, error=None, **more):

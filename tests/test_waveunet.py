@@ -5,9 +5,9 @@ from conftest import TINY
 import dawp
 from dawp.config import FitConfig, GeneratorConfig
 from dawp.errors import BadInput
-from dawp.fitting import Fit
-from dawp.generators import WaveUNet, build
-from dawp.generators.waveunet import _doubled
+from dawp.methods.deep_prior.fit import Fit
+from dawp.methods.deep_prior.generators import WaveUNet, build
+from dawp.methods.deep_prior.generators.waveunet import _doubled
 from dawp.problem import Problem
 from dawp.randomness import seeded
 

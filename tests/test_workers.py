@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_sound
 
-from dawp import listening
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.workers import Bars, Job, do, duration, shares
+from dawp.metrics import pesq_pool as listening
+from dawp.parallel.workers import Bars, Job, do, duration, shares
 
 CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
 
@@ -162,7 +162,7 @@ def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatc
 @pytest.mark.parametrize("title", ["all", None])
 def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
     job, parts = Job("a", tmp_path, sleep, (0,), 1), Job("b", tmp_path, sleep, (0,), 2)
-    from dawp.workers import Task
+    from dawp.parallel.workers import Task
 
     with Bars(5, 10, title, forecast=True) as bars:
         bars.pass_over(1)
@@ -337,7 +337,7 @@ def test_the_first_worker_too_is_begun_with_interrupts_held(tmp_path):
     script = tmp_path / "begin.py"
     script.write_text(
         "import multiprocessing, signal\n"
-        "from dawp.workers import _interrupts_held\n"
+        "from dawp.parallel.workers import _interrupts_held\n"
         "def tell(pipe):\n"
         "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"
@@ -404,8 +404,8 @@ def test_no_process_outlives_the_command(how, tmp_path):
 
 
 def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(tmp_path, monkeypatch):
-    from dawp import experiment
-    from dawp.sources import find_recordings
+    from dawp.io.sources import find_recordings
+    from dawp.runs import experiment
 
     settings = {**TINY, "output_dir": tmp_path, "name": "run", "show_every": 1, "epochs": 5}
     config = Config.of("denoise", **settings)
@@ -415,7 +415,7 @@ def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(t
 
     for keeps in (False, True):
         if keeps:
-            monkeypatch.setattr("dawp.checkpoints.Checkpoint.is_due", True)
+            monkeypatch.setattr("dawp.methods.deep_prior.checkpoints.Checkpoint.is_due", True)
 
             def interrupt(folder, facts):
                 if len((folder / "metrics.csv").read_text().splitlines()) > 3:
@@ -430,12 +430,12 @@ def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(t
 
 
 def test_outputs_of_before_an_interruption_are_kept(tmp_path, monkeypatch):
-    from dawp import experiment
-    from dawp.sources import find_recordings
+    from dawp.io.sources import find_recordings
+    from dawp.runs import experiment
 
     saving = {"save_outputs": True, "show_every": 2, "epochs": 6, "experiment_repetition": 1}
     config = Config.of("denoise", **{**TINY, **saving, "output_dir": tmp_path, "name": "run"})
-    monkeypatch.setattr("dawp.checkpoints.Checkpoint.is_due", True)
+    monkeypatch.setattr("dawp.methods.deep_prior.checkpoints.Checkpoint.is_due", True)
 
     def interrupt(folder, facts):
         if (folder / "outputs/epoch_00004.wav").exists():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from dawp.spectral import (
+from dawp.dsp.spectral import (
     HOP_SECONDS,
     OVERLAP,
     SMALLEST_POWER,
@@ -29,7 +29,7 @@ from dawp.spectral import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dawp.spectral import Powers, Spectrum
+    from dawp.dsp.spectral import Powers, Spectrum
 
     Array = NDArray[np.float64]
 

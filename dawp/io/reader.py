@@ -19,7 +19,7 @@ from dawp.errors import BadInput, shown
 from dawp.io import mp3, ogg
 from dawp.io.chunks import find_data
 from dawp.io.segment import Segment
-from dawp.sources import unread_reason
+from dawp.io.sources import unread_reason
 
 log = logging.getLogger(__name__)
 

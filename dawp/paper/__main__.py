@@ -17,12 +17,12 @@ from typing import Any
 from dawp import cli
 from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
 from dawp.errors import BadInput, os_error_line, shown
-from dawp.experiment import NOT_IDENTITY, circumstances
-from dawp.files import check_writable, json_text
-from dawp.listening import cores
+from dawp.io.files import check_writable, json_text
+from dawp.metrics.pesq_pool import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
-from dawp.workers import duration
+from dawp.parallel.workers import duration
+from dawp.runs.experiment import NOT_IDENTITY, circumstances
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)

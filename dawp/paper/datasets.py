@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dawp.errors import BadInput, shown
 from dawp.io.reader import Reader
-from dawp.sources import Recording, find_recordings
+from dawp.io.sources import Recording, find_recordings
 
 log = logging.getLogger(__name__)
 

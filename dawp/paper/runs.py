@@ -11,19 +11,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawp import audio, experiment
 from dawp.config import Config, text_of
-from dawp.corruptions import pose
 from dawp.errors import BadInput, shown
-from dawp.experiment import Plan, finished, note_published, run_folder
+from dawp.io import audio
+from dawp.io.sources import SAMPLES, Recording
+from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Fit, Found, Study
+from dawp.parallel.workers import shares, threads_set
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
-from dawp.solver import solve
-from dawp.sources import SAMPLES, Recording
-from dawp.workers import shares, threads_set
+from dawp.runs import experiment
+from dawp.runs.experiment import Plan, finished, note_published, run_folder
+from dawp.tasks import pose
 
 log = logging.getLogger(__name__)
 

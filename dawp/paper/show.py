@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dawp.files import whole, write_csv, write_json
+from dawp.io.files import whole, write_csv, write_json
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
-from dawp.summary import at_doubtful_pesq, diverged, doubt
+from dawp.runs.summary import at_doubtful_pesq, diverged, doubt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,12 +17,12 @@ from urllib.parse import quote
 
 from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
-from dawp.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
-from dawp.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
+from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
+from dawp.methods.deep_prior.stopping import EMA
+from dawp.parallel.workers import duration
 from dawp.report import pictures
-from dawp.stopping import EMA
-from dawp.summary import LABELS, rows, sections, summarise
-from dawp.workers import duration
+from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
+from dawp.runs.summary import LABELS, rows, sections, summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dawp.corruptions.reverb import energy_decay
-from dawp.files import OUTPUTS, whole
-from dawp.stopping import EMA
-from dawp.summary import LABELS
+from dawp.io.files import OUTPUTS, whole
+from dawp.methods.deep_prior.stopping import EMA
+from dawp.runs.summary import LABELS
+from dawp.tasks.dereverb import energy_decay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from dawp.errors import BadInput
-from dawp.experiment import repetition_folders
 from dawp.report import pictures
+from dawp.runs.experiment import repetition_folders
 
 
 def check_installed() -> None:

@@ -18,8 +18,8 @@ from julius.resample import ResampleFrac
 from torch import Tensor, nn
 
 from dawp.config import GeneratorConfig
-from dawp.generators import lstm
-from dawp.generators.generator import Generator, centre_trim
+from dawp.methods.deep_prior.generators import lstm
+from dawp.methods.deep_prior.generators.generator import Generator, centre_trim
 
 # The paper's architecture itself (section 2.1: "a kernel of size 8 with a step of 4"), not settings of it.
 KERNEL_SIZE = 8

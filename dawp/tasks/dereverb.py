@@ -14,11 +14,11 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from dawp.audio import level_dbfs, read
 from dawp.config import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, ReverbConfig, metres
 from dawp.errors import BadInput, shown
+from dawp.io.audio import level_dbfs, read
+from dawp.io.sources import sounds_at
 from dawp.problem import Problem
-from dawp.sources import sounds_at
 
 log = logging.getLogger(__name__)
 

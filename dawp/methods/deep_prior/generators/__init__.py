@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from dawp.config import GeneratorConfig
-from dawp.generators.demucs import Demucs
-from dawp.generators.generator import Generator
-from dawp.generators.waveunet import WaveUNet
+from dawp.methods.deep_prior.generators.demucs import Demucs
+from dawp.methods.deep_prior.generators.generator import Generator
+from dawp.methods.deep_prior.generators.waveunet import WaveUNet
 
 GENERATORS: dict[str, type[Demucs] | type[WaveUNet]] = {"demucs": Demucs, "waveunet": WaveUNet}
 

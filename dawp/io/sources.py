@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dawp.errors import BadInput, shown
-from dawp.files import is_restored, run_identity, safe_name
+from dawp.io.files import is_restored, run_identity, safe_name
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ UNREAD_SUFFIXES = frozenset(
 
 CONVERT = "ffmpeg -i FILE FILE.wav converts one"
 
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 NO_LIST = "neither a sound file (by its suffix) nor a text list of recordings in UTF-8"
 LONGEST_LIST = 16 * 1024 * 1024  # bytes: far beyond any list of recordings, far below a machine's memory
 

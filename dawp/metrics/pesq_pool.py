@@ -16,8 +16,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
-from dawp import pesq_process
-from dawp.metrics import NoPesq, for_pesq
+from dawp.metrics import NoPesq, for_pesq, pesq_process
 
 log = logging.getLogger(__name__)
 

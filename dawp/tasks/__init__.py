@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dawp.config import CorruptionConfig
-from dawp.corruptions.gap import cut_gaps, find_gaps
-from dawp.corruptions.noise import add_noise
-from dawp.corruptions.reverb import add_reverb
 from dawp.errors import BadInput
 from dawp.problem import Problem
+from dawp.tasks.denoise import add_noise
+from dawp.tasks.dereverb import add_reverb
+from dawp.tasks.inpaint import cut_gaps, find_gaps
 
 
 def _as_it_is(observed: Tensor, clean: Tensor | None, sample_rate: int, config: CorruptionConfig) -> Problem:

@@ -18,21 +18,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dawp import baselines
-from dawp.checkpoints import Checkpoints
 from dawp.config import Config
 from dawp.dsp.filters import high_pass, remove_rumble
 from dawp.dsp.noise import estimate_noise, track_noise
+from dawp.dsp.spectral import analyse, frame_hop, mask
 from dawp.errors import FitDiverged
-from dawp.files import write_csv
-from dawp.fitting import Epoch, Fit, pick_device
-from dawp.generators import build
-from dawp.listening import Measured, now
-from dawp.metrics import NoPesq, pesq
-from dawp.problem import Problem
-from dawp.randomness import seeded
-from dawp.spectral import analyse, frame_hop, mask
-from dawp.stopping import (
+from dawp.io.files import write_csv
+from dawp.methods import baselines
+from dawp.methods.deep_prior.checkpoints import Checkpoints
+from dawp.methods.deep_prior.fit import Epoch, Fit, pick_device
+from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.stopping import (
     EMA,
     BlindStop,
     Estimates,
@@ -45,7 +41,11 @@ from dawp.stopping import (
     Watcher,
     hold_out,
 )
-from dawp.summary import LABELS, summarise, table
+from dawp.metrics import NoPesq, pesq
+from dawp.metrics.pesq_pool import Measured, now
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.runs.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 

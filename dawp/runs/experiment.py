@@ -21,11 +21,10 @@ from typing import Any
 
 import torch
 
-from dawp import audio, baselines, checkpoints
 from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
-from dawp.corruptions import pose
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.files import (
+from dawp.io import audio
+from dawp.io.files import (
     OUTPUTS,
     RESULT,
     RUN_CONFIG,
@@ -40,14 +39,17 @@ from dawp.files import (
     write_csv,
     write_json,
 )
-from dawp.fitting import Epoch, pick_device
+from dawp.io.sources import Recording, sounds_at
+from dawp.methods import baselines
+from dawp.methods.deep_prior import checkpoints
+from dawp.methods.deep_prior.fit import Epoch, pick_device
+from dawp.methods.deep_prior.solver import History, Result, describe, fit_ahead, solve
+from dawp.methods.deep_prior.stopping import EMA
+from dawp.parallel.workers import Bars, Job, Line, do
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.solver import History, Result, describe, fit_ahead, solve
-from dawp.sources import Recording, sounds_at
-from dawp.stopping import EMA
-from dawp.summary import rows, summarise
-from dawp.workers import Bars, Job, Line, do
+from dawp.runs.summary import rows, summarise
+from dawp.tasks import pose
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dawp.config import MetricConfig
-from dawp.fitting import Epoch
-from dawp.listening import Measured, pesq_later
+from dawp.methods.deep_prior.fit import Epoch
 from dawp.metrics import gap_windows, over_gaps, psnr, si_snr
+from dawp.metrics.pesq_pool import Measured, pesq_later
 from dawp.problem import Problem
 
 State = Mapping[str, Any]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dawp.audio import resample
 from dawp.errors import BadInput
+from dawp.io.audio import resample
 
 LONGEST_PESQ = 19.0
 """Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""

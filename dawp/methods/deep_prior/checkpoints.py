@@ -16,7 +16,7 @@ import torch
 
 from dawp.config import Config
 from dawp.errors import shown
-from dawp.files import whole
+from dawp.io.files import whole
 from dawp.problem import Problem
 
 log = logging.getLogger(__name__)

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dawp import listening
-from dawp.checkpoints import found, path_of
 from dawp.config import Config
 from dawp.errors import BadInput, shown
-from dawp.files import RESULT, whole
-from dawp.workers import Died, Event, Executor, Far, Notices, Raised, Returned, Task, outcome
+from dawp.io.files import RESULT, whole
+from dawp.methods.deep_prior.checkpoints import found, path_of
+from dawp.metrics import pesq_pool as listening
+from dawp.parallel.workers import Died, Event, Executor, Far, Notices, Raised, Returned, Task, outcome
 
 log = logging.getLogger(__name__)
 

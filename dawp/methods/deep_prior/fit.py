@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from dawp.config import FitConfig
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.generators import Generator
+from dawp.methods.deep_prior.generators import Generator
 from dawp.problem import Problem
 
 PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)

@@ -9,11 +9,11 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from dawp.audio import level_dbfs, read
 from dawp.config import NoiseConfig
 from dawp.errors import BadInput, shown
+from dawp.io.audio import level_dbfs, read
+from dawp.io.sources import sounds_at
 from dawp.problem import Problem
-from dawp.sources import sounds_at
 
 MIX_LEVEL_DBFS = -25.0
 RANDOM_LEVEL_DBFS = (-35.0, -15.0)

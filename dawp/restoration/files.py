@@ -25,24 +25,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dawp import audio
-from dawp.checkpoints import Checkpoints
 from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, GapConfig, NoiseConfig, WorkConfig
-from dawp.corruptions import pose
 from dawp.dsp.noise import estimate_noise
+from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
-from dawp.files import changed_at, check_writable, held, is_restored, whole, write_json
-from dawp.formats import FORMATS, Form, form_of, write
+from dawp.io import audio
+from dawp.io.files import changed_at, check_writable, held, is_restored, whole, write_json
+from dawp.io.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
+from dawp.io.sources import SOUND_SUFFIXES, Recording
+from dawp.methods.deep_prior.checkpoints import Checkpoints
+from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
+from dawp.parallel.workers import Bars, Job, Line, do, duration
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.removed import Removed, difference, measure
-from dawp.solver import fit_ahead, prefilter, restore_without_fit, solve
-from dawp.sources import SOUND_SUFFIXES, Recording
-from dawp.spectral import SMALLEST_POWER, analyse, frame_hop
-from dawp.workers import Bars, Job, Line, do, duration
+from dawp.restoration.removed import Removed, difference, measure
+from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
+from dawp.tasks import pose
 
 log = logging.getLogger(__name__)
 

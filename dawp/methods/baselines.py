@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from dawp import spectral
-from dawp.audio import stretches
+from dawp.dsp import spectral
 from dawp.errors import BadInput, shown
+from dawp.io.audio import stretches
 from dawp.problem import Problem
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from dawp import listening
 from dawp.config import Config
 from dawp.errors import BadInput, FitDiverged
-from dawp.fitting import pick_device
-from dawp.solver import progress_bar
+from dawp.methods.deep_prior.fit import pick_device
+from dawp.methods.deep_prior.solver import progress_bar
+from dawp.metrics import pesq_pool as listening
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def do(jobs: Iterable[Job], config: Config, fits: int, bars: Bars) -> Generator[
         Exception: what a job raised, other than BadInput and FitDiverged; the others are stopped.
     """
     if config.work.executor == "ray":
-        from dawp.cluster import Nodes
+        from dawp.parallel.ray_cluster import Nodes
 
         with Nodes(config) as executor:
             yield from _shared_out(jobs, executor, bars)

@@ -15,8 +15,8 @@ from typing import IO, NamedTuple
 from torch import Tensor
 
 from dawp.errors import BadInput, shown
-from dawp.files import whole
 from dawp.io.chunks import chunks_of
+from dawp.io.files import whole
 from dawp.io.metadata import Metadata, set_serial, write_metadata
 
 log = logging.getLogger(__name__)

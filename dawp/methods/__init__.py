@@ -1,0 +1,1 @@
+"""What turns a problem into an estimate."""

@@ -1,0 +1,1 @@
+"""The deep prior: an untrained network fitted to one corrupted clip."""

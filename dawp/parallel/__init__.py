@@ -1,0 +1,1 @@
+"""Jobs in several processes, here or on a cluster."""

@@ -1,0 +1,1 @@
+"""Recordings of any length that have no clean version."""

@@ -1,0 +1,1 @@
+"""Experiments: their folders, repetitions and summaries."""
