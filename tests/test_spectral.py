@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise
 from dawp.metrics import si_snr
@@ -24,6 +25,18 @@ def masked(noisy, output, floor_db=-12.0):
 def exponential(rng, mean, frames=500, bins=257):
     """The powers of Gaussian noise."""
     return rng.exponential(mean, (bins, frames))
+
+
+@pytest.mark.parametrize("snr", [5.0, 15.0])
+def test_what_an_output_lacks_of_the_sound_stays(speech, snr):
+    """A dull output that is free of noise: the result is as near to the clean clip as without an output."""
+    noisy = noisy_speech(speech, snr)
+    dull = high_pass(speech, RATE, 2000)
+    noise = torch.from_numpy(analyse(noisy - speech, RATE)).abs().square().mean(dim=1, keepdim=True)
+    noise = noise.expand(-1, analyse(noisy, RATE).shape[1]).numpy()
+    alone = mask(noisy, noisy, RATE, -12.0, noise, noise)
+    helped = mask(noisy, speech - dull, RATE, -12.0, noise, np.zeros_like(noise))
+    assert si_snr(helped, speech) > si_snr(alone, speech)
 
 
 @pytest.mark.parametrize("length", [64, 65, 127, 1000, 16000, 16001])

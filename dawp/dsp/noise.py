@@ -62,6 +62,8 @@ SMOOTHING_OCTAVES, POINTS_PER_OCTAVE = 0.35, 24
 FEW_TONES, MANY_TONES = 0.15, 0.45  # shares of the removed power that is tones
 STEADY_DB, UNSTEADY_DB = 3.0, 4.0  # standard deviations over time of the level of the tracked noise in a band
 PARTLY_EXPLAINED, EXPLAINED = 0.6, 0.95  # support of the floor with which tracked noise is of some use, and of none
+PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK = 0.4, 0.6  # the same of weak noise, for which the decay of drums can be taken
+WEAK_DB, STRONG_DB = -20.0, -14.0  # removed noise relative to the recording
 SLIGHT_DB, CLEAR_DB = -26.0, -20.0  # removed unsteady noise relative to the recording
 
 # Recordings that are nearly clean
@@ -246,9 +248,12 @@ def _admitted(
     tones = tone_share(synthesise(removed, sample_rate, length), sample_rate)
     unsteady = np.array([_db(tracked[band].mean(axis=0)[audible]).std() for band in bands])
     share = 1 - np.maximum(_ramp(tones, FEW_TONES, MANY_TONES), _ramp(unsteady, STEADY_DB, UNSTEADY_DB))
-    used = np.interp(frequencies, centres, share) * (1 - _ramp(support, PARTLY_EXPLAINED, EXPLAINED))
-    part = (used[:, None] * np.abs(removed) ** 2).sum() / power.sum()
-    used = used * _ramp(_db(part), SLIGHT_DB, CLEAR_DB)
+    share = np.interp(frequencies, centres, share)
+    used = share * (1 - _ramp(support, PARTLY_EXPLAINED, EXPLAINED))
+    part = _db((used[:, None] * np.abs(removed) ** 2).sum() / power.sum())
+    used_if_weak = share * (1 - _ramp(support, PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK))
+    used = used_if_weak + _ramp(part, WEAK_DB, STRONG_DB) * (used - used_if_weak)
+    used = used * _ramp(part, SLIGHT_DB, CLEAR_DB)
     column: Array = used[:, None]
     return column
 

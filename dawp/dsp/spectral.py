@@ -3,7 +3,8 @@
 White noise is hard to fit and the network's output has less of it; real noise lies at low frequencies, where the
 network makes it as readily as speech. So the observed clip and the output are compared frequency by frequency. Where
 the output has less noise it is trusted; what it has missed of the sound is brought back by a gain; and a second gain
-takes out the noise that is left. Without an output that helps, the log-MMSE filter of the observed clip remains.
+takes out the noise that is left. Where more is removed than the noise, the output lacks sound: there, and without an
+output that helps, the log-MMSE filter of the observed clip remains.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ OVERLAP = 4  # frames that each sample is in
 SMALLEST_POWER = 1e-20
 
 QUIET_SHARE = 0.3  # of the frames of a frequency that are taken for noise
+
+NEIGHBOURHOOD_HZ, NEIGHBOURHOOD_SECONDS = 62.5, 0.032  # standard deviations
 
 DECISION = 0.95  # weight of the frame before in the a-priori SNR (Ephraim and Malah 1984)
 SMALLEST_PRIOR = 10**-2.5
@@ -55,8 +58,23 @@ def mask(
     complete = made + log_mmse(np.abs(missed) ** 2, noise, floor) * missed
     trust = np.clip(1 - noise_of_output / noise, 0, 1)
     combined = noisy + trust * (complete - noisy)
-    gain = two_step_gain(np.abs(noisy) ** 2, noise, floor, np.abs(combined) ** 2)
-    return synthesise(gain * combined, sample_rate, len(observed))
+    power = np.abs(noisy) ** 2
+    filtered = two_step_gain(power, noise, floor) * noisy
+    helped = two_step_gain(power, noise, floor, np.abs(combined) ** 2) * combined
+    share = _not_more_than(noise, np.abs(noisy - helped) ** 2, sample_rate, len(observed))
+    return synthesise(filtered + share * (helped - filtered), sample_rate, len(observed))
+
+
+def _not_more_than(noise: Powers, removed: Powers, sample_rate: int, length: int) -> Powers:
+    """1 where the power removed around a bin is at most that of the noise there, and less where it is more."""
+    import numpy as np
+    from scipy.ndimage import gaussian_filter
+
+    frame_seconds = frame_hop(length, sample_rate) / sample_rate
+    reach = (NEIGHBOURHOOD_HZ * 2 * (len(noise) - 1) / sample_rate, NEIGHBOURHOOD_SECONDS / frame_seconds)
+    expected, found = (gaussian_filter(power, reach, mode="nearest") for power in (noise, removed))
+    share: Powers = np.minimum(expected / np.maximum(found, SMALLEST_POWER), 1) ** 2
+    return share
 
 
 def two_step_gain(power: Powers, noise: Powers, floor: float, cleaner: Powers | None = None) -> Powers:
