@@ -24,7 +24,7 @@ from dawp.methods import baselines
 from dawp.metrics import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration.files import restore_waveform
+from dawp.restoration import restore_waveform
 from dawp.tasks import pose
 
 

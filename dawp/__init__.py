@@ -49,7 +49,7 @@ from dawp.io.audio import mark_missing
 from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration.files import restore_waveform
+from dawp.restoration import restore_waveform
 from dawp.tasks import pose
 
 __version__ = "0.1.0"

@@ -13,12 +13,12 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dawp import restoration
 from dawp.config import PRESETS, Config, Settings, flag_of, groups_of, kind_of, may_be_none, preset_of, text_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
-from dawp.restoration import files as restoration
 from dawp.runs import experiment
 from dawp.runs.summary import table
 

@@ -31,7 +31,7 @@ from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
 from dawp.metrics import psnr, si_snr
-from dawp.restoration.files import cut, faded
+from dawp.restoration.blocks import cut, faded
 from dawp.tasks.inpaint import CROSSFADE
 
 TASKS = ("denoise", "dereverb", "inpaint")

@@ -18,8 +18,9 @@ from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
 from dawp.metrics import si_snr
-from dawp.restoration import files as restoration
-from dawp.restoration.files import Block, Sound, cut, faded
+from dawp.restoration import channels, context, files, targets
+from dawp.restoration.block_cache import _Kept
+from dawp.restoration.blocks import Block, Restored, Sound, cut, faded
 
 SMALL = {**TINY, "epochs": 2}
 
@@ -209,7 +210,7 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
     sound = Sound("a", RATE, power, 16000, lambda start, stop: waveform[:, start:stop])
     found = torch.zeros(2, 16000, dtype=torch.bool)
     for block in cut(16000, RATE, config):
-        found[:, block.start : block.stop] |= restoration._marked(sound, config.corruption, block).isnan()
+        found[:, block.start : block.stop] |= context._marked(sound, config.corruption, block).isnan()
     assert torch.equal(found, mark_missing(waveform.T, RATE, 0.001).isnan().T)
     assert found.sum() == 100 + 60 + 40 + 1500 + 1
 
@@ -273,7 +274,7 @@ def no_fit(monkeypatch):
     def solve(*_):
         raise AssertionError("a network was fitted")
 
-    monkeypatch.setattr(restoration, "solve", solve)
+    monkeypatch.setattr(channels, "solve", solve)
 
 
 @pytest.mark.parametrize("task", ["denoise", "dereverb"])
@@ -451,15 +452,15 @@ def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "dawp"):
         restored = dawp.restore(waveform, RATE, "inpaint", gaps="0.25:0.005", **SMALL)
     assert not restored[1].any()
-    assert not [record for record in caplog.records if record.name == "dawp.restoration.files"]
+    assert not [record for record in caplog.records if record.name.startswith("dawp.restoration")]
 
 
 # Files
 
 
 def test_a_kept_block_that_is_not_whole_is_made_anew(tmp_path):
-    kept = restoration._Kept(tmp_path / "kept")
-    done = restoration.Restored(torch.randn(2, 100), [3, 4])
+    kept = _Kept(tmp_path / "kept")
+    done = Restored(torch.randn(2, 100), [3, 4])
     kept.put(0, done)
     there = kept.get(0, Block(50, 150), 2)
     assert torch.equal(there.samples, done.samples)
@@ -491,7 +492,7 @@ def test_a_kept_block_that_is_not_whole_is_made_anew(tmp_path):
     ],
 )
 def test_a_kept_block_with_anything_else_in_it_is_made_anew(tmp_path, arrays):
-    kept = restoration._Kept(tmp_path / "kept")
+    kept = _Kept(tmp_path / "kept")
     np.savez(tmp_path / "kept" / "000000.npz", **arrays)
     assert kept.get(0, Block(0, 1), 1) is None
 
@@ -506,7 +507,7 @@ def command(tmp_path, monkeypatch):
 
     def run(after=None, happening=None, **changed):
         made = []
-        real = restoration._restore_channel
+        real = channels._restore_channel
 
         def counted(*arguments):
             index = arguments[-2]
@@ -515,13 +516,13 @@ def command(tmp_path, monkeypatch):
             made.append(index)
             return real(*arguments)
 
-        monkeypatch.setattr(restoration, "_restore_channel", counted)
+        monkeypatch.setattr(channels, "_restore_channel", counted)
         where = {"source": tmp_path / "a.wav", "output": tmp_path / "out.wav", "block": 0.3, "overlap": 0.05}
         config = settings(**{**SMALL, **where, **changed})
         try:
-            restoration.run(config, find_recordings(config.run.source, True))
+            files.run(config, find_recordings(config.run.source, True))
         finally:
-            monkeypatch.setattr(restoration, "_restore_channel", real)
+            monkeypatch.setattr(channels, "_restore_channel", real)
         return made
 
     return run
@@ -539,7 +540,7 @@ def test_a_recording_that_fails_does_not_keep_the_others_from_being_restored(tmp
     write_sound(tmp_path / "in/b.wav", torch.randn(8000))
     where = {"source": tmp_path / "in", "output": tmp_path / "out", "block": 0.1, "overlap": 0.01}
     config = settings(**{**SMALL, **where, "lr": 1e30, "fits": fits, "epochs": 20})
-    outcome = restoration.run(config, find_recordings(config.run.source, True))
+    outcome = files.run(config, find_recordings(config.run.source, True))
     assert outcome.done == 0
     assert [("a.wav" in line, "b.wav" in line) for line in outcome.failures] == [(True, False), (False, True)]
     assert not list(tmp_path.glob("out/.*"))
@@ -591,7 +592,7 @@ def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
     def meanwhile():
         if not refusals:
             for changed in ({}, {"seed": 1}):
-                outcome = restoration.run(
+                outcome = files.run(
                     settings(**SMALL, source=tmp_path / "a.wav", output=tmp_path / "out.wav", **changed),
                     find_recordings(tmp_path / "a.wav", True),
                 )
@@ -604,13 +605,13 @@ def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
 
 def test_an_output_that_another_command_has_made_meanwhile_is_left_alone(command, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
-    real = restoration._digest
+    real = files._digest
 
     def slow(path):  # between the look at what is there and the hold
         (tmp_path / "out.wav").write_bytes(b"another's")
         return real(path)
 
-    monkeypatch.setattr(restoration, "_digest", slow)
+    monkeypatch.setattr(files, "_digest", slow)
     assert command() == []
     assert (tmp_path / "out.wav").read_bytes() == b"another's"
 
@@ -636,7 +637,7 @@ def test_restored_files_are_not_restored_again(command, tmp_path):
 def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     write_sound(tmp_path / "a.wav")
     config = settings(**{**SMALL, "epochs": 5}, source=tmp_path / "a.wav", output=tmp_path / "b.wav", lr=1e30)
-    outcome = restoration.run(config, find_recordings(config.run.source, True))
+    outcome = files.run(config, find_recordings(config.run.source, True))
     assert re.search(r"a\.wav: 0\.00 to 1\.00 s: the loss is not a finite number", outcome.failures[0])
     for changed, words in (
         ({"samplerate": 15999}, r"a\.wav: cannot be resampled from 16000 to 15999 Hz"),
@@ -646,7 +647,7 @@ def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     ):
         config = settings(**{**SMALL, "source": tmp_path / "a.wav", "output": tmp_path / "b.wav", **changed})
         try:
-            (failure,) = restoration.run(config, find_recordings(config.run.source, True)).failures
+            (failure,) = files.run(config, find_recordings(config.run.source, True)).failures
         except BadInput as refusal:
             failure = str(refusal)
         assert re.search(words, failure)
@@ -676,7 +677,7 @@ def with_loud_fits(monkeypatch, level):
             error=None, restored=SimpleNamespace(waveform=torch.full_like(problem.observed, level), epoch=1)
         )
 
-    monkeypatch.setattr(restoration, "solve", solve)
+    monkeypatch.setattr(channels, "solve", solve)
 
 
 @pytest.mark.parametrize("level", [-3.0, 3.0])
@@ -709,8 +710,8 @@ def test_filled_samples_are_as_loud_as_the_loudest_intact_one_at_most(monkeypatc
 
 def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
     fits = []
-    real = restoration.solve
-    monkeypatch.setattr(restoration, "solve", lambda *given: fits.append(1) or real(*given))
+    real = channels.solve
+    monkeypatch.setattr(channels, "solve", lambda *given: fits.append(1) or real(*given))
     waveform = 0.1 * torch.randn(4000)
     waveform[2000:2040] = torch.nan
     restored = dawp.restore(torch.stack([waveform, waveform]), RATE, "inpaint", **SMALL)
@@ -724,7 +725,7 @@ def test_what_was_removed_mirrors_the_tree_of_the_recordings(tmp_path, output, r
     for name in ("in/a.wav", "in/b/a.wav", f"{removed}/earlier.wav", f"{output}/earlier.wav"):
         write_sound(tmp_path / name)
     config = settings(source=tmp_path / "in", output=tmp_path / output, save_removed=tmp_path / removed)
-    jobs = restoration.plan(config, find_recordings(tmp_path / "in", True))
+    jobs = targets.plan(config, find_recordings(tmp_path / "in", True))
     assert [job.removed for job in jobs] == [tmp_path / removed / "a.wav", tmp_path / removed / "b/a.wav"]
 
 
@@ -733,7 +734,7 @@ def test_outputs_mirror_the_tree_of_the_recordings(tmp_path):
         write_sound(tmp_path / "in" / name)
     config = settings(source=tmp_path / "in", output=tmp_path / "in" / "out")
     write_sound(tmp_path / "in" / "out" / "earlier.wav")
-    jobs = restoration.plan(config, find_recordings(tmp_path / "in", True))
+    jobs = targets.plan(config, find_recordings(tmp_path / "in", True))
     assert [job.output.relative_to(tmp_path / "in" / "out").as_posix() for job in jobs] == [
         "a.wav",
         "b/a.wav",

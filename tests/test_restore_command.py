@@ -16,7 +16,7 @@ from conftest import RATE, ROOT, TINY_FLAGS, environment, write_sound
 from test_cli import refused
 
 from dawp.io.audio import mark_missing
-from dawp.restoration.files import _kept_folder
+from dawp.restoration.block_cache import _kept_folder
 
 TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
 """Restore with a network and a fit that take milliseconds an epoch."""
