@@ -31,7 +31,7 @@ from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
 from dawp.metrics import psnr, si_snr
-from dawp.restoration.blocks import cut, faded
+from dawp.restoration.blocks import overlap_add, split_blocks
 from dawp.tasks.inpaint import CROSSFADE
 
 TASKS = ("denoise", "dereverb", "inpaint")
@@ -361,12 +361,12 @@ def test_any_number_is_accepted_or_refused_in_one_line(task_and_values):
 def test_blocks_cover_a_recording_and_fade_into_it_again(data, rate, block, share):
     frames = data.draw(st.integers(64, 20000))
     config = Config.of("denoise", "restore", block=block, overlap=share * block)
-    blocks = cut(frames, rate, config)
+    blocks = split_blocks(frames, rate, config)
     waveform = torch.from_numpy(noise(frames, 2).T.copy()).float()
     assert blocks[0].start == 0
     assert blocks[-1].stop == frames
     assert all(part.stop - part.start <= round(block * rate) for part in blocks)
-    pieces = list(faded((part, waveform[:, part.start : part.stop]) for part in blocks))
+    pieces = list(overlap_add((part, waveform[:, part.start : part.stop]) for part in blocks))
     torch.testing.assert_close(torch.cat(pieces, dim=1), waveform, atol=1e-6, rtol=0)
 
 

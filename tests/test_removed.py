@@ -97,7 +97,7 @@ def test_nothing_removed():
     removed = measured(recording, recording)
     assert str(removed) == "nothing was removed"
     assert not removed.is_suspicious
-    assert json.loads(json_text(removed.facts()))["db"] is None
+    assert json.loads(json_text(removed.to_dict()))["db"] is None
 
 
 def test_a_silent_recording_has_no_levels():

@@ -18,9 +18,11 @@ from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
 from dawp.metrics import si_snr
-from dawp.restoration import channels, context, files, targets
-from dawp.restoration.block_cache import _Kept
-from dawp.restoration.blocks import Block, Restored, Sound, cut, faded
+from dawp.restoration import channels, files, run
+from dawp.restoration.block_cache import BlockCache
+from dawp.restoration.blocks import Block, RestoredBlock, Sound, overlap_add, split_blocks
+from dawp.restoration.context import read_marked
+from dawp.restoration.targets import plan_targets
 
 SMALL = {**TINY, "epochs": 2}
 
@@ -35,7 +37,7 @@ def settings(task="denoise", **changed):
 @pytest.mark.parametrize("frames", [64, 1000, 1001, 4000, 16000, 16001, 99999, 160000])
 @pytest.mark.parametrize(("block", "overlap"), [(0.25, 0.05), (1.0, 0.5), (0.5, 0.0), (600.0, 0.5)])
 def test_blocks_are_equal_cover_everything_and_overlap_as_asked(frames, block, overlap):
-    blocks = cut(frames, 4000, settings(block=block, overlap=overlap))
+    blocks = split_blocks(frames, 4000, settings(block=block, overlap=overlap))
     assert (blocks[0].start, blocks[-1].stop) == (0, frames)
     sizes = {b.stop - b.start for b in blocks}
     assert len(sizes) == 1
@@ -47,27 +49,27 @@ def test_blocks_are_equal_cover_everything_and_overlap_as_asked(frames, block, o
 
 
 def test_a_recording_as_long_as_a_block_is_one_block():
-    assert cut(4000, 4000, settings(block=1.0)) == [Block(0, 4000)]
-    assert len(cut(4001, 4000, settings(block=1.0))) == 2
+    assert split_blocks(4000, 4000, settings(block=1.0)) == [Block(0, 4000)]
+    assert len(split_blocks(4001, 4000, settings(block=1.0))) == 2
 
 
 def test_a_block_of_too_few_samples_is_refused():
     with pytest.raises(BadInput, match=r"^block must hold at least 64 samples, got 0.01 s at 4000 Hz"):
-        cut(4000, 4000, settings(block=0.01, overlap=0.0))
+        split_blocks(4000, 4000, settings(block=0.01, overlap=0.0))
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.5])
 def test_blocks_of_one_waveform_are_faded_into_that_waveform(overlap):
     waveform = torch.randn(2, 12345)
-    blocks = cut(12345, 4000, settings(block=1.0, overlap=overlap))
-    again = torch.cat(list(faded((b, waveform[:, b.start : b.stop]) for b in blocks)), dim=1)
+    blocks = split_blocks(12345, 4000, settings(block=1.0, overlap=overlap))
+    again = torch.cat(list(overlap_add((b, waveform[:, b.start : b.stop]) for b in blocks)), dim=1)
     assert again.shape == waveform.shape
     assert (again - waveform).abs().max() < 1e-6
 
 
 def test_a_fade_is_linear_and_its_gains_add_up_to_one():
     ones, zeros = torch.ones(1, 10), torch.zeros(1, 10)
-    joined = torch.cat(list(faded([(Block(0, 10), ones), (Block(6, 16), zeros)])), dim=1)[0]
+    joined = torch.cat(list(overlap_add([(Block(0, 10), ones), (Block(6, 16), zeros)])), dim=1)[0]
     assert joined.tolist() == pytest.approx([1.0] * 6 + [0.8, 0.6, 0.4, 0.2] + [0.0] * 6)
 
 
@@ -80,7 +82,7 @@ def test_the_error_at_the_seams_is_no_larger_than_elsewhere():
         estimate: dawp.restore(noisy, RATE, block=1.2, overlap=0.25, estimate=estimate, epochs=300)
         for estimate in ("mean", "mask")
     }
-    blocks = cut(len(clean), RATE, settings(block=1.2, overlap=0.25))
+    blocks = split_blocks(len(clean), RATE, settings(block=1.2, overlap=0.25))
     assert len(blocks) == 4
     seams = torch.zeros(len(clean), dtype=torch.bool)
     for before, after in pairwise(blocks):
@@ -209,8 +211,8 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
     power = waveform.nan_to_num(posinf=0).double().square().mean(dim=1)
     sound = Sound("a", RATE, power, 16000, lambda start, stop: waveform[:, start:stop])
     found = torch.zeros(2, 16000, dtype=torch.bool)
-    for block in cut(16000, RATE, config):
-        found[:, block.start : block.stop] |= context._marked(sound, config.corruption, block).isnan()
+    for block in split_blocks(16000, RATE, config):
+        found[:, block.start : block.stop] |= read_marked(sound, config.corruption, block).isnan()
     assert torch.equal(found, mark_missing(waveform.T, RATE, 0.001).isnan().T)
     assert found.sum() == 100 + 60 + 40 + 1500 + 1
 
@@ -458,27 +460,27 @@ def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
 # Files
 
 
-def test_a_kept_block_that_is_not_whole_is_made_anew(tmp_path):
-    kept = _Kept(tmp_path / "kept")
-    done = Restored(torch.randn(2, 100), [3, 4])
-    kept.put(0, done)
-    there = kept.get(0, Block(50, 150), 2)
+def test_a_damaged_cached_block_is_recomputed(tmp_path):
+    cache = BlockCache(tmp_path / "cache")
+    done = RestoredBlock(torch.randn(2, 100), [3, 4])
+    cache.put(0, done)
+    there = cache.get(0, Block(50, 150), 2)
     assert torch.equal(there.samples, done.samples)
     assert there.epochs == [3, 4]
-    assert kept.get(0, Block(50, 151), 2) is None
-    assert kept.get(1, Block(0, 100), 2) is None
-    path = tmp_path / "kept" / "000000.npz"
+    assert cache.get(0, Block(50, 151), 2) is None
+    assert cache.get(1, Block(0, 100), 2) is None
+    path = tmp_path / "cache" / "000000.npz"
     whole = path.read_bytes()
     for damaged in (whole[:200], b"", b"PK\x03\x04" + bytes(200), whole.replace(b"PK\x01\x02", b"PK\x01\xff")):
         path.write_bytes(damaged)
-        assert kept.get(0, Block(50, 150), 2) is None
+        assert cache.get(0, Block(50, 150), 2) is None
     directory = whole.index(b"PK\x01\x02")
     for place, value in ((10, 99), (8, 1)):  # a compression that there is not; encrypted
         path.write_bytes(whole[: directory + place] + bytes([value]) + whole[directory + place + 1 :])
-        assert kept.get(0, Block(50, 150), 2) is None
+        assert cache.get(0, Block(50, 150), 2) is None
     np.save(path.with_suffix(".npy"), np.zeros((2, 100), dtype=np.float32))
     path.with_suffix(".npy").rename(path)
-    assert kept.get(0, Block(50, 150), 2) is None
+    assert cache.get(0, Block(50, 150), 2) is None
 
 
 @pytest.mark.parametrize(
@@ -491,10 +493,10 @@ def test_a_kept_block_that_is_not_whole_is_made_anew(tmp_path):
         {"samples": np.zeros((1, 1), dtype=np.float32)},
     ],
 )
-def test_a_kept_block_with_anything_else_in_it_is_made_anew(tmp_path, arrays):
-    kept = _Kept(tmp_path / "kept")
-    np.savez(tmp_path / "kept" / "000000.npz", **arrays)
-    assert kept.get(0, Block(0, 1), 1) is None
+def test_a_cached_block_with_unexpected_arrays_is_recomputed(tmp_path, arrays):
+    cache = BlockCache(tmp_path / "cache")
+    np.savez(tmp_path / "cache" / "000000.npz", **arrays)
+    assert cache.get(0, Block(0, 1), 1) is None
 
 
 class Stopped(Exception):
@@ -505,9 +507,9 @@ class Stopped(Exception):
 def command(tmp_path, monkeypatch):
     """Restore ``a.wav`` into ``out.wav`` in this process; ``after`` blocks something happens."""
 
-    def run(after=None, happening=None, **changed):
+    def restore(after=None, happening=None, **changed):
         made = []
-        real = channels._restore_channel
+        real = channels.restore_channel
 
         def counted(*arguments):
             index = arguments[-2]
@@ -516,16 +518,16 @@ def command(tmp_path, monkeypatch):
             made.append(index)
             return real(*arguments)
 
-        monkeypatch.setattr(channels, "_restore_channel", counted)
+        monkeypatch.setattr(channels, "restore_channel", counted)
         where = {"source": tmp_path / "a.wav", "output": tmp_path / "out.wav", "block": 0.3, "overlap": 0.05}
         config = settings(**{**SMALL, **where, **changed})
         try:
-            files.run(config, find_recordings(config.run.source, True))
+            run(config, find_recordings(config.run.source, True))
         finally:
-            monkeypatch.setattr(channels, "_restore_channel", real)
+            monkeypatch.setattr(channels, "restore_channel", real)
         return made
 
-    return run
+    return restore
 
 
 def stop():
@@ -540,13 +542,13 @@ def test_a_recording_that_fails_does_not_keep_the_others_from_being_restored(tmp
     write_sound(tmp_path / "in/b.wav", torch.randn(8000))
     where = {"source": tmp_path / "in", "output": tmp_path / "out", "block": 0.1, "overlap": 0.01}
     config = settings(**{**SMALL, **where, "lr": 1e30, "fits": fits, "epochs": 20})
-    outcome = files.run(config, find_recordings(config.run.source, True))
+    outcome = run(config, find_recordings(config.run.source, True))
     assert outcome.done == 0
     assert [("a.wav" in line, "b.wav" in line) for line in outcome.failures] == [(True, False), (False, True)]
     assert not list(tmp_path.glob("out/.*"))
 
 
-def kept_blocks(folder):
+def cached_blocks(folder):
     return sorted(path.name for path in folder.glob(".dawp-*/*/*.npz"))
 
 
@@ -557,28 +559,28 @@ def test_an_interrupted_restoration_goes_on_with_the_next_block(command, tmp_pat
     (tmp_path / "out.wav").unlink()
     with pytest.raises(Stopped):
         command(2, stop)
-    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]
+    assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]
     assert command() == [2, 3]
     assert (tmp_path / "out.wav").read_bytes() == uninterrupted
     assert not list(tmp_path.glob(".*"))
 
 
-def test_kept_blocks_are_not_taken_for_those_of_other_settings_or_another_recording(command, tmp_path):
+def test_cached_blocks_belong_to_their_settings_and_recording(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     with pytest.raises(Stopped):
         command(2, stop)
     assert command(seed=1, output=tmp_path / "other.wav") == [0, 1, 2, 3]
     assert command(seed=1, save_removed=tmp_path / "gone.wav") == [0, 1, 2, 3]
     assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "other.wav").read_bytes()
-    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # a quick try with other settings loses nothing
+    assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # a quick try with other settings loses nothing
     for changed in ({"strength": 0.5}, {"noise_profile": "0:0.5"}, {"highpass": 30.0}):
         assert command(overwrite=True, **changed) == [0, 1, 2, 3]
-    assert kept_blocks(tmp_path) == ["000000.npz", "000001.npz"]
+    assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(RATE))
     assert command(overwrite=True) == [0, 1, 2, 3]
 
 
-def test_kept_blocks_do_not_depend_on_the_files_that_are_written(command, tmp_path):
+def test_cached_blocks_do_not_depend_on_the_files_that_are_written(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     with pytest.raises(Stopped):
         command(2, stop)
@@ -592,7 +594,7 @@ def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
     def meanwhile():
         if not refusals:
             for changed in ({}, {"seed": 1}):
-                outcome = files.run(
+                outcome = run(
                     settings(**SMALL, source=tmp_path / "a.wav", output=tmp_path / "out.wav", **changed),
                     find_recordings(tmp_path / "a.wav", True),
                 )
@@ -605,13 +607,13 @@ def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
 
 def test_an_output_that_another_command_has_made_meanwhile_is_left_alone(command, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
-    real = files._digest
+    real = files._sha256
 
     def slow(path):  # between the look at what is there and the hold
         (tmp_path / "out.wav").write_bytes(b"another's")
         return real(path)
 
-    monkeypatch.setattr(files, "_digest", slow)
+    monkeypatch.setattr(files, "_sha256", slow)
     assert command() == []
     assert (tmp_path / "out.wav").read_bytes() == b"another's"
 
@@ -637,7 +639,7 @@ def test_restored_files_are_not_restored_again(command, tmp_path):
 def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     write_sound(tmp_path / "a.wav")
     config = settings(**{**SMALL, "epochs": 5}, source=tmp_path / "a.wav", output=tmp_path / "b.wav", lr=1e30)
-    outcome = files.run(config, find_recordings(config.run.source, True))
+    outcome = run(config, find_recordings(config.run.source, True))
     assert re.search(r"a\.wav: 0\.00 to 1\.00 s: the loss is not a finite number", outcome.failures[0])
     for changed, words in (
         ({"samplerate": 15999}, r"a\.wav: cannot be resampled from 16000 to 15999 Hz"),
@@ -647,7 +649,7 @@ def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     ):
         config = settings(**{**SMALL, "source": tmp_path / "a.wav", "output": tmp_path / "b.wav", **changed})
         try:
-            (failure,) = files.run(config, find_recordings(config.run.source, True)).failures
+            (failure,) = run(config, find_recordings(config.run.source, True)).failures
         except BadInput as refusal:
             failure = str(refusal)
         assert re.search(words, failure)
@@ -725,7 +727,7 @@ def test_what_was_removed_mirrors_the_tree_of_the_recordings(tmp_path, output, r
     for name in ("in/a.wav", "in/b/a.wav", f"{removed}/earlier.wav", f"{output}/earlier.wav"):
         write_sound(tmp_path / name)
     config = settings(source=tmp_path / "in", output=tmp_path / output, save_removed=tmp_path / removed)
-    jobs = targets.plan(config, find_recordings(tmp_path / "in", True))
+    jobs = plan_targets(config, find_recordings(tmp_path / "in", True))
     assert [job.removed for job in jobs] == [tmp_path / removed / "a.wav", tmp_path / removed / "b/a.wav"]
 
 
@@ -734,7 +736,7 @@ def test_outputs_mirror_the_tree_of_the_recordings(tmp_path):
         write_sound(tmp_path / "in" / name)
     config = settings(source=tmp_path / "in", output=tmp_path / "in" / "out")
     write_sound(tmp_path / "in" / "out" / "earlier.wav")
-    jobs = targets.plan(config, find_recordings(tmp_path / "in", True))
+    jobs = plan_targets(config, find_recordings(tmp_path / "in", True))
     assert [job.output.relative_to(tmp_path / "in" / "out").as_posix() for job in jobs] == [
         "a.wav",
         "b/a.wav",

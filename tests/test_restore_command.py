@@ -16,7 +16,7 @@ from conftest import RATE, ROOT, TINY_FLAGS, environment, write_sound
 from test_cli import refused
 
 from dawp.io.audio import mark_missing
-from dawp.restoration.block_cache import _kept_folder
+from dawp.restoration.block_cache import cache_folder
 
 TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
 """Restore with a network and a fit that take milliseconds an epoch."""
@@ -534,7 +534,7 @@ def long_recording(path, seconds, rate=44100):
     return write_sound(path, 0.1 * torch.randn(round(seconds * rate), 2, generator=rng), rate)
 
 
-def kept_blocks(folder):
+def cached_blocks(folder):
     return sorted(folder.glob(".dawp-*/*/*.npz"))
 
 
@@ -548,17 +548,17 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
 
     command = [sys.executable, str(ROOT / "denoise.py"), *TINY, *flags, "-o", "b.wav"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
-    while len(kept_blocks(tmp_path)) < 5 and process.poll() is None:
+    while len(cached_blocks(tmp_path)) < 5 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in kept_blocks(tmp_path)}
+    kept = {path: path.stat().st_mtime_ns for path in cached_blocks(tmp_path)}
     assert 5 <= len(kept) < 17
     assert not (tmp_path / "b.wav").exists()
 
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
-    while len(kept_blocks(tmp_path)) < 12 and process.poll() is None:
+    while len(cached_blocks(tmp_path)) < 12 and process.poll() is None:
         time.sleep(0.01)
     assert all(path.stat().st_mtime_ns == was for path, was in kept.items())  # not made again
     process.send_signal(signal.SIGINT)
@@ -642,6 +642,6 @@ def test_what_was_removed_is_written_again_after_an_interruption(restore, tmp_pa
     expected = (tmp_path / "removed.wav").read_bytes()
     (tmp_path / "b.wav").unlink()
     (tmp_path / "b.wav.json").unlink()
-    _kept_folder(tmp_path / "b.wav").mkdir()
+    cache_folder(tmp_path / "b.wav").mkdir()
     assert restore(*flags).returncode == 0
     assert (tmp_path / "removed.wav").read_bytes() == expected

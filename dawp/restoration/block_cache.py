@@ -1,4 +1,4 @@
-"""Finished blocks in a hidden folder beside the output, for a command that goes on with them."""
+"""Cache finished blocks on disk, so that an interrupted command can resume."""
 
 from __future__ import annotations
 
@@ -16,85 +16,97 @@ from torch import Tensor
 
 from dawp.errors import shown
 from dawp.io.files import held, whole
-from dawp.restoration.blocks import Block, Restored
+from dawp.restoration.blocks import Block, RestoredBlock
 
 
-def _kept_folder(output: Path) -> Path:
-    """The hidden folder of an output's finished blocks."""
-    # Named by a digest, since the output's own name may be as long as names can be.
+def cache_folder(output: Path) -> Path:
+    """Return the hidden folder beside an output that holds its finished blocks."""
+    # A digest, because the name of the output may already have the maximum length of a file name.
     return output.parent / f".dawp-{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:12]}"
 
 
 @contextmanager
-def _kept_for(output: Path, identity: dict[str, Any]) -> Iterator[_Kept]:
-    """The finished blocks of an output in a hidden folder beside it, which other commands keep out of meanwhile.
+def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
+    """Lock the cache folder of an output, and open the cache for the given settings.
 
-    The folder is gone afterwards unless it holds blocks: those of other settings stay for the command that made them.
+    Blocks of other settings stay in the folder. The folder is removed afterwards if it is empty.
+
+    Args:
+        output: the file that is restored.
+        identity: everything that the restored samples depend on.
+
+    Raises:
+        BadInput: another command is restoring this output.
     """
-    folder = _kept_folder(output)
+    folder = cache_folder(output)
     settings = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     try:
         with held(folder, output):
-            kept = _Kept(folder / settings)
+            cache = BlockCache(folder / settings)
             try:
-                yield kept
+                yield cache
             finally:
-                kept.tidy()
+                cache.remove_empty_folders()
     finally:
         with suppress(OSError):
             folder.rmdir()
 
 
-class _Kept:
-    """Finished blocks in a folder of their own."""
+class BlockCache:
+    """A folder of finished blocks, one ``.npz`` file each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(exist_ok=True)
 
-    def workplace(self, index: int, channel: int) -> Path:
-        """A folder for the checkpoints of one channel of a block."""
+    def checkpoint_folder(self, index: int, channel: int) -> Path:
+        """Create and return the folder for the checkpoints of one channel of a block."""
         folder = self.folder / f"{index:06d}_{channel}"
         folder.mkdir(exist_ok=True)
         return folder
 
-    def tidy(self) -> None:
-        """Take away the folders in which nothing is."""
-        for folder in [*self.folder.glob("*_*/"), self.folder]:
-            with suppress(OSError):
-                folder.rmdir()
-
-    def put(self, index: int, done: Restored) -> None:
+    def put(self, index: int, restored: RestoredBlock) -> None:
+        """Store a block."""
         import numpy as np
 
         with whole(self._path(index)) as temporary, temporary.open("wb") as file:
-            np.savez(file, samples=done.samples.numpy(), epochs=np.array(done.epochs, dtype=np.int64))
+            np.savez(file, samples=restored.samples.numpy(), epochs=np.array(restored.epochs, dtype=np.int64))
 
-    def get(self, index: int, block: Block, channels: int) -> Restored | None:
-        """A block that was put in, now or by an earlier command; None if it is not there whole."""
+    def get(self, index: int, block: Block, channels: int) -> RestoredBlock | None:
+        """Return a stored block, or None if its file is missing, damaged or of another shape."""
         import numpy as np
 
         try:
             with np.load(self._path(index), allow_pickle=False) as file:
                 samples, epochs = file["samples"], file["epochs"]
-        except Exception:  # whatever a damaged file makes of its reader
+        except Exception:  # a damaged file can make its reader raise anything
             return None
-        wanted = [(channels, block.stop - block.start), (channels,)]
-        if [samples.shape, epochs.shape] != wanted or [samples.dtype, epochs.dtype] != [np.float32, np.int64]:
+        shapes = [(channels, block.stop - block.start), (channels,)]
+        if [samples.shape, epochs.shape] != shapes or [samples.dtype, epochs.dtype] != [np.float32, np.int64]:
             return None
-        return Restored(torch.from_numpy(samples), epochs.tolist()) if np.isfinite(samples).all() else None
+        return RestoredBlock(torch.from_numpy(samples), epochs.tolist()) if np.isfinite(samples).all() else None
 
-    def again(self, index: int, block: Block, channels: int) -> Tensor:
-        """The samples of a block that this command has put in or found."""
-        done = self.get(index, block, channels)
-        if done is None:
+    def samples(self, index: int, block: Block, channels: int) -> Tensor:
+        """Return the samples ``[channels, stop - start]`` of a block that this command has stored or found.
+
+        Raises:
+            OSError: the file was deleted or damaged in the meantime.
+        """
+        restored = self.get(index, block, channels)
+        if restored is None:
             raise OSError(f"{shown(self._path(index))}: is gone; the same command makes it anew")
-        return done.samples
+        return restored.samples
 
     def remove(self) -> None:
-        """Take the blocks away."""
+        """Delete all blocks and checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_empty_folders(self) -> None:
+        """Delete the folders of checkpoints, and the cache itself, where they are empty."""
+        for folder in [*self.folder.glob("*_*/"), self.folder]:
+            with suppress(OSError):
+                folder.rmdir()
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.npz"

@@ -1,4 +1,4 @@
-"""The blocks that a recording is cut into, and how they become one waveform again."""
+"""Split a recording into overlapping blocks and join them by overlap-add."""
 
 from __future__ import annotations
 
@@ -16,27 +16,42 @@ from dawp.errors import BadInput, shown
 from dawp.io import audio
 from dawp.io.reader import Reader
 
-LOWEST_RATE = 1000  # Hz
-SURVEYED_AT_ONCE = 1 << 16  # samples
+MIN_RATE = 1000  # Hz
+SCAN_LENGTH = 1 << 16  # samples read at a time
 
 
 class Block(NamedTuple):
-    """First sample of a block and the one after its last."""
+    """A range of samples: the first one, and the one after the last."""
 
     start: int
     stop: int
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A recording as blocks are taken from it.
+class RestoredBlock(NamedTuple):
+    """The result of a block.
 
     Attributes:
-        name: for messages.
-        rate: in Hz.
-        power: ``[channels]``, mean square of each.
-        frames: samples of each channel.
-        read: the samples ``[channels, stop - start]`` from ``start`` to ``stop``.
+        samples: ``[channels, stop - start]``.
+        epochs: for each channel the epoch at which its first fit stopped; 0 if it was not fitted.
+    """
+
+    samples: Tensor
+    epochs: list[int]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A recording that is read block by block.
+
+    Attributes:
+        name: label for messages.
+        rate: sample rate in Hz.
+        power: mean square of each channel, ``[channels]``.
+        frames: samples per channel.
+        read: ``read(start, stop)`` returns the samples ``[channels, stop - start]``.
+
+    Raises:
+        BadInput: it is too short, its sample rate is too low, or all samples are zero.
     """
 
     name: str
@@ -48,24 +63,58 @@ class Sound:
     def __post_init__(self) -> None:
         if self.frames < MIN_LENGTH:
             raise BadInput(f"{self.name}: is too short, of {self.frames} samples; at least {MIN_LENGTH} are needed")
-        if self.rate < LOWEST_RATE:
-            raise BadInput(f"{self.name}: must have a rate of at least {LOWEST_RATE} Hz, got {self.rate}")
+        if self.rate < MIN_RATE:
+            raise BadInput(f"{self.name}: must have a rate of at least {MIN_RATE} Hz, got {self.rate}")
         if not self.power.any():
             raise BadInput(f"{self.name}: is silent, all samples are zero or missing")
 
-
-class Restored(NamedTuple):
-    """A block that is done."""
-
-    samples: Tensor  # [channels, stop - start]
-    epochs: list[int]  # of each channel, where its first fit was stopped; 0 if there was nothing to fit
+    def block_label(self, block: Block) -> str:
+        """Return the name of the recording and the position of a block, for messages."""
+        return f"{self.name}: {block.start / self.rate:.2f} to {block.stop / self.rate:.2f} s"
 
 
-def cut(frames: int, rate: int, config: Config) -> list[Block]:
-    """The blocks of a recording of ``frames`` samples: of one size, evenly spaced, the last one at its end.
+def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
+    """Read a recording once to find its length and power.
+
+    Args:
+        file: the open recording.
+        path: its path, for messages.
+        missing_allowed: accept samples that are NaN or infinite.
 
     Raises:
-        BadInput: blocks of so few seconds hold too few samples.
+        BadInput: it cannot be read, is silent or too short, or holds NaN or infinite samples that are not allowed.
+    """
+    squares = torch.zeros(1, dtype=torch.float64)
+    for part in file.blocks(SCAN_LENGTH):
+        samples = torch.from_numpy(part)
+        if not missing_allowed and not torch.isfinite(samples).all():
+            raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+        squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
+    frames = file.frames
+
+    def read(start: int, stop: int) -> Tensor:
+        part = file.read(start, stop)
+        if len(part) != stop - start:
+            raise BadInput(f"{shown(path)}: has changed, and ends at {(start + len(part)) / file.rate:.3f} s now")
+        return torch.from_numpy(part.T.copy())
+
+    return Sound(shown(path), file.rate, squares / max(1, frames), frames, read)
+
+
+def split_blocks(frames: int, rate: int, config: Config) -> list[Block]:
+    """Split a recording into overlapping blocks of equal length.
+
+    For T samples, blocks of at most B samples and an overlap of at least V samples, the number of blocks is
+    ``n = ceil((T - V) / (B - V))``. They have ``ceil((T + (n - 1) V) / n)`` samples and are spaced evenly; the last
+    one ends at sample T.
+
+    Args:
+        frames: T.
+        rate: sample rate in Hz.
+        config: all settings.
+
+    Raises:
+        BadInput: a block has fewer than 64 samples at the working rate.
     """
     size = round(config.restoration.block * rate)
     overlap = round(config.restoration.overlap * rate)
@@ -81,11 +130,45 @@ def cut(frames: int, rate: int, config: Config) -> list[Block]:
     return [Block(start, start + size) for start in starts]
 
 
-def faded(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:
-    """The blocks as one waveform, in pieces ``[channels, n]``: where two overlap, the gains of both add up to 1.
+def plan_blocks(sound: Sound, config: Config) -> list[Block]:
+    """Check that a recording suits the settings, and split it into blocks.
+
+    Raises:
+        BadInput: the blocks are too short, the working rate cannot be used, or a gap lies outside the recording.
+    """
+    try:
+        blocks = split_blocks(sound.frames, sound.rate, config)
+        working_rate = config.clip.samplerate or sound.rate
+        for rates in ((sound.rate, working_rate), (working_rate, sound.rate)):
+            audio.resample(torch.zeros(1), *rates)
+    except BadInput as refusal:
+        raise BadInput(f"{sound.name}: {refusal}") from None
+    if isinstance(config.corruption, GapConfig):
+        _check_gaps(sound, config.corruption)
+    return blocks
+
+
+def _check_gaps(sound: Sound, config: GapConfig) -> None:
+    for start, length in config.given:
+        first, stop = round(start * sound.rate), round((start + length) * sound.rate)
+        if stop > sound.frames:
+            seconds = sound.frames / sound.rate
+            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
+        if first == stop:
+            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
+
+
+def overlap_add(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:
+    """Join blocks with linear cross-fades.
+
+    In an overlap of V samples, sample k = 1 ... V of the later block has the gain ``k / (V + 1)``, and that of the
+    earlier block ``1 - k / (V + 1)``.
 
     Args:
         parts: blocks in order, with their samples ``[channels, stop - start]``.
+
+    Yields:
+        Consecutive parts of the joined waveform, ``[channels, n]``.
     """
     tail: Tensor | None = None
     begin = 0
@@ -99,52 +182,3 @@ def faded(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:
         tail, begin = samples, block.start
     if tail is not None:
         yield tail
-
-
-def _blocks_of(sound: Sound, config: Config) -> list[Block]:
-    """The blocks of a recording, which is refused if it cannot be worked on."""
-    try:
-        blocks = cut(sound.frames, sound.rate, config)
-        working_rate = config.clip.samplerate or sound.rate
-        for rates in ((sound.rate, working_rate), (working_rate, sound.rate)):
-            audio.resample(torch.zeros(1), *rates)
-    except BadInput as refusal:
-        raise BadInput(f"{sound.name}: {refusal}") from None
-    gaps = config.corruption
-    if isinstance(gaps, GapConfig):
-        for start, length in gaps.given:
-            first, stop = round(start * sound.rate), round((start + length) * sound.rate)
-            if stop > sound.frames:
-                seconds = sound.frames / sound.rate
-                raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
-            if first == stop:
-                raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
-    return blocks
-
-
-def _where(sound: Sound, block: Block) -> str:
-    """A block, in words."""
-    return f"{sound.name}: {block.start / sound.rate:.2f} to {block.stop / sound.rate:.2f} s"
-
-
-def _survey(file: Reader, path: Path, missing_allowed: bool) -> Sound:
-    """Read a recording once, for what is needed before its blocks are taken.
-
-    Raises:
-        BadInput: it cannot be read, is silent or too short, or lacks samples where that is not allowed.
-    """
-    squares = torch.zeros(1, dtype=torch.float64)
-    for part in file.blocks(SURVEYED_AT_ONCE):
-        samples = torch.from_numpy(part)
-        if not missing_allowed and not torch.isfinite(samples).all():
-            raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
-        squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
-    frames = file.frames
-
-    def read(start: int, stop: int) -> Tensor:
-        part = file.read(start, stop)
-        if len(part) != stop - start:
-            raise BadInput(f"{shown(path)}: has changed, and ends at {(start + len(part)) / file.rate:.3f} s now")
-        return torch.from_numpy(part.T.copy())
-
-    return Sound(shown(path), file.rate, squares / max(1, frames), frames, read)

@@ -1,4 +1,4 @@
-"""The channels of a block: each is a job for a process."""
+"""Restore the channels of a block, each in a job of its own."""
 
 from __future__ import annotations
 
@@ -23,36 +23,37 @@ from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without
 from dawp.parallel.workers import Job, Line
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration.block_cache import _Kept
-from dawp.restoration.blocks import Block, Restored, Sound, _where
+from dawp.restoration.block_cache import BlockCache
+from dawp.restoration.blocks import Block, RestoredBlock, Sound
 from dawp.restoration.context import Context
 from dawp.runs.experiment import memory_as_bad_input
 from dawp.tasks import pose
 
 log = logging.getLogger(__name__)
 
-BESIDE_GAP_SECONDS, MAX_FILL_EXCESS_DB = 0.02, 6.0
+NEIGHBOUR_SECONDS = 0.02  # on either side of a gap, to compare its level with
+MAX_FILL_EXCESS_DB = 6.0
 
 
 @dataclass(frozen=True, eq=False)
-class Piece(Job):
+class ChannelJob(Job):
     """The job of restoring one channel of one block."""
 
-    block: int
+    block_index: int
     channel: int
 
 
-class _UnderWay:
-    """A block of which some channels are still to be restored.
+class PendingBlock:
+    """A block whose channels are not all restored yet.
 
-    Equal channels, as of a mono recording in a stereo file, are restored once and stay equal; those in which nothing
-    is to be restored (silent ones and, where gaps are filled, those without a gap) stay as they are.
+    Identical channels, as of a mono recording in a stereo file, are restored once and stay identical. Channels with
+    nothing to restore are left unchanged: silent ones and, where gaps are filled, those without a gap.
 
     Attributes:
-        samples: ``[channels, n]``, NaN for those that are missing.
-        context: the block with the recording around it; None if it is not needed.
-        profile: ``[channels, bins]``, power of the noise, if the user says where it is.
-        to_fit: the channels that have to be fitted.
+        samples: ``[channels, n]``, NaN where they are missing.
+        context: the block and the recording around it; None if it is not needed.
+        profile: power of the noise ``[channels, bins]``; None to estimate it.
+        to_fit: indices of the channels that have to be fitted.
     """
 
     def __init__(self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None) -> None:
@@ -63,155 +64,186 @@ class _UnderWay:
         def equal(one: int, other: int) -> bool:
             return torch.equal(known[one], known[other]) and torch.equal(missing[one], missing[other])
 
-        self._twins = [next(other for other in channels if equal(other, own)) for own in channels]
-        wanted = known.any(dim=1)
+        # The first channel that is identical to each channel.
+        self._sources = [next(other for other in channels if equal(other, own)) for own in channels]
+        needs_fit = known.any(dim=1)
         if isinstance(config.corruption, GapConfig):
-            wanted &= missing.any(dim=1)
-        self.to_fit = [own for own in channels if self._twins[own] == own and wanted[own]]
-        self._done = {own: (known[own], 0) for own in channels if own not in self.to_fit}
+            needs_fit &= missing.any(dim=1)
+        self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
+        self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 
-    def take(self, channel: int, restored: tuple[Tensor, int]) -> None:
-        """What has become of a channel, and the epoch at which its fit was stopped."""
-        self._done[channel] = restored
+    def add_result(self, channel: int, result: tuple[Tensor, int]) -> None:
+        """Store the restored samples ``[n]`` of a channel, and the epoch at which its first fit stopped."""
+        self._results[channel] = result
 
     @property
     def is_done(self) -> bool:
-        return len(self._done) == len(self.samples)
+        return len(self._results) == len(self.samples)
 
-    def restored(self, where: str, power: Tensor) -> Restored:
-        """The block, of which every channel is done.
+    def join_channels(self, label: str, power: Tensor) -> RestoredBlock:
+        """Return the restored block once all channels are done.
 
         Args:
-            where: the block, in words.
-            power: ``[channels]``, mean square of each over the whole recording.
+            label: the block, for messages.
+            power: mean square of each channel over the whole recording, ``[channels]``.
         """
         lost = self.samples.isnan().any(dim=1) & ~self.samples.nan_to_num().any(dim=1)
         if (lost & (power > 0)).any():
-            log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", where)
-        done = [self._done[twin] for twin in self._twins]
-        return Restored(torch.stack([samples for samples, _ in done]), [epoch for _, epoch in done])
+            log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", label)
+        results = [self._results[source] for source in self._sources]
+        return RestoredBlock(torch.stack([samples for samples, _ in results]), [epoch for _, epoch in results])
 
 
-def _pieces(
-    sound: Sound, block: Block, under_way: _UnderWay, config: Config, index: int, kept: _Kept | None
-) -> Iterator[Piece]:
-    """What there is to do of a block: one job for each channel that has to be fitted."""
-    where = _where(sound, block)
-    for channel in under_way.to_fit:
-        folder = kept.workplace(index, channel) if kept else None
-        noisy = None
-        if under_way.context:
-            profile = None if under_way.profile is None else under_way.profile[channel]
-            noisy = NoisyBlock(under_way.context.samples[channel], under_way.context.offset, profile)
-        args = (under_way.samples[channel], noisy, sound.rate, config, index, where)
-        yield Piece(where, folder, _restore_channel, args, config.stop.fits, index, channel)
+class ChannelContext(NamedTuple):
+    """One channel of the context of a block, and its noise.
 
+    Attributes:
+        samples: the block and the recording around it, ``[C]``.
+        offset: index of the first sample of the block in ``samples``.
+        profile: power of the noise ``[bins]``; None to estimate it.
+    """
 
-class NoisyBlock(NamedTuple):
-    """What is known of the noise in one channel of a block."""
+    samples: Tensor
+    offset: int
+    profile: Tensor | None
 
-    context: Tensor  # [C], the recording around it
-    offset: int  # of the block in it
-    profile: Tensor | None  # [bins], power of the noise, if the user says where it is
+    def make_problem(self, length: int, rate: int, working_rate: int, config: Config) -> Problem:
+        """Return the problem of the block, at the working rate, with the high-pass applied and the noise known.
 
-    def problem(self, length: int, rate: int, working_rate: int, config: Config) -> Problem:
-        """The problem of a block of ``length`` samples, high-passed and with its noise, at the working rate.
+        Args:
+            length: samples of the block at its own rate.
+            rate: its own rate in Hz.
+            working_rate: in Hz.
+            config: all settings.
 
         Raises:
             BadInput: the block is silent after the high-pass.
         """
-        around = prefilter(audio.resample(self.context, rate, working_rate), working_rate, config)
+        around = prefilter(audio.resample(self.samples, rate, working_rate), working_rate, config)
         offset = self.offset * working_rate // rate
         observed = around[offset : offset + math.ceil(length * working_rate / rate)]
         hop = frame_hop(len(observed), working_rate)
-        frames = analyse(observed, working_rate).shape
-        if self.profile is not None and len(self.profile) == frames[0]:
-            return Problem(observed, None, working_rate, noise=self.profile[:, None].expand(frames))
+        bins, frames = analyse(observed, working_rate).shape
+        if self.profile is not None and len(self.profile) == bins:
+            return Problem(observed, None, working_rate, noise=self.profile[:, None].expand(bins, frames))
         if hop == frame_hop(len(around), working_rate):
-            noise = estimate_noise(around, working_rate)[:, offset // hop :][:, : frames[1]]
-        else:  # a block shorter than a frame
+            noise = estimate_noise(around, working_rate)[:, offset // hop :][:, :frames]
+        else:  # a block shorter than a frame has frames of another length than its context
             noise = estimate_noise(observed, working_rate)
         return Problem(observed, None, working_rate, noise=torch.from_numpy(noise))
 
 
-def _restore_channel(
+def channel_jobs(
+    sound: Sound, block: Block, pending: PendingBlock, config: Config, index: int, cache: BlockCache | None
+) -> Iterator[ChannelJob]:
+    """Yield a job for each channel of a block that has to be fitted.
+
+    Args:
+        sound: the recording.
+        block: of it.
+        pending: the samples of the block.
+        config: all settings.
+        index: of the block.
+        cache: where checkpoints are saved; None to save none.
+    """
+    label = sound.block_label(block)
+    for channel in pending.to_fit:
+        folder = cache.checkpoint_folder(index, channel) if cache else None
+        context = None
+        if pending.context:
+            profile = None if pending.profile is None else pending.profile[channel]
+            context = ChannelContext(pending.context.samples[channel], pending.context.offset, profile)
+        args = (pending.samples[channel], context, sound.rate, config, index, label)
+        yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel)
+
+
+def restore_channel(
     folder: Path | None,
-    line: Line,
+    progress: Line,
     part: int | None,
     channel: Tensor,
-    noisy: NoisyBlock | None,
+    context: ChannelContext | None,
     rate: int,
     config: Config,
     index: int,
-    where: str,
+    label: str,
 ) -> tuple[Tensor, int] | None:
-    """One channel ``[T]`` of one block, and the epoch at which its fit was stopped; or one of its fits.
+    """Restore one channel of one block, or run one of its fits.
 
     Args:
-        folder: for checkpoints; None for none.
-        line: for progress.
-        part: which of the fits to do ahead; None for what is left of them, and the channel.
-        channel: NaN for samples that are missing.
-        noisy: its surroundings, where the method needs them.
-        rate: in Hz.
+        folder: for checkpoints; None to save none.
+        progress: receives the progress of the fits.
+        part: the fit to run ahead of the others; None to run the remaining fits and return the result.
+        channel: ``[T]``, NaN where samples are missing.
+        context: the recording around it; None if the method does not need it.
+        rate: sample rate in Hz.
         config: all settings.
         index: of the block.
-        where: the block, in words.
+        label: the block, for messages.
+
+    Returns:
+        The restored samples ``[T]`` and the epoch at which the first fit stopped, 0 without a fit; None for a single
+        fit.
+
+    Raises:
+        BadInput: the channel cannot be restored.
+        FitDiverged: a fit ended without an estimate.
     """
     try:
         with memory_as_bad_input("not restored"):
-            own, problem = _problems(channel, noisy, rate, config, index)
-            checkpoints = Checkpoints(folder, line.saved) if folder else None
+            original, problem = _make_problems(channel, context, rate, config, index)
+            checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
             if estimate is not None:
-                line.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
+                progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
             if part is not None and checkpoints:
                 if estimate is None:
-                    fit_ahead(problem, config, index, part, line, None, checkpoints)
+                    fit_ahead(problem, config, index, part, progress, None, checkpoints)
                 return None
             if estimate is None:
-                result = solve(problem, config, index, line, None, checkpoints)
+                result = solve(problem, config, index, progress, None, checkpoints)
                 if result.restored is None or result.error:
                     raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
                 estimate, epoch = result.restored.waveform, result.restored.epoch or 0
             output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
-            return _merged(own, output, config, where), epoch
+            return _combine(original, output, config, label), epoch
     except (BadInput, FitDiverged) as failure:
-        raise type(failure)(f"{where}: {failure}") from None
+        raise type(failure)(f"{label}: {failure}") from None
 
 
-def _problems(
-    channel: Tensor, noisy: NoisyBlock | None, rate: int, config: Config, index: int
+def _make_problems(
+    channel: Tensor, context: ChannelContext | None, rate: int, config: Config, index: int
 ) -> tuple[Problem, Problem]:
-    """The problem of a channel at its own rate, and the one that is solved, at the working rate."""
+    """Return the problem of a channel at its own rate, and the one to solve, at the working rate."""
     corruption = config.corruption
     if isinstance(corruption, GapConfig):
-        corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
+        corruption = dataclasses.replace(corruption, gaps=None)  # the missing samples are NaN already
     working_rate = config.clip.samplerate or rate
     rng = seeded(config.fit.seed, "corruption", index)
-    own = pose(config.task, None, channel, rate, corruption, rng)
-    if noisy:
-        return own, noisy.problem(len(channel), rate, working_rate, config)
+    original = pose(config.task, None, channel, rate, corruption, rng)
+    if context:
+        return original, context.make_problem(len(channel), rate, working_rate, config)
     if working_rate == rate:
-        return own, own
-    return own, pose(config.task, None, audio.resample(channel, rate, working_rate), working_rate, corruption, rng)
+        return original, original
+    resampled = audio.resample(channel, rate, working_rate)
+    return original, pose(config.task, None, resampled, working_rate, corruption, rng)
 
 
-def _merged(problem: Problem, output: Tensor, config: Config, where: str) -> Tensor:
-    """The restored channel ``[T]`` of an output of the method: what is kept of the recording, and the rest."""
+def _combine(problem: Problem, output: Tensor, config: Config, label: str) -> Tensor:
+    """Combine a recording and the output of a method ``[T]``: by strength, or by filling the gaps."""
     if not isinstance(config.corruption, GapConfig):
         return torch.lerp(problem.observed, output, config.restoration.strength)
     if problem.blend is not None:
-        # Filled samples beyond full scale would make the whole file softer, and the intact ones with it.
+        # Filled samples beyond full scale would lower the gain of the whole file, intact samples included.
         limit = max(1.0, float(problem.observed.abs().max()))
         output = output.clamp(-limit, limit)
-        _warn_of_loud_fills(problem, output, where)
+        _warn_loud_fills(problem, output, label)
     return problem.estimate(output)
 
 
-def _warn_of_loud_fills(problem: Problem, output: Tensor, where: str) -> None:
-    """Warn of gaps whose filling is much louder than the sound on either side."""
-    around = round(BESIDE_GAP_SECONDS * problem.sample_rate)
+def _warn_loud_fills(problem: Problem, output: Tensor, label: str) -> None:
+    """Warn where a filled gap is much louder than the samples on either side."""
+    around = round(NEIGHBOUR_SECONDS * problem.sample_rate)
     for start, stop in problem.gaps:
         beside = torch.cat([problem.observed[max(0, start - around) : start], problem.observed[stop : stop + around]])
         if not beside.any():
@@ -220,7 +252,7 @@ def _warn_of_loud_fills(problem: Problem, output: Tensor, where: str) -> None:
         if excess > MAX_FILL_EXCESS_DB:
             log.warning(
                 "%s: the gap at %.3f s is filled with sound that is %.1f dB louder than what surrounds it",
-                where,
+                label,
                 start / problem.sample_rate,
                 excess,
             )

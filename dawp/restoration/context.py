@@ -1,4 +1,4 @@
-"""What a block is restored from: its samples, the recording around it, and the noise that the user names."""
+"""Read the inputs of a block: its samples, the surrounding recording and the noise profile."""
 
 from __future__ import annotations
 
@@ -22,10 +22,22 @@ CONTEXT_SECONDS = 3.0  # of the recording on either side of a block, for the noi
 MIN_PROFILE_SECONDS = 0.1
 
 
-def _is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
-    """Whether gaps are to be filled and the recording has none, which is logged."""
+class Context(NamedTuple):
+    """A block and the recording around it.
+
+    Attributes:
+        samples: ``[channels, C]``.
+        offset: index of the first sample of the block in ``samples``.
+    """
+
+    samples: Tensor
+    offset: int
+
+
+def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
+    """Return True, and log it, if the task is to fill gaps and the recording has none."""
     gaps = config.corruption
-    if not isinstance(gaps, GapConfig) or any(_marked(sound, gaps, block).isnan().any() for block in blocks):
+    if not isinstance(gaps, GapConfig) or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
         "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that breaks into sound): left unchanged; "
@@ -37,20 +49,17 @@ def _is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     return True
 
 
-class Context(NamedTuple):
-    """A block with the recording around it."""
+def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
+    """Read a block and, where the method estimates the noise, the recording around it.
 
-    samples: Tensor  # [channels, C]
-    offset: int  # of the block in it
-
-
-def _block_of(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
-    """A block's samples ``[channels, n]``, NaN for those that are missing, and its context if it is needed."""
+    Returns:
+        The samples ``[channels, n]``, NaN where they are missing, and the context; None if it is not needed.
+    """
     if isinstance(config.corruption, GapConfig):
-        return _marked(sound, config.corruption, block), None
+        return read_marked(sound, config.corruption, block), None
     if config.stop.estimate != "mask":
         return sound.read(*block), None
-    # Whole frames of the noise estimate, at the working rate, lie between the start of the context and the block.
+    # Start the context a whole number of frames of the noise estimate, at the working rate, before the block.
     rate = config.clip.samplerate or sound.rate
     common = math.gcd(sound.rate, rate)
     step = math.lcm(rate // common, frame_hop(block.stop - block.start, rate)) // (rate // common)
@@ -61,45 +70,9 @@ def _block_of(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Conte
     return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
 
 
-def _noise_profile(sound: Sound, config: Config) -> Tensor | None:
-    """Mean power ``[channels, bins]`` of the stretches that ``--noise_profile`` names, at the working rate.
-
-    Raises:
-        BadInput: a stretch lies outside the recording, or they are too short.
-    """
-    stretches = config.corruption.profile if isinstance(config.corruption, NoiseConfig) else []
-    if not stretches or config.stop.estimate != "mask":
-        return None
-    powers = []
-    for start, length in sorted(stretches):
-        first, stop = round(start * sound.rate), round((start + length) * sound.rate)
-        if stop > sound.frames:
-            seconds = sound.frames / sound.rate
-            raise BadInput(
-                f"{sound.name}: noise_profile: {start:g}:{length:g} lies outside the recording of {seconds:g} s"
-            )
-        if stop - first < MIN_PROFILE_SECONDS * sound.rate:
-            raise BadInput(
-                f"{sound.name}: noise_profile: each stretch must last at least {MIN_PROFILE_SECONDS:g} s, "
-                f"got {start:g}:{length:g}"
-            )
-        rate = config.clip.samplerate or sound.rate
-        noise = audio.resample(sound.read(first, stop), sound.rate, rate)
-        silent = [channel for channel, power in enumerate(sound.power) if power and not noise[channel].any()]
-        if silent:
-            raise BadInput(
-                f"{sound.name}: noise_profile: {start:g}:{length:g} is silent in channel {silent[0] + 1}, "
-                "expected a stretch that holds noise"
-            )
-        powers.append([torch.from_numpy(analyse(channel, rate)).abs().square() for channel in noise])
-    # Stretches of one recording: the frames of all count alike.
-    profile = torch.stack([torch.cat(channel, dim=1).mean(dim=1) for channel in zip(*powers, strict=True)])
-    return profile.clamp(min=SMALLEST_POWER)
-
-
-def _marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
-    """A block's samples ``[channels, n]``, with NaN for those that are missing."""
-    # With what lies around it: a drop-out at its edge is one by what is beside it.
+def read_marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
+    """Read a block ``[channels, n]`` with NaN for the samples in gaps."""
+    # A drop-out is detected by the samples on both sides of it, which may lie outside the block.
     margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
     samples = sound.read(first, last)
@@ -111,3 +84,46 @@ def _marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
     else:
         samples = audio.mark_missing(samples.T, sound.rate, config.min_gap_ms / 1000, sound.power).T
     return samples[:, block.start - first : block.stop - first]
+
+
+def noise_profile(sound: Sound, config: Config) -> Tensor | None:
+    """Measure the power of the noise in the intervals that ``noise_profile`` names.
+
+    Returns:
+        Mean power ``[channels, bins]`` over all frames of all intervals, at the working rate; None if no interval is
+        named or the method does not use them.
+
+    Raises:
+        BadInput: an interval lies outside the recording, is too short, or is silent in a channel that is not.
+    """
+    intervals = config.corruption.profile if isinstance(config.corruption, NoiseConfig) else []
+    if not intervals or config.stop.estimate != "mask":
+        return None
+    rate = config.clip.samplerate or sound.rate
+    powers = []
+    for interval in sorted(intervals):
+        noise = audio.resample(_read_noise(sound, *interval), sound.rate, rate)
+        silent = [channel for channel, power in enumerate(sound.power) if power and not noise[channel].any()]
+        if silent:
+            start, length = interval
+            raise BadInput(
+                f"{sound.name}: noise_profile: {start:g}:{length:g} is silent in channel {silent[0] + 1}, "
+                "expected a stretch that holds noise"
+            )
+        powers.append([torch.from_numpy(analyse(channel, rate)).abs().square() for channel in noise])
+    profile = torch.stack([torch.cat(channel, dim=1).mean(dim=1) for channel in zip(*powers, strict=True)])
+    return profile.clamp(min=SMALLEST_POWER)
+
+
+def _read_noise(sound: Sound, start: float, length: float) -> Tensor:
+    """Read the interval of ``length`` seconds from ``start``, ``[channels, n]``."""
+    first, stop = round(start * sound.rate), round((start + length) * sound.rate)
+    if stop > sound.frames:
+        seconds = sound.frames / sound.rate
+        raise BadInput(f"{sound.name}: noise_profile: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
+    if stop - first < MIN_PROFILE_SECONDS * sound.rate:
+        raise BadInput(
+            f"{sound.name}: noise_profile: each stretch must last at least {MIN_PROFILE_SECONDS:g} s, "
+            f"got {start:g}:{length:g}"
+        )
+    return sound.read(first, stop)

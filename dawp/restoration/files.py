@@ -1,9 +1,4 @@
-"""Restoration: recordings that have no clean version, of any length, each into one file.
-
-A recording is cut into blocks that overlap. Each block is read, fitted by itself, and kept in a folder beside the
-output until all are there; then they are faded into one another. So memory does not grow with the recording, and an
-interrupted restoration goes on where it was.
-"""
+"""Restore recordings from files, each from beginning to end into one file."""
 
 from __future__ import annotations
 
@@ -12,9 +7,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -26,12 +22,12 @@ from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
 from dawp.parallel.workers import Bars, do, duration
-from dawp.restoration.block_cache import _kept_for
-from dawp.restoration.blocks import Block, _blocks_of, _survey, _where, cut, faded
-from dawp.restoration.channels import Piece, _pieces, _UnderWay
-from dawp.restoration.context import _block_of, _is_intact, _noise_profile
+from dawp.restoration.block_cache import open_cache
+from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
-from dawp.restoration.targets import Target, plan
+from dawp.restoration.targets import Target, plan_targets
 from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
 
 log = logging.getLogger(__name__)
@@ -48,110 +44,109 @@ NOT_OF_THE_SAMPLES = (
     *NOT_OF_THE_NUMBERS,
 )
 """Settings that the restored samples do not depend on."""
-HASHED_AT_ONCE = 1 << 20  # bytes
+
+HASH_CHUNK = 1 << 20  # bytes
 
 
 def run(
     config: Config, recordings: Sequence[Recording], command: Sequence[str] = (), progress: bool = False
 ) -> Outcome:
-    """Restore recordings, each into one file; those whose file is there already are passed over.
+    """Restore recordings, each into one file, and skip those whose output exists.
 
     Args:
         config: all settings.
-        recordings: the corrupted ones.
+        recordings: the corrupted recordings.
         command: the command line, for the records.
-        progress: show a bar on standard error.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The counts of restored and skipped recordings, and a line for each that failed.
 
     Raises:
-        BadInput: the device is not there, or an output cannot be what was asked for.
-        KeyboardInterrupt: the blocks that are finished are kept.
+        BadInput: the device is not available, or an output cannot be written.
+        KeyboardInterrupt: finished blocks stay in the cache.
     """
     check_device(config)
-    targets = plan(config, recordings)
+    targets = plan_targets(config, recordings)
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):
         check_writable(folder)
     title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
     with (
-        _Files(targets, config, command) as files,
-        Bars(files.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
-        closing(do(files.jobs(bars), config, files.fits, bars)) as over,
+        BatchRestoration(targets, config, command) as batch,
+        Bars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        closing(do(batch.jobs(bars), config, batch.fits, bars)) as results,
     ):
-        for piece, value, failure in over:
-            files.take(piece, value, failure)
+        for job, result, failure in results:
+            batch.add_result(job, result, failure)
     folder = (
         targets[0].output
         if len(targets) == 1
         else Path(os.path.commonpath([target.output.parent for target in targets]))
     )
-    return Outcome(folder, files.done, files.skipped, files.failures)
+    return Outcome(folder, batch.done, batch.skipped, batch.failures)
 
 
-def _fits_of(path: Path, config: Config) -> int:
-    """How many fits a recording takes at most; 0 if it cannot be used."""
-    try:
-        with Reader(path) as file:
-            blocks = cut(file.stated_frames, file.rate, config)
-            return len(blocks) * file.channels * config.stop.fits
-    except BadInput:
-        return 0
-
-
-class _File:
-    """A recording that is being restored; other commands keep out of its output until ``hold`` is closed.
+class FileRestoration:
+    """The restoration of one recording. Its output stays locked until ``resources`` is closed.
 
     Attributes:
-        hold: to be closed at the end, whatever that is.
-        going: the jobs that are under way.
-        all_given: there are no more jobs to come.
+        resources: the open recording and the lock.
+        running: the jobs that have not finished.
+        all_submitted: there are no further jobs.
         failed: one of the jobs has failed.
 
     Raises:
         BadInput: the recording cannot be restored, or not into this output.
     """
 
-    def __init__(self, target: Target, config: Config, command: Sequence[str], count: str) -> None:
+    def __init__(self, target: Target, config: Config, command: Sequence[str], position: str) -> None:
         self._began = time.perf_counter()
         self._target, self._config = target, config
-        self.going: set[Piece] = set()
-        self.all_given = self.failed = False
-        self._under_way: dict[int, _UnderWay] = {}
+        self.running: set[ChannelJob] = set()
+        self.all_submitted = self.failed = False
+        self._pending: dict[int, PendingBlock] = {}
         self._epochs: dict[int, list[int]] = {}
-        with ExitStack() as hold:
-            file = hold.enter_context(Reader(target.path))
-            sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
-            self._source, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
-            size = sound.rate, len(sound.power), sound.frames
-            self._form = form_of(target.output, self._source, config.restoration.subtype, *size)
-            self._removed_form = target.removed and form_of(target.removed, self._source, None, *size)
-            self._blocks = _blocks_of(sound, config)
-            self._profile = _noise_profile(sound, config)
+        with ExitStack() as resources:
+            self._read(resources.enter_context(Reader(target.path)))
             self._settings = {
                 name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
             }
-            self._about = circumstances(config, command)
-            self._sha256 = _digest(target.path)
-            length = sound.frames / sound.rate
-            said = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
-            log.info("%s%s: %s", count, sound.name, said)
-            self._intact = _is_intact(sound, config, self._blocks)
+            self._environment = circumstances(config, command)
+            self._sha256 = _sha256(target.path)
+            length = self._sound.frames / self._sound.rate
+            facts = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
+            log.info("%s%s: %s", position, self._sound.name, facts)
+            self._intact = is_intact(self._sound, config, self._blocks)
             if self._intact:
-                self._epochs = {index: [0] * len(sound.power) for index in range(len(self._blocks))}
+                self._epochs = {index: [0] * len(self._sound.power) for index in range(len(self._blocks))}
             target.output.parent.mkdir(parents=True, exist_ok=True)
             identity = {
                 "settings": self._settings,
                 "recording": self._sha256,
-                "torch": self._about["versions"]["torch"],
+                "torch": self._environment["versions"]["torch"],
             }
-            self._kept = hold.enter_context(_kept_for(target.output, identity))
+            self._cache = resources.enter_context(open_cache(target.output, identity))
+            # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
                     f"{shown(target.output)}: is there already, from another command (--overwrite replaces it)"
                 )
-            self.hold = hold.pop_all()
+            self.resources = resources.pop_all()
 
-    def jobs(self, bars: Bars) -> Iterator[Piece]:
-        """What there is to do, one channel of one block after the other; ends early if one of them fails."""
+    def _read(self, file: Reader) -> None:
+        """Scan the recording, choose the formats of the outputs and plan the blocks."""
+        target, config = self._target, self._config
+        sound = self._sound = scan(file, target.path, isinstance(config.corruption, GapConfig))
+        self._source_form, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
+        size = sound.rate, len(sound.power), sound.frames
+        self._form = form_of(target.output, self._source_form, config.restoration.subtype, *size)
+        self._removed_form = target.removed and form_of(target.removed, self._source_form, None, *size)
+        self._blocks = plan_blocks(sound, config)
+        self._profile = noise_profile(sound, config)
+
+    def jobs(self, bars: Bars) -> Iterator[ChannelJob]:
+        """Yield a job for each channel of each block that is not in the cache; stop early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
         if self._intact:
             bars.pass_over(fits * channels * len(self._blocks))
@@ -159,94 +154,108 @@ class _File:
             if self.failed:
                 bars.pass_over(fits * channels * (len(self._blocks) - index))
                 return
-            kept = self._kept.get(index, block, channels)
-            if kept is not None:
-                self._epochs[index] = kept.epochs
+            cached = self._cache.get(index, block, channels)
+            if cached is not None:
+                self._epochs[index] = cached.epochs
                 bars.pass_over(fits * channels)
                 continue
-            with memory_as_bad_input(_where(self._sound, block)):
-                under_way = _UnderWay(*_block_of(self._sound, self._config, block), self._config, self._profile)
-            self._under_way[index] = under_way
-            bars.pass_over(fits * (channels - len(under_way.to_fit)))
-            self._put(index)
-            pieces = _pieces(self._sound, block, under_way, self._config, index, self._kept)
-            while not self.failed and (piece := next(pieces, None)):
-                self.going.add(piece)
-                yield piece
-        self.all_given = True
+            with memory_as_bad_input(self._sound.block_label(block)):
+                samples, context = read_block(self._sound, self._config, block)
+                pending = PendingBlock(samples, context, self._config, self._profile)
+            self._pending[index] = pending
+            bars.pass_over(fits * (channels - len(pending.to_fit)))
+            self._store_if_done(index)
+            jobs = channel_jobs(self._sound, block, pending, self._config, index, self._cache)
+            while not self.failed and (job := next(jobs, None)):
+                self.running.add(job)
+                yield job
+        self.all_submitted = True
 
-    def take(self, piece: Piece, restored: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
-        """What came of a job."""
-        self.going.discard(piece)
+    def add_result(self, job: ChannelJob, result: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
+        """Store the result of a job, or note its failure."""
+        self.running.discard(job)
         if failure is None:
-            self._under_way[piece.block].take(piece.channel, restored)
-            self._put(piece.block)
+            self._pending[job.block_index].add_result(job.channel, result)
+            self._store_if_done(job.block_index)
         else:
             self.failed = True
-        if piece.folder and not isinstance(failure, BadInput):  # what wanted memory, say, may go on another time
-            shutil.rmtree(piece.folder, ignore_errors=True)
+        if job.folder and not isinstance(failure, BadInput):  # after running out of memory, say, a fit can resume
+            shutil.rmtree(job.folder, ignore_errors=True)
 
-    def _put(self, index: int) -> None:
-        if self._under_way[index].is_done:
-            done = self._under_way.pop(index).restored(_where(self._sound, self._blocks[index]), self._sound.power)
-            self._kept.put(index, done)
-            self._epochs[index] = done.epochs
+    def _store_if_done(self, index: int) -> None:
+        """Move a block from memory to the cache once all its channels are done."""
+        if self._pending[index].is_done:
+            label = self._sound.block_label(self._blocks[index])
+            restored = self._pending.pop(index).join_channels(label, self._sound.power)
+            self._cache.put(index, restored)
+            self._epochs[index] = restored.epochs
 
     def finish(self) -> None:
-        """Write the output, and its record. An intact recording is copied if the output has its format."""
-        target, sound, blocks, clip_mode = self._target, self._sound, self._blocks, self._config.restoration.clip_mode
+        """Write the output and its record, and delete the cache."""
+        removed = self._measure_removed()
+        gain = self._write_output()
+        seconds = time.perf_counter() - self._began
+        write_json(self._target.record, self._record(removed, gain, seconds))
+        self._cache.remove()
+        log.info("%s: done in %s", shown(self._target.output), duration(seconds))
+
+    def _samples(self) -> Iterator[Tensor]:
+        """Yield consecutive parts ``[channels, n]`` of the restored waveform."""
 
         def restored(index: int, block: Block) -> Tensor:
-            return sound.read(*block) if self._intact else self._kept.again(index, block, len(sound.power))
+            if self._intact:
+                return self._sound.read(*block)
+            return self._cache.samples(index, block, len(self._sound.power))
 
-        def samples() -> Iterator[Tensor]:
-            return faded((block, restored(index, block)) for index, block in enumerate(blocks))
+        return overlap_add((block, restored(index, block)) for index, block in enumerate(self._blocks))
 
-        removed = self._measure_removed(samples)
-        gain = 1.0
-        if self._intact and self._form == self._source:
+    def _write_output(self) -> float:
+        """Write the output, as a copy of an intact recording in the same format, and return the gain applied."""
+        target = self._target
+        if self._intact and self._form == self._source_form:
             with whole(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
-        else:
-            gain = write(target.output, samples, sound.rate, self._form, clip_mode, self._metadata)
-        seconds = time.perf_counter() - self._began
-        record = {
-            "recording": str(target.path),
+            return 1.0
+        clip_mode = self._config.restoration.clip_mode
+        return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
+
+    def _record(self, removed: Removed | None, gain: float, seconds: float) -> dict[str, Any]:
+        """Return the content of the record."""
+        return {
+            "recording": str(self._target.path),
             "sha256": self._sha256,
-            "sample_rate": sound.rate,
-            "channels": len(sound.power),
-            "samples": sound.frames,
+            "sample_rate": self._sound.rate,
+            "channels": len(self._sound.power),
+            "samples": self._sound.frames,
             "format": self._form.format,
             "subtype": self._form.subtype,
-            "clip_mode": clip_mode,
+            "clip_mode": self._config.restoration.clip_mode,
             "gain": gain,
             "unchanged": self._intact,
-            "removed": removed.facts() if removed else None,
+            "removed": removed.to_dict() if removed else None,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
-                for index, block in enumerate(blocks)
+                for index, block in enumerate(self._blocks)
             ],
             "seconds": seconds,
-            **self._about,
+            **self._environment,
             "settings": self._settings,
         }
-        write_json(target.record, record)
-        self._kept.remove()
-        log.info("%s: done in %s", shown(target.output), duration(seconds))
 
-    def _measure_removed(self, samples: Callable[[], Iterator[Tensor]]) -> Removed | None:
-        """Write what was removed if it is wanted, and report how much it is; None where gaps were filled."""
+    def _measure_removed(self) -> Removed | None:
+        """Write the removed signal if a file is named for it, and log its level; None where gaps were filled."""
         target, sound = self._target, self._sound
 
-        def pieces() -> Iterator[Tensor]:
-            return (part for _, part in difference(samples(), sound.read))
+        def removed_samples() -> Iterator[Tensor]:
+            return (part for _, part in difference(self._samples(), sound.read))
 
         if target.removed and self._removed_form:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
-            write(target.removed, pieces, sound.rate, self._removed_form, self._config.restoration.clip_mode, None)
+            clip_mode = self._config.restoration.clip_mode
+            write(target.removed, removed_samples, sound.rate, self._removed_form, clip_mode, None)
         if isinstance(self._config.corruption, GapConfig):
             return None
-        removed = measure(difference(samples(), sound.read), sound.rate)
+        removed = measure(difference(self._samples(), sound.read), sound.rate)
         log.info("%s: %s", shown(target.output), removed)
         if removed.is_suspicious:
             log.warning(
@@ -257,59 +266,60 @@ class _File:
         return removed
 
 
-class _Files:
-    """The recordings of a command: begun one after the other, each written when all its blocks are there.
+class BatchRestoration:
+    """The restoration of all recordings of a command: opened in order, each written when all its blocks are done.
 
     Attributes:
-        fits: in all of them.
-        done: how many were written.
-        skipped: how many are there already.
-        failures: a line for each that could not be restored.
+        fits: number of fits of all recordings.
+        done: number of recordings restored.
+        skipped: number of recordings whose output exists.
+        failures: one line for each recording that could not be restored.
     """
 
     def __init__(self, targets: Sequence[Target], config: Config, command: Sequence[str]) -> None:
         self._targets, self._config, self._command = targets, config, command
-        self._fits = [_fits_of(target.path, config) for target in targets]
+        self._fits = [_count_fits(target.path, config) for target in targets]
         self.fits = sum(self._fits)
         self.done = self.skipped = 0
         self.failures: list[str] = []
-        self._open: list[_File] = []
-        self._owners: dict[Piece, _File] = {}
+        self._open: list[FileRestoration] = []
+        self._owners: dict[ChannelJob, FileRestoration] = {}
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> BatchRestoration:
         return self
 
     def __exit__(self, *_: object) -> None:
         for file in self._open:
-            file.hold.close()
+            file.resources.close()
 
-    def jobs(self, bars: Bars) -> Iterator[Piece]:
-        """What there is to do, one recording after the other; bad ones are told and left out."""
+    def jobs(self, bars: Bars) -> Iterator[ChannelJob]:
+        """Yield the jobs of one recording after the other; report and skip bad recordings."""
         for number, (target, fits) in enumerate(zip(self._targets, self._fits, strict=True), start=1):
-            file = self._begun(target, f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else "")
+            position = f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else ""
+            file = self._open_target(target, position)
             if file is None:
                 bars.pass_over(fits)
                 continue
             self._open.append(file)
             try:
-                for piece in file.jobs(bars):
-                    self._owners[piece] = file
-                    yield piece
+                for job in file.jobs(bars):
+                    self._owners[job] = file
+                    yield job
             except BadInput as refusal:
                 self._fail(refusal)
                 file.failed = True
-            self._close(file)
+            self._close_if_over(file)
 
-    def take(self, piece: Piece, restored: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
-        """What came of a job."""
-        file = self._owners.pop(piece)
+    def add_result(self, job: ChannelJob, result: tuple[Tensor, int], failure: BadInput | FitDiverged | None) -> None:
+        """Pass the result of a job to its recording, and write the recording if it was the last one."""
+        file = self._owners.pop(job)
         if failure is not None and not file.failed:
             self._fail(failure)
-        file.take(piece, restored, failure)
-        self._close(file)
+        file.add_result(job, result, failure)
+        self._close_if_over(file)
 
-    def _begun(self, target: Target, count: str) -> _File | None:
-        """A recording to restore; None if it is there already, or cannot be restored."""
+    def _open_target(self, target: Target, position: str) -> FileRestoration | None:
+        """Start a recording; None if its output exists or it cannot be restored."""
         if target.output.exists() and not self._config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
             log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
@@ -319,17 +329,17 @@ class _Files:
             return None
         try:
             with memory_as_bad_input(shown(target.path)):
-                return _File(target, self._config, self._command, count)
+                return FileRestoration(target, self._config, self._command, position)
         except BadInput as refusal:
             self._fail(refusal)
             return None
 
-    def _close(self, file: _File) -> None:
-        """Write the file if all its blocks are there, and let go of it if nothing of it is under way any more."""
-        if file not in self._open or file.going or not (file.all_given or file.failed):
+    def _close_if_over(self, file: FileRestoration) -> None:
+        """Write a recording if all its blocks are done, and close it if none of its jobs is running or to come."""
+        if file not in self._open or file.running or not (file.all_submitted or file.failed):
             return
         self._open.remove(file)
-        with file.hold:
+        with file.resources:
             try:
                 if not file.failed:
                     file.finish()
@@ -342,9 +352,19 @@ class _Files:
         log.error("%s", failure)
 
 
-def _digest(path: Path) -> str:
+def _count_fits(path: Path, config: Config) -> int:
+    """Return the maximum number of fits of a recording; 0 if it cannot be used."""
+    try:
+        with Reader(path) as file:
+            blocks = split_blocks(file.stated_frames, file.rate, config)
+            return len(blocks) * file.channels * config.stop.fits
+    except BadInput:
+        return 0
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(HASHED_AT_ONCE):
-            digest.update(part)
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Which recording goes into which file."""
+"""Choose and check the output file of each recording."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dawp.errors import BadInput, shown
 from dawp.io.files import is_restored
 from dawp.io.formats import FORMATS
 from dawp.io.sources import SOUND_SUFFIXES, Recording
-from dawp.restoration.block_cache import _kept_folder
+from dawp.restoration.block_cache import cache_folder
 
 DEFAULT_OUTPUT = Path("restored")
-LONGEST_NAME = 255 - len(".12345678.") - len(".json")  # bytes of an output's name: its record's has more, for a time
+MAX_NAME_BYTES = 255 - len(".12345678.") - len(".json")  # leave room for the temporary name of the record
 
 
 @dataclass(frozen=True)
 class Target:
-    """A recording to restore.
+    """A recording to restore and the files to write.
 
     Attributes:
         path: the recording.
-        output: the file to write.
-        removed: the file to write with what was removed; None for none.
+        output: the restored file.
+        removed: the file for the removed signal; None to write none.
     """
 
     path: Path
@@ -35,79 +35,109 @@ class Target:
 
     @property
     def record(self) -> Path:
-        """The file that tells how the output was made."""
+        """The JSON file that describes how the output was made."""
         return self.output.with_name(f"{self.output.name}.json")
 
 
-def plan(config: Config, recordings: Sequence[Recording]) -> list[Target]:
-    """Where each recording goes: the output itself, or its place in a tree that mirrors that of the recordings.
+def plan_targets(config: Config, recordings: Sequence[Recording]) -> list[Target]:
+    """Choose the output of each recording: the named file, or its place in a mirrored folder tree.
 
-    Recordings in the output folder, or in that of what was removed, are results of an earlier command and left out.
+    Recordings inside the output folders are results of an earlier command and are left out.
 
     Raises:
-        BadInput: an output is a recording itself, is asked for twice, or is there already and alone.
+        BadInput: an output is also a recording, has two recordings, already exists, or cannot be written.
     """
-    source, output = config.run.source, config.restoration.output or DEFAULT_OUTPUT
+    paths, base = _select_recordings(config, recordings)
+    targets = _assign_outputs(config, paths, base)
+    _check_outputs(config, targets)
+    _check_removed(config, targets)
+    return targets
+
+
+def _output_of(config: Config) -> Path:
+    return config.restoration.output or DEFAULT_OUTPUT
+
+
+def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple[list[Path], Path]:
+    """Return the recordings to restore, without duplicates, and the folder that their tree starts from."""
+    source, output = config.run.source, _output_of(config)
     paths = [recording.corrupted or recording.path for recording in recordings]
-    paths = list({_plain(path): path for path in paths}.values())
-    if source is not None and source.is_dir():
-        base = source
-        results = {folder.resolve() for folder in (output, config.restoration.save_removed) if folder}
-        paths = [path for path in paths if results.isdisjoint(path.resolve().parents)]
-        if not paths:
-            raise BadInput(f"{shown(source)}: all sound files in this folder are in the output folder {shown(output)}")
-    else:
-        base = Path(os.path.commonpath([_plain(path).parent for path in paths]))
-    named = _is_file("output", output, len(paths))
-    save_removed = config.restoration.save_removed
-    one_removed = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
-    asked = config.restoration.output_format
-    suffix = f".{asked}" if asked else None
-    if asked and named and FORMATS[output.suffix.lower()] != asked.upper():
-        raise BadInput(f"output_format {asked} does not go with the suffix of {shown(output)}")
+    paths = list({_absolute(path): path for path in paths}.values())
+    if source is None or not source.is_dir():
+        return paths, Path(os.path.commonpath([_absolute(path).parent for path in paths]))
+    results = {folder.resolve() for folder in (output, config.restoration.save_removed) if folder}
+    paths = [path for path in paths if results.isdisjoint(path.resolve().parents)]
+    if not paths:
+        raise BadInput(f"{shown(source)}: all sound files in this folder are in the output folder {shown(output)}")
+    return paths, source
+
+
+def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[Target]:
+    """Choose the outputs of recordings in the folder ``base``."""
+    output, save_removed = _output_of(config), config.restoration.save_removed
+    output_is_file = _is_file("output", output, len(paths))
+    removed_is_file = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
+    output_format = config.restoration.output_format
+    if output_format and output_is_file and FORMATS[output.suffix.lower()] != output_format.upper():
+        raise BadInput(f"output_format {output_format} does not go with the suffix of {shown(output)}")
     targets: dict[Path, Target] = {}
     for path in paths:
-        place = output if named else output / _plain(path).relative_to(_plain(base))
-        if suffix and not named:
-            place = place.with_suffix(suffix)
-        if len(os.fsencode(place.name)) > LONGEST_NAME:
-            raise BadInput(f"{shown(place)}: the name is too long for an output, of at most {LONGEST_NAME} bytes")
+        relative = Path(output.name) if output_is_file else _absolute(path).relative_to(_absolute(base))
+        if output_format and not output_is_file:
+            relative = relative.with_suffix(f".{output_format}")
+        place = output if output_is_file else output / relative
+        if len(os.fsencode(place.name)) > MAX_NAME_BYTES:
+            raise BadInput(f"{shown(place)}: the name is too long for an output, of at most {MAX_NAME_BYTES} bytes")
         if place in targets:
             raise BadInput(f"{shown(place)}: would be the output of {shown(targets[place].path)} and of {shown(path)}")
-        relative = Path(place.name) if named else place.relative_to(output)
-        targets[place] = Target(
-            path, place, save_removed if one_removed or not save_removed else save_removed / relative
-        )
-    inputs = {path.resolve() for path in paths}
-    for place in targets:
+        removed = save_removed if removed_is_file or not save_removed else save_removed / relative
+        targets[place] = Target(path, place, removed)
+    return list(targets.values())
+
+
+def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
+    """Refuse outputs that are recordings, folders or the files of someone else."""
+    overwrite = config.run.overwrite
+    inputs = {target.path.resolve() for target in targets}
+    for target in targets:
+        place, record = target.output, target.record
         if place.resolve() in inputs:
             raise BadInput(f"{shown(place)}: is a recording of this command and cannot be its output")
         if place.is_dir():
             raise BadInput(f"{shown(place)}: is a folder, expected a file to write")
-        record = targets[place].record
-        if record.exists() and not is_restored(place) and not config.run.overwrite:
+        if record.exists() and not is_restored(place) and not overwrite:
             raise BadInput(f"{shown(record)}: is there already and no restoration's (--overwrite replaces it)")
-    if len(targets) == 1 and named and output.exists() and not config.run.overwrite:
+    output = _output_of(config)
+    if [target.output for target in targets] == [output] and output.exists() and not overwrite:
         raise BadInput(f"{shown(output)}: is there already (--overwrite replaces it)")
-    outputs = {place.resolve() for place in targets}
-    for target in targets.values():
+
+
+def _check_removed(config: Config, targets: Sequence[Target]) -> None:
+    """Refuse files for the removed signal that are recordings, outputs or folders, or that already exist."""
+    taken = {path.resolve() for target in targets for path in (target.path, target.output)}
+    for target in targets:
         if target.removed is None:
             continue
-        if target.removed.resolve() in inputs | outputs:
+        if target.removed.resolve() in taken:
             raise BadInput(f"save_removed must not be a recording or an output, got {shown(target.removed)}")
         if target.removed.is_dir():
             raise BadInput(f"{shown(target.removed)}: is a folder, expected a file to write")
-        is_resumed = _kept_folder(target.output).is_dir()  # it may have been interrupted after writing this file
+        # An earlier command may have been interrupted after it had written this file.
+        is_resumed = cache_folder(target.output).is_dir()
         if target.removed.exists() and not (target.output.exists() or config.run.overwrite or is_resumed):
             raise BadInput(f"{shown(target.removed)}: is there already (--overwrite replaces it)")
-    return list(targets.values())
 
 
 def _is_file(name: str, path: Path, recordings: int) -> bool:
-    """Whether a setting names a sound file to write, not a folder.
+    """Return True if a setting names a sound file to write, False if it names a folder.
+
+    Args:
+        name: of the setting.
+        path: its value.
+        recordings: number of recordings to restore.
 
     Raises:
-        BadInput: it is neither, or a file for several recordings.
+        BadInput: it names neither, or one file for several recordings.
     """
     is_file = path.suffix.lower() in SOUND_SUFFIXES and not path.is_dir()
     if is_file and recordings > 1:
@@ -119,6 +149,6 @@ def _is_file(name: str, path: Path, recordings: int) -> bool:
     return is_file
 
 
-def _plain(path: Path) -> Path:
-    """A path from the root, without dots, and with its links as they are."""
+def _absolute(path: Path) -> Path:
+    """Return an absolute path without ``.`` and ``..``, and with symbolic links left unresolved."""
     return Path(os.path.normpath(path.absolute()))

@@ -1,4 +1,4 @@
-"""Restoration of a waveform that is in memory."""
+"""Restore a waveform in memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from dawp.config import Config, WorkConfig
 from dawp.errors import BadInput
 from dawp.parallel.workers import Bars, do
-from dawp.restoration.blocks import Sound, _blocks_of, _where, faded
-from dawp.restoration.channels import Piece, _pieces, _UnderWay
-from dawp.restoration.context import _block_of, _is_intact, _noise_profile
+from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.context import is_intact, noise_profile, read_block
 
 
 def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progress: str | None = None) -> Tensor:
-    """Restore a waveform that is in memory.
+    """Restore a waveform in memory.
 
     Args:
-        waveform: ``[channels, T]``, corrupted; NaN for samples that are missing (task inpaint).
+        waveform: corrupted, ``[channels, T]``; NaN for missing samples (task inpaint).
         sample_rate: in Hz.
         config: all settings.
         progress: title of a progress bar on standard error; None for no bar.
@@ -29,33 +29,35 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         ``[channels, T]``.
 
     Raises:
-        BadInput: the waveform cannot be used.
-        FitDiverged: a fit did not end.
+        BadInput: the waveform or a setting cannot be used.
+        FitDiverged: a fit ended without an estimate.
     """
     if config.work.executor != "local":
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
-    blocks = _blocks_of(sound, config)
-    if _is_intact(sound, config, blocks):
+    blocks = plan_blocks(sound, config)
+    if is_intact(sound, config, blocks):
         return waveform.clone()
-    profile = _noise_profile(sound, config)
-    under_way: dict[int, _UnderWay] = {}
+    profile = noise_profile(sound, config)
+    pending: dict[int, PendingBlock] = {}
     fits = len(blocks) * len(power) * config.stop.fits
-    here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
+    # Stay in this process: a new one would import, and so run, the script that calls this function.
+    work = WorkConfig(workers=1, threads=torch.get_num_threads())
     with Bars(fits, config.fit.epochs, progress, forecast=True) as bars:
 
-        def jobs() -> Iterator[Piece]:
+        def jobs() -> Iterator[ChannelJob]:
             for index, block in enumerate(blocks):
-                under_way[index] = _UnderWay(*_block_of(sound, config, block), config, profile)
-                bars.pass_over(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
-                yield from _pieces(sound, block, under_way[index], config, index, None)
+                pending[index] = PendingBlock(*read_block(sound, config, block), config, profile)
+                bars.pass_over(config.stop.fits * (len(power) - len(pending[index].to_fit)))
+                yield from channel_jobs(sound, block, pending[index], config, index, None)
 
-        for piece, value, failure in do(jobs(), dataclasses.replace(config, work=here), fits, bars):
+        for job, result, failure in do(jobs(), dataclasses.replace(config, work=work), fits, bars):
             if failure:
                 raise failure
-            under_way[piece.block].take(piece.channel, value)
-    done = [
-        (block, under_way[index].restored(_where(sound, block), power).samples) for index, block in enumerate(blocks)
+            pending[job.block_index].add_result(job.channel, result)
+    restored = [
+        (block, pending[index].join_channels(sound.block_label(block), power).samples)
+        for index, block in enumerate(blocks)
     ]
-    return torch.cat(list(faded(done)), dim=1)
+    return torch.cat(list(overlap_add(restored)), dim=1)
