@@ -54,7 +54,7 @@ def test_a_recording_as_long_as_a_block_is_one_block():
 
 
 def test_a_block_of_too_few_samples_is_refused():
-    with pytest.raises(BadInput, match=r"^block must hold at least 64 samples, got 0.01 s at 4000 Hz"):
+    with pytest.raises(BadInput, match=r"^block must have at least 64 samples, got 0.01 s at 4000 Hz"):
         split_blocks(4000, 4000, settings(block=0.01, overlap=0.0))
 
 
@@ -228,7 +228,7 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (torch.randn(1000), {"task": ["denoise"]}, "task must be one of denoise, dereverb, inpaint, got"),
         (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 holds no sample at 16000"),
-        (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must hold at least 64 samples"),
+        (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must have at least 64 samples"),
         (torch.randn(1000), {"task": "upscale"}, "task must be one of denoise, dereverb, inpaint, got upscale"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
         (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 where gaps are filled, got 20"),
@@ -446,7 +446,7 @@ def test_a_long_gap_is_left_silent_with_a_warning(channels, caplog):
         restored = dawp.restore(waveform, RATE, "inpaint", block=0.1, overlap=0.01, **SMALL)
     assert restored.isfinite().all()
     assert not restored[0, 6000:10000].any()
-    assert "nothing is known around the gap, which stays silent; try a longer block" in caplog.text
+    assert "the block has no known sample, so the gap stays silent; try a longer block" in caplog.text
 
 
 def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
@@ -622,7 +622,7 @@ def test_a_record_that_is_no_restorations_is_not_replaced(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     record = tmp_path / "out.wav.json"
     record.write_text("precious")
-    with pytest.raises(BadInput, match=r"out\.wav\.json: is there already and no restoration's"):
+    with pytest.raises(BadInput, match=r"out\.wav\.json: already exists and is not a restoration record"):
         command()
     assert record.read_text() == "precious"
     command(overwrite=True)
@@ -643,8 +643,8 @@ def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     assert re.search(r"a\.wav: 0\.00 to 1\.00 s: the loss is not a finite number", outcome.failures[0])
     for changed, words in (
         ({"samplerate": 15999}, r"a\.wav: cannot be resampled from 16000 to 15999 Hz"),
-        ({"samplerate": 1000, "block": 0.05, "overlap": 0.0}, r"a\.wav: block must hold at least 64 samples"),
-        ({"output": tmp_path / ("x" * 250 + ".wav")}, "the name is too long"),
+        ({"samplerate": 1000, "block": 0.05, "overlap": 0.0}, r"a\.wav: block must have at least 64 samples"),
+        ({"output": tmp_path / ("x" * 250 + ".wav")}, "the file name must have at most"),
         ({"output": tmp_path / "a.wav" / "b.wav"}, "not a folder"),
     ):
         config = settings(**{**SMALL, "source": tmp_path / "a.wav", "output": tmp_path / "b.wav", **changed})
@@ -667,7 +667,7 @@ def test_tags_and_format_are_the_recordings(command, tmp_path):
 
 
 def test_recordings_of_very_low_rates_are_refused():
-    with pytest.raises(BadInput, match=r"^a: must have a rate of at least 1000 Hz, got 40"):
+    with pytest.raises(BadInput, match=r"^a: must have a sample rate of at least 1000 Hz, got 40"):
         Sound("a", 40, torch.ones(1), 1000, lambda start, stop: torch.zeros(1, stop - start))
 
 

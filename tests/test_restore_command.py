@@ -152,14 +152,14 @@ def test_a_restored_file_older_than_its_recording_is_told(restore, tmp_path):
     os.utime(tmp_path / "in" / "a.wav", (later, later))
     again = restore("--source", "in", "-o", "out")
     assert again.returncode == 0
-    assert "a.wav: is there already, older than its recording (--overwrite" in again.stderr
-    assert "b.wav: is there already (--overwrite" in again.stderr
+    assert "a.wav: already exists, older than its recording (use --overwrite" in again.stderr
+    assert "b.wav: already exists (use --overwrite" in again.stderr
 
 
 def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     (tmp_path / "b.wav").write_bytes(b"precious")
-    refused(restore("--source", "a.wav", "-o", "b.wav"), "b.wav: is there already", "--overwrite")
+    refused(restore("--source", "a.wav", "-o", "b.wav"), "b.wav: already exists", "--overwrite")
     assert (tmp_path / "b.wav").read_bytes() == b"precious"
     assert restore("--source", "a.wav", "-o", "b.wav", "--overwrite").returncode == 0
     assert same_sound(tmp_path / "b.wav", tmp_path / "a.wav")
@@ -168,25 +168,28 @@ def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--source", "a.wav", "-o", "a.wav", "--overwrite"], ["a.wav", "cannot be its output"]),
-        (["--source", "a.wav", "-o", "link.wav", "--overwrite"], ["link.wav", "cannot be its output"]),
+        (["--source", "a.wav", "-o", "a.wav", "--overwrite"], ["a.wav", "cannot be an output"]),
+        (["--source", "a.wav", "-o", "link.wav", "--overwrite"], ["link.wav", "cannot be an output"]),
         (["--source", "both", "-o", "b.wav"], ["--output must be a folder for 2 recordings, got b.wav"]),
         (["--source", "both", "-o", "note.txt"], ["--output must be a folder", "note.txt"]),
-        (["--source", "both", "-o", "out", "--output_format", "wav"], ["a.wav", "would be the output of", "a.flac"]),
-        (["--source", "a.wav", "-o", "b.flac", "--output_format", "wav"], ["--output_format wav does not go with"]),
+        (
+            ["--source", "both", "-o", "out", "--output_format", "wav"],
+            ["a.wav", "would be the output of both", "a.flac"],
+        ),
+        (["--source", "a.wav", "-o", "b.flac", "--output_format", "wav"], ["--output_format wav does not match"]),
         (["--source", "a.wav", "--output_format", "mp4"], ["--output_format must be one of wav, flac, ogg", "mp4"]),
         (["--source", "a.wav", "-o", "b.flac", "--subtype", "FLOAT"], ["subtype", "PCM_16", "FLOAT"]),
         (["--source", "a.wav", "--subtype", "nonsense"], ["subtype", "NONSENSE"]),
         (["--source", "a.wav", "--block", "0"], ["--block must be a number above 0", "got 0"]),
         (["--source", "a.wav", "--overlap", "3"], ["--overlap must be at most half the block of 4 s, got 3"]),
-        (["--source", "a.wav", "--block", "0.001", "--overlap", "0"], ["block must hold at least 64 samples"]),
+        (["--source", "a.wav", "--block", "0.001", "--overlap", "0"], ["block must have at least 64 samples"]),
         (["--source", "six.wav", "-o", "six.mp3"], ["six.mp3", "cannot hold 6 channels at 16000 Hz"]),
         (["--source", "a.wav", "-o", "b.m4a"], ["--output must be a folder, or a file", ".flac", "got b.m4a"]),
         (["--source", "a.wav", "-o", "note.txt/b.wav"], ["cannot be written", "not a folder"]),
         (["--source", "a.wav", "--lr", "1e30", "--epochs", "9"], ["a.wav", "the loss is not a finite number"]),
-        (["--source", "nan.wav"], ["nan.wav: holds samples that are NaN"]),
+        (["--source", "nan.wav"], ["nan.wav: has samples that are NaN"]),
         (["--source", "silent.wav"], ["silent.wav: is silent"]),
-        (["--source", "short.wav"], ["short.wav: is too short, of 20 samples"]),
+        (["--source", "short.wav"], ["short.wav: must have at least 64 samples, got 20"]),
         (["--source", "missing.wav"], ["missing.wav: no such file"]),
         ([], ["source must name the damaged recordings"]),
         (["--source", "a.wav", "--device", "cuda:9"], ["device cuda:9 is not on this machine"]),
@@ -199,7 +202,7 @@ def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
         (["--source", "a.wav", "-o", "b.wav", "--save_removed", "b.wav"], ["--save_removed must not be", "b.wav"]),
         (["--source", "a.wav", "-o", "b.wav", "--save_removed", "both/../b.wav"], ["--save_removed must not be"]),
         (["--source", "both", "-o", "out", "--save_removed", "out"], ["--save_removed must not be", "out"]),
-        (["--source", "a.wav", "--save_removed", "both/a.wav"], ["both/a.wav: is there already"]),
+        (["--source", "a.wav", "--save_removed", "both/a.wav"], ["both/a.wav: already exists"]),
         (["--source", "a.wav", "--save_removed", "note.txt"], ["--save_removed must be a folder", "note.txt"]),
         (["--source", "a.wav", "--save_removed", "r.m4a"], ["--save_removed must be a folder", "r.m4a"]),
         (["--source", "a.wav", "--save_removed", "note.txt/r.wav"], ["cannot be written", "not a folder"]),
@@ -353,7 +356,7 @@ def test_what_was_removed_of_a_folder_mirrors_its_tree(restore, tmp_path):
     assert "nothing to do" in again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     (tmp_path / "out" / "a.wav").unlink()
-    refused(restore(*flags), "removed/a.wav: is there already")
+    refused(restore(*flags), "removed/a.wav: already exists")
     (tmp_path / "in" / "removed" / "a.wav").unlink()
     assert restore(*flags).returncode == 0
     assert (tmp_path / "in" / "removed" / "a.wav").exists()

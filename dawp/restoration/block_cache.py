@@ -95,7 +95,7 @@ class BlockCache:
         """
         restored = self.get(index, block, channels)
         if restored is None:
-            raise OSError(f"{shown(self._path(index))}: is gone; the same command makes it anew")
+            raise OSError(f"{shown(self._path(index))}: was deleted or damaged; run the command again to recompute it")
         return restored.samples
 
     def remove(self) -> None:

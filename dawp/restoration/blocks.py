@@ -62,9 +62,9 @@ class Sound:
 
     def __post_init__(self) -> None:
         if self.frames < MIN_LENGTH:
-            raise BadInput(f"{self.name}: is too short, of {self.frames} samples; at least {MIN_LENGTH} are needed")
+            raise BadInput(f"{self.name}: must have at least {MIN_LENGTH} samples, got {self.frames}")
         if self.rate < MIN_RATE:
-            raise BadInput(f"{self.name}: must have a rate of at least {MIN_RATE} Hz, got {self.rate}")
+            raise BadInput(f"{self.name}: must have a sample rate of at least {MIN_RATE} Hz, got {self.rate}")
         if not self.power.any():
             raise BadInput(f"{self.name}: is silent, all samples are zero or missing")
 
@@ -88,14 +88,16 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
     for part in file.blocks(SCAN_LENGTH):
         samples = torch.from_numpy(part)
         if not missing_allowed and not torch.isfinite(samples).all():
-            raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+            raise BadInput(f"{shown(path)}: has samples that are NaN or infinite")
         squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
     frames = file.frames
 
     def read(start: int, stop: int) -> Tensor:
         part = file.read(start, stop)
         if len(part) != stop - start:
-            raise BadInput(f"{shown(path)}: has changed, and ends at {(start + len(part)) / file.rate:.3f} s now")
+            raise BadInput(
+                f"{shown(path)}: has changed while it was read: it now ends at {(start + len(part)) / file.rate:.3f} s"
+            )
         return torch.from_numpy(part.T.copy())
 
     return Sound(shown(path), file.rate, squares / max(1, frames), frames, read)
@@ -121,7 +123,7 @@ def split_blocks(frames: int, rate: int, config: Config) -> list[Block]:
     lowest = min(rate, config.clip.samplerate or rate)
     if min(size, frames) * lowest < MIN_LENGTH * rate:
         seconds = min(config.restoration.block, frames / rate)
-        raise BadInput(f"block must hold at least {MIN_LENGTH} samples, got {seconds:g} s at {lowest} Hz")
+        raise BadInput(f"block must have at least {MIN_LENGTH} samples, got {seconds:g} s at {lowest} Hz")
     if frames <= size:
         return [Block(0, frames)]
     count = math.ceil((frames - overlap) / (size - overlap))

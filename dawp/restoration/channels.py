@@ -89,7 +89,7 @@ class PendingBlock:
         """
         lost = self.samples.isnan().any(dim=1) & ~self.samples.nan_to_num().any(dim=1)
         if (lost & (power > 0)).any():
-            log.warning("%s: nothing is known around the gap, which stays silent; try a longer block", label)
+            log.warning("%s: the block has no known sample, so the gap stays silent; try a longer block", label)
         results = [self._results[source] for source in self._sources]
         return RestoredBlock(torch.stack([samples for samples, _ in results]), [epoch for _, epoch in results])
 
@@ -203,7 +203,7 @@ def restore_channel(
             if estimate is None:
                 result = solve(problem, config, index, progress, None, checkpoints)
                 if result.restored is None or result.error:
-                    raise FitDiverged(result.error or "the fit ended before it had an estimate; more epochs are needed")
+                    raise FitDiverged(result.error or "the fit ended without an estimate; use more epochs")
                 estimate, epoch = result.restored.waveform, result.restored.epoch or 0
             output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
             return _combine(original, output, config, label), epoch
@@ -251,7 +251,7 @@ def _warn_loud_fills(problem: Problem, output: Tensor, label: str) -> None:
         excess = audio.level_dbfs(output[start:stop]) - audio.level_dbfs(beside)
         if excess > MAX_FILL_EXCESS_DB:
             log.warning(
-                "%s: the gap at %.3f s is filled with sound that is %.1f dB louder than what surrounds it",
+                "%s: the gap at %.3f s was filled with audio %.1f dB louder than its surroundings",
                 label,
                 start / problem.sample_rate,
                 excess,

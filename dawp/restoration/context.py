@@ -40,8 +40,8 @@ def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     if not isinstance(gaps, GapConfig) or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
-        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that breaks into sound): left unchanged; "
-        "--gaps START:LENGTH names what to fill",
+        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that starts or ends abruptly): left unchanged; "
+        "use --gaps START:LENGTH to name the gaps",
         sound.name,
         gaps.min_gap_ms,
         LONGEST_GAP_MS,
@@ -108,7 +108,7 @@ def noise_profile(sound: Sound, config: Config) -> Tensor | None:
             start, length = interval
             raise BadInput(
                 f"{sound.name}: noise_profile: {start:g}:{length:g} is silent in channel {silent[0] + 1}, "
-                "expected a stretch that holds noise"
+                "expected an interval with noise"
             )
         powers.append([torch.from_numpy(analyse(channel, rate)).abs().square() for channel in noise])
     profile = torch.stack([torch.cat(channel, dim=1).mean(dim=1) for channel in zip(*powers, strict=True)])
@@ -123,7 +123,7 @@ def _read_noise(sound: Sound, start: float, length: float) -> Tensor:
         raise BadInput(f"{sound.name}: noise_profile: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
     if stop - first < MIN_PROFILE_SECONDS * sound.rate:
         raise BadInput(
-            f"{sound.name}: noise_profile: each stretch must last at least {MIN_PROFILE_SECONDS:g} s, "
+            f"{sound.name}: noise_profile: each interval must last at least {MIN_PROFILE_SECONDS:g} s, "
             f"got {start:g}:{length:g}"
         )
     return sound.read(first, stop)

@@ -115,7 +115,7 @@ class FileRestoration:
             self._environment = circumstances(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
-            facts = f"{length:.1f} s of sound, blocks: {len(self._blocks)}, device: {said_device(config)}"
+            facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {said_device(config)}"
             log.info("%s%s: %s", position, self._sound.name, facts)
             self._intact = is_intact(self._sound, config, self._blocks)
             if self._intact:
@@ -130,7 +130,7 @@ class FileRestoration:
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
-                    f"{shown(target.output)}: is there already, from another command (--overwrite replaces it)"
+                    f"{shown(target.output)}: already exists, from another command (use --overwrite to replace it)"
                 )
             self.resources = resources.pop_all()
 
@@ -259,7 +259,7 @@ class FileRestoration:
         log.info("%s: %s", shown(target.output), removed)
         if removed.is_suspicious:
             log.warning(
-                "%s: more than half of the power above 100 Hz was removed; listen to it (--save_removed), and "
+                "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
                 shown(target.output),
             )
@@ -322,9 +322,9 @@ class BatchRestoration:
         """Start a recording; None if its output exists or it cannot be restored."""
         if target.output.exists() and not self._config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
-            log.info("%s: is there already%s (--overwrite makes it anew)", shown(target.output), older)
+            log.info("%s: already exists%s (use --overwrite to recompute it)", shown(target.output), older)
             if target.removed and not target.removed.exists():
-                log.warning("%s: is not written, since its output is there already", shown(target.removed))
+                log.warning("%s: is not written, because the output already exists", shown(target.removed))
             self.skipped += 1
             return None
         try:

@@ -79,7 +79,7 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
     removed_is_file = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
     output_format = config.restoration.output_format
     if output_format and output_is_file and FORMATS[output.suffix.lower()] != output_format.upper():
-        raise BadInput(f"output_format {output_format} does not go with the suffix of {shown(output)}")
+        raise BadInput(f"output_format {output_format} does not match the suffix of {shown(output)}")
     targets: dict[Path, Target] = {}
     for path in paths:
         relative = Path(output.name) if output_is_file else _absolute(path).relative_to(_absolute(base))
@@ -87,9 +87,11 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
             relative = relative.with_suffix(f".{output_format}")
         place = output if output_is_file else output / relative
         if len(os.fsencode(place.name)) > MAX_NAME_BYTES:
-            raise BadInput(f"{shown(place)}: the name is too long for an output, of at most {MAX_NAME_BYTES} bytes")
+            raise BadInput(f"{shown(place)}: the file name must have at most {MAX_NAME_BYTES} bytes")
         if place in targets:
-            raise BadInput(f"{shown(place)}: would be the output of {shown(targets[place].path)} and of {shown(path)}")
+            raise BadInput(
+                f"{shown(place)}: would be the output of both {shown(targets[place].path)} and {shown(path)}"
+            )
         removed = save_removed if removed_is_file or not save_removed else save_removed / relative
         targets[place] = Target(path, place, removed)
     return list(targets.values())
@@ -102,14 +104,16 @@ def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
     for target in targets:
         place, record = target.output, target.record
         if place.resolve() in inputs:
-            raise BadInput(f"{shown(place)}: is a recording of this command and cannot be its output")
+            raise BadInput(f"{shown(place)}: is a recording to restore and cannot be an output")
         if place.is_dir():
             raise BadInput(f"{shown(place)}: is a folder, expected a file to write")
         if record.exists() and not is_restored(place) and not overwrite:
-            raise BadInput(f"{shown(record)}: is there already and no restoration's (--overwrite replaces it)")
+            raise BadInput(
+                f"{shown(record)}: already exists and is not a restoration record (use --overwrite to replace it)"
+            )
     output = _output_of(config)
     if [target.output for target in targets] == [output] and output.exists() and not overwrite:
-        raise BadInput(f"{shown(output)}: is there already (--overwrite replaces it)")
+        raise BadInput(f"{shown(output)}: already exists (use --overwrite to replace it)")
 
 
 def _check_removed(config: Config, targets: Sequence[Target]) -> None:
@@ -125,7 +129,7 @@ def _check_removed(config: Config, targets: Sequence[Target]) -> None:
         # An earlier command may have been interrupted after it had written this file.
         is_resumed = cache_folder(target.output).is_dir()
         if target.removed.exists() and not (target.output.exists() or config.run.overwrite or is_resumed):
-            raise BadInput(f"{shown(target.removed)}: is there already (--overwrite replaces it)")
+            raise BadInput(f"{shown(target.removed)}: already exists (use --overwrite to replace it)")
 
 
 def _is_file(name: str, path: Path, recordings: int) -> bool:
