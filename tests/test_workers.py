@@ -15,7 +15,10 @@ from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_s
 from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.metrics import pesq_pool as listening
-from dawp.parallel.workers import Bars, Job, do, duration, shares
+from dawp.parallel.allocation import shares
+from dawp.parallel.jobs import Job, Task
+from dawp.parallel.progress import Bars, duration
+from dawp.parallel.scheduler import do
 
 CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
 
@@ -162,8 +165,6 @@ def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatc
 @pytest.mark.parametrize("title", ["all", None])
 def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
     job, parts = Job("a", tmp_path, sleep, (0,), 1), Job("b", tmp_path, sleep, (0,), 2)
-    from dawp.parallel.workers import Task
-
     with Bars(5, 10, title, forecast=True) as bars:
         bars.pass_over(1)
         bars.begin(Task(job, None))
@@ -337,7 +338,7 @@ def test_the_first_worker_too_is_begun_with_interrupts_held(tmp_path):
     script = tmp_path / "begin.py"
     script.write_text(
         "import multiprocessing, signal\n"
-        "from dawp.parallel.workers import _interrupts_held\n"
+        "from dawp.parallel.processes import _interrupts_held\n"
         "def tell(pipe):\n"
         "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"

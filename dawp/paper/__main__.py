@@ -21,7 +21,7 @@ from dawp.io.files import check_writable, json_text
 from dawp.metrics.pesq_pool import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
-from dawp.parallel.workers import duration
+from dawp.parallel.progress import duration
 from dawp.runs.experiment import NOT_IDENTITY, circumstances
 
 STUDIES: dict[str, Study] = {

@@ -18,7 +18,7 @@ from dawp.io.sources import SAMPLES, Recording
 from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Fit, Found, Study
-from dawp.parallel.workers import shares, threads_set
+from dawp.parallel.allocation import shares, threads_set
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.report import draw_nothing, draw_repetition, is_stale, write_report

@@ -24,7 +24,9 @@ from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
 from dawp.methods.deep_prior.checkpoints import found, path_of
 from dawp.metrics import pesq_pool as listening
-from dawp.parallel.workers import Died, Event, Executor, Far, Notices, Raised, Returned, Task, outcome
+from dawp.parallel.executor import Died, Event, Executor, Raised, Returned
+from dawp.parallel.jobs import Task
+from dawp.parallel.remote import Far, Notices, outcome
 
 log = logging.getLogger(__name__)
 

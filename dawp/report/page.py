@@ -19,7 +19,7 @@ from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.methods.deep_prior.stopping import EMA
-from dawp.parallel.workers import duration
+from dawp.parallel.progress import duration
 from dawp.report import pictures
 from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.runs.summary import LABELS, rows, sections, summarise

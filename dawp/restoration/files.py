@@ -37,7 +37,9 @@ from dawp.io.reader import Reader
 from dawp.io.sources import SOUND_SUFFIXES, Recording
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
-from dawp.parallel.workers import Bars, Job, Line, do, duration
+from dawp.parallel.jobs import Job, Line
+from dawp.parallel.progress import Bars, duration
+from dawp.parallel.scheduler import do
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.removed import Removed, difference, measure

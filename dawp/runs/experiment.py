@@ -45,7 +45,9 @@ from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.fit import Epoch, pick_device
 from dawp.methods.deep_prior.solver import History, Result, describe, fit_ahead, solve
 from dawp.methods.deep_prior.stopping import EMA
-from dawp.parallel.workers import Bars, Job, Line, do
+from dawp.parallel.jobs import Job, Line
+from dawp.parallel.progress import Bars
+from dawp.parallel.scheduler import do
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import rows, summarise
