@@ -111,7 +111,7 @@ def test_a_task_cannot_write_outside_its_folder(tmp_path):
     (tmp_path / "job").mkdir()
     for name in ("../outside", "/tmp/outside", "a/../../outside"):
         with pytest.raises(BadInput, match="not in its folder"):
-            cluster._write(tmp_path / "job", {name: b"content"})
+            cluster._write_files(tmp_path / "job", {name: b"content"})
     assert [path.name for path in tmp_path.iterdir()] == ["job"]
-    cluster._write(tmp_path / "job", {"a/b.txt": b"content"})
+    cluster._write_files(tmp_path / "job", {"a/b.txt": b"content"})
     assert (tmp_path / "job/a/b.txt").read_bytes() == b"content"

@@ -15,10 +15,10 @@ from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_s
 from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.metrics import pesq_pool as listening
-from dawp.parallel.allocation import shares
-from dawp.parallel.jobs import Job, Task
-from dawp.parallel.progress import Bars, duration
-from dawp.parallel.scheduler import do
+from dawp.parallel.allocation import allocate_workers
+from dawp.parallel.jobs import Job, WorkItem
+from dawp.parallel.progress import ProgressBars, format_duration
+from dawp.parallel.scheduler import run_jobs
 
 CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
 
@@ -75,7 +75,7 @@ def sleep(folder, line, part, seconds):
 
 def done(jobs, fits=2, **settings):
     config = Config.of("denoise", **{**TINY, "workers": 2, **settings})
-    with Bars(fits, config.fit.epochs, None) as bars, closing(do(iter(jobs), config, fits, bars)) as over:
+    with ProgressBars(fits, config.fit.epochs, None) as bars, closing(run_jobs(iter(jobs), config, fits, bars)) as over:
         return {job.name: (value, error) for job, value, error in over}
 
 
@@ -137,7 +137,7 @@ def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog)
 def test_a_failed_job_is_over_when_nobody_works_in_its_folder_any_more(tmp_path):
     job = Job("bad", tmp_path, refuse_first, (), 3)
     config = Config.of("denoise", **{**TINY, "workers": 2})
-    with Bars(3, config.fit.epochs, None) as bars, closing(do(iter([job]), config, 3, bars)) as over:
+    with ProgressBars(3, config.fit.epochs, None) as bars, closing(run_jobs(iter([job]), config, 3, bars)) as over:
         ended = [(error, sorted(path.name for path in tmp_path.iterdir())) for _, _, error in over]
     ((error, files),) = ended
     assert str(error) == "no good"
@@ -149,7 +149,7 @@ def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatc
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
 
     def of(fits, **settings):
-        return shares(Config.of("denoise", device="cpu", **settings), fits)
+        return allocate_workers(Config.of("denoise", device="cpu", **settings), fits)
 
     assert of(1) == (1, 6)
     assert of(4) == (4, 1)
@@ -165,19 +165,19 @@ def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatc
 @pytest.mark.parametrize("title", ["all", None])
 def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
     job, parts = Job("a", tmp_path, sleep, (0,), 1), Job("b", tmp_path, sleep, (0,), 2)
-    with Bars(5, 10, title, forecast=True) as bars:
-        bars.pass_over(1)
-        bars.begin(Task(job, None))
-        bars.update(Task(job, None), 4, {})
-        bars.end(Task(job, None), undone=True)
-        bars.begin(Task(job, None, tried=1))
-        bars.update(Task(job, None, tried=1), 10, {})
-        bars.end(Task(job, None, tried=1))
+    with ProgressBars(5, 10, title, forecast=True) as bars:
+        bars.skip_fits(1)
+        bars.start(WorkItem(job, None))
+        bars.update(WorkItem(job, None), 4, {})
+        bars.end(WorkItem(job, None), discard=True)
+        bars.start(WorkItem(job, None, failed_attempts=1))
+        bars.update(WorkItem(job, None, failed_attempts=1), 10, {})
+        bars.end(WorkItem(job, None, failed_attempts=1))
         for part in (0, 1, None):
-            bars.begin(Task(parts, part))
-            bars.update(Task(parts, part), 10, {})
-            bars.end(Task(parts, part))
-        bars.pass_over(1)
+            bars.start(WorkItem(parts, part))
+            bars.update(WorkItem(parts, part), 10, {})
+            bars.end(WorkItem(parts, part))
+        bars.skip_fits(1)
         assert bars._all.n == (50 if title else 0)  # one that is not shown does not count
     assert ("50/50" in capsys.readouterr().err) == (title is not None)
 
@@ -186,7 +186,7 @@ def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
     ("seconds", "said"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
 )
 def test_times_are_told_as_one_says_them(seconds, said):
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 # Real commands
@@ -338,14 +338,14 @@ def test_the_first_worker_too_is_begun_with_interrupts_held(tmp_path):
     script = tmp_path / "begin.py"
     script.write_text(
         "import multiprocessing, signal\n"
-        "from dawp.parallel.processes import _interrupts_held\n"
+        "from dawp.parallel.processes import _sigint_blocked\n"
         "def tell(pipe):\n"
         "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"
         "    for _ in range(2):\n"
         "        ours, theirs = multiprocessing.Pipe()\n"
         "        process = multiprocessing.get_context('spawn').Process(target=tell, args=(theirs,))\n"
-        "        with _interrupts_held():\n"
+        "        with _sigint_blocked():\n"
         "            process.start()\n"
         "        print(ours.recv(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
     )

@@ -13,7 +13,7 @@ from dawp.methods.deep_prior.fit import pick_device
 from dawp.metrics import pesq_pool as listening
 
 
-def shares(config: Config, fits: int) -> tuple[int, int]:
+def allocate_workers(config: Config, fits: int) -> tuple[int, int]:
     """How many processes fit at the same time, and how many threads each fit has.
 
     The threads depend on how many fits a command has and not on how many processes do them, since rounding depends
@@ -23,12 +23,12 @@ def shares(config: Config, fits: int) -> tuple[int, int]:
     threads = config.work.threads or (torch.get_num_threads() if fits == 1 else 1)
     if config.work.workers is not None:
         return max(1, min(config.work.workers, fits)), threads
-    gpus = max(1, len(_gpus(config))) * config.work.fits_per_gpu
+    gpus = max(1, len(visible_gpus(config))) * config.work.fits_per_gpu
     at_once = {"cpu": listening.cores() // threads, "cuda": gpus}
     return max(1, min(at_once.get(device.type, 1), fits)), threads
 
 
-def _gpus(config: Config) -> list[str]:
+def visible_gpus(config: Config) -> list[str]:
     """The GPUs to go round among processes, as CUDA_VISIBLE_DEVICES names them; empty where one is chosen for all."""
     device = pick_device(config.fit.device)
     if device.type != "cuda" or device.index is not None:
@@ -38,7 +38,7 @@ def _gpus(config: Config) -> list[str]:
 
 
 @contextmanager
-def threads_set(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

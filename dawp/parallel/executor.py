@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dawp.parallel.jobs import Task
+from dawp.parallel.jobs import WorkItem
 
 
-class Told(NamedTuple):
+class Progress(NamedTuple):
     """Epochs done or skipped since the last time, and what the bar shows beside them."""
 
     epochs: int
@@ -17,7 +17,7 @@ class Told(NamedTuple):
     skipped: bool = False
 
 
-class Said(NamedTuple):
+class LogMessage(NamedTuple):
     """A notice."""
 
     logger: str
@@ -38,11 +38,11 @@ class Raised(NamedTuple):
     where: str
 
 
-class Died(Exception):
+class ProcessDied(Exception):
     """The process of a task is gone; the text says how."""
 
 
-Event = Told | Said | Returned | Raised | Died
+Event = Progress | LogMessage | Returned | Raised | ProcessDied
 
 
 class Executor(ABC):
@@ -57,12 +57,12 @@ class Executor(ABC):
 
     @property
     @abstractmethod
-    def is_free(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether one more task can be begun."""
 
     @abstractmethod
-    def begin(self, task: Task) -> None: ...
+    def submit(self, task: WorkItem) -> None: ...
 
     @abstractmethod
-    def events(self) -> Iterator[tuple[Task, Event]]:
+    def events(self) -> Iterator[tuple[WorkItem, Event]]:
         """What the tasks that are going on have said since; waits for something."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from dawp.errors import BadInput, FitDiverged
 
 
-class Line(Protocol):
+class ProgressReporter(Protocol):
     """What a job says while it works; to the fits in it a progress bar."""
 
     def update(self, epochs: int) -> Any: ...
@@ -45,7 +45,7 @@ class Job:
     parts: int
 
 
-class Done(NamedTuple):
+class JobResult(NamedTuple):
     """A job that is over: its value, or why it has none."""
 
     job: Any
@@ -53,9 +53,9 @@ class Done(NamedTuple):
     error: BadInput | FitDiverged | None
 
 
-class Task(NamedTuple):
+class WorkItem(NamedTuple):
     """A part of a job, and how often it was tried before."""
 
     job: Job
     part: int | None
-    tried: int = 0
+    failed_attempts: int = 0

@@ -1,4 +1,4 @@
-"""Processes on this machine."""
+"""ProcessPool on this machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from dawp.metrics import pesq_pool as listening
-from dawp.parallel.executor import Died, Event, Executor, Said, Told
-from dawp.parallel.jobs import Task
-from dawp.parallel.remote import Far, Notices, outcome
+from dawp.parallel.executor import Event, Executor, LogMessage, ProcessDied, Progress
+from dawp.parallel.jobs import WorkItem
+from dawp.parallel.remote import LogForwarder, RemoteReporter, run_and_capture
 
 
-class Processes(Executor):
-    """Processes on this machine, begun when they are needed.
+class ProcessPool(Executor):
+    """ProcessPool on this machine, begun when they are needed.
 
     Each has a pipe of its own and nothing in common with the others, so that one that is killed holds up none.
 
@@ -34,11 +34,11 @@ class Processes(Executor):
 
     def __init__(self, count: int, threads: int, gpus: list[str]) -> None:
         self._count, self._threads, self._gpus = count, threads, gpus
-        self._idle: list[_Process] = []
-        self._busy: dict[Any, tuple[_Process, Task]] = {}
+        self._idle: list[_WorkerProcess] = []
+        self._busy: dict[Any, tuple[_WorkerProcess, WorkItem]] = {}
         self._places = set(range(count))
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,44 +46,44 @@ class Processes(Executor):
             process.kill()
 
     @property
-    def is_free(self) -> bool:
+    def has_capacity(self) -> bool:
         return len(self._busy) < self._count
 
-    def begin(self, task: Task) -> None:
+    def submit(self, task: WorkItem) -> None:
         process = self._idle.pop() if self._idle else self._start()
         self._busy[process.pipe] = process, task
         process.ask(pickle.dumps((task.job.folder, task.job.work, task.part, task.job.args)))
 
-    def events(self) -> Iterator[tuple[Task, Event]]:
+    def events(self) -> Iterator[tuple[WorkItem, Event]]:
         for pipe in connection.wait(list(self._busy)):
             process, task = self._busy[pipe]
             try:
                 event: Event = pickle.loads(process.pipe.recv_bytes())  # noqa: S301 - from a process of our own
             except (EOFError, OSError, pickle.UnpicklingError):
-                event = Died(process.ending())
+                event = ProcessDied(process.ending())
                 self._places.add(process.place)
-            if not isinstance(event, Told | Said):
+            if not isinstance(event, Progress | LogMessage):
                 del self._busy[pipe]
-                if not isinstance(event, Died):
+                if not isinstance(event, ProcessDied):
                     self._idle.append(process)
             yield task, event
 
-    def _start(self) -> _Process:
+    def _start(self) -> _WorkerProcess:
         place = self._places.pop()
         listeners = max(self._threads, listening.cores() // self._count)
         if not self._gpus:
-            return _Process(place, self._threads, listeners)
+            return _WorkerProcess(place, self._threads, listeners)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         try:
-            return _Process(place, self._threads, listeners)
+            return _WorkerProcess(place, self._threads, listeners)
         finally:
             os.environ.pop("CUDA_VISIBLE_DEVICES")
             if before is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-class _Process:
+class _WorkerProcess:
     """One process, and this end of its pipe."""
 
     def __init__(self, place: int, threads: int, listeners: int) -> None:
@@ -92,8 +92,8 @@ class _Process:
         self.pipe, theirs = context.Pipe()
         level = logging.getLogger("dawp").getEffectiveLevel()
         args = (theirs, threads, listeners, level)
-        self._process = context.Process(target=_serve, args=args, daemon=True)
-        with _interrupts_held():
+        self._process = context.Process(target=_worker_main, args=args, daemon=True)
+        with _sigint_blocked():
             self._process.start()
         theirs.close()
 
@@ -122,7 +122,7 @@ class _Process:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def _sigint_blocked() -> Iterator[None]:
     """A process that is begun meanwhile leaves a Ctrl-C to the command, which gets its own afterwards."""
     before = signal.getsignal(signal.SIGINT)
     if (
@@ -147,10 +147,10 @@ def _interrupts_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _serve(pipe: connection.Connection, threads: int, listeners: int, level: int) -> None:
+def _worker_main(pipe: connection.Connection, threads: int, listeners: int, level: int) -> None:
     """The life of a process: one task after the other."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not held
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     listening.share(listeners)
     lock = threading.Lock()
@@ -160,20 +160,20 @@ def _serve(pipe: connection.Connection, threads: int, listeners: int, level: int
             pipe.send_bytes(pickle.dumps(event))
 
     logger = logging.getLogger("dawp")
-    logger.handlers[:], logger.propagate = [Notices(say)], False
+    logger.handlers[:], logger.propagate = [LogForwarder(say)], False
     logger.setLevel(level)
     while True:
         try:
             folder, work, part, args = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the process that began this
         except EOFError:
             return
-        line = Far(say)
-        ended = outcome(work, folder, line, part, *args)
+        line = RemoteReporter(say)
+        ended = run_and_capture(work, folder, line, part, *args)
         line.flush()
         say(ended)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         connection.wait([parent.sentinel])

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from dawp.methods.deep_prior.solver import progress_bar
-from dawp.parallel.jobs import Task
+from dawp.parallel.jobs import WorkItem
 
 log = logging.getLogger(__name__)
 
-MOST_BARS = 16  # of single fits
-WARM_UP, TIMED = 3, 10  # epochs before the time that all will take is told, and epochs that tell it
+MAX_BARS = 16  # of single fits
+WARM_UP_EPOCHS, TIMED_EPOCHS = 3, 10  # epochs before the time that all will take is told, and epochs that tell it
 
 
-class Bars:
+class ProgressBars:
     """The progress bars on standard error: one for all epochs, and one for each fit that is going on.
 
     Args:
@@ -34,13 +34,13 @@ class Bars:
         self._single = title is not None and not self._alone and sys.stderr.isatty()
         self._bar: Any = None
         self._passed_over = 0
-        self._fits: dict[Task, Any] = {}
-        self._counted: dict[Task, int] = {}
+        self._fits: dict[WorkItem, Any] = {}
+        self._counted: dict[WorkItem, int] = {}
         self._done = 0
         self._forecast = forecast and title is not None
         self._began: tuple[float, int] | None = None
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> ProgressBars:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,25 +57,25 @@ class Bars:
             self._bar.update(self._passed_over)
         return self._bar
 
-    def pass_over(self, fits: int) -> None:
+    def skip_fits(self, fits: int) -> None:
         """Count fits that need not be done."""
         if self._bar is None:
             self._passed_over += fits * self._epochs
         else:
             self._bar.update(fits * self._epochs)
 
-    def begin(self, task: Task) -> None:
+    def start(self, task: WorkItem) -> None:
         self._counted[task] = 0
         shown = self._all
         if self._alone:
             shown.set_description(task.job.name)
-        elif self._single and len(self._fits) < MOST_BARS:
+        elif self._single and len(self._fits) < MAX_BARS:
             taken = {bar.pos for bar in self._fits.values()}
-            place = next(place for place in range(1, MOST_BARS + 1) if -place not in taken)
+            place = next(place for place in range(1, MAX_BARS + 1) if -place not in taken)
             title = task.job.name if task.part is None else f"{task.job.name}, fit {task.part + 1}"
             self._fits[task] = progress_bar(self._epochs, title, position=place, leave=False)
 
-    def update(self, task: Task, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
+    def update(self, task: WorkItem, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
         bar = self._all if self._alone else self._fits.get(task)
         if bar is not None:
             bar.set_postfix(values, refresh=False)
@@ -86,32 +86,32 @@ class Bars:
         self._counted[task] += epochs
         self._all.update(epochs)
         if self._forecast and not skipped:
-            self._tell_time(epochs)
+            self._log_forecast(epochs)
 
-    def end(self, task: Task, undone: bool = False) -> None:
-        """A task is over; ``undone`` if it has to be done again."""
+    def end(self, task: WorkItem, discard: bool = False) -> None:
+        """A task is over; ``discard`` if it has to be done again."""
         bar = self._fits.pop(task, None)
         if bar is not None:
             bar.close()
         counted = self._counted.pop(task)
-        if undone:
+        if discard:
             self._all.update(-counted)
 
-    def _tell_time(self, epochs: int) -> None:
+    def _log_forecast(self, epochs: int) -> None:
         self._done += epochs
         now = time.perf_counter()
         if self._began is None:
-            self._began = (now, self._done) if self._done >= WARM_UP else None
-        elif self._done - self._began[1] >= TIMED:
+            self._began = (now, self._done) if self._done >= WARM_UP_EPOCHS else None
+        elif self._done - self._began[1] >= TIMED_EPOCHS:
             seconds = (now - self._began[0]) / (self._done - self._began[1]) * (self._all.total - self._all.n)
-            log.info("%s: about %s to go, less where fits stop early", self._title, duration(seconds))
+            log.info("%s: about %s to go, less where fits stop early", self._title, format_duration(seconds))
             self._forecast = False
 
 
-class _Here:
+class LocalReporter:
     """The line of a job that is done in this process."""
 
-    def __init__(self, bars: Bars, task: Task) -> None:
+    def __init__(self, bars: ProgressBars, task: WorkItem) -> None:
         self._bars, self._task = bars, task
         self._values: Mapping[str, str] = {}
 
@@ -128,11 +128,11 @@ class _Here:
         pass
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time to wait, to two digits.
 
     Example:
-        >>> duration(4000)
+        >>> format_duration(4000)
         '1 h 07 min'
     """
     if seconds < 90:

@@ -24,26 +24,26 @@ from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
 from dawp.methods.deep_prior.checkpoints import found, path_of
 from dawp.metrics import pesq_pool as listening
-from dawp.parallel.executor import Died, Event, Executor, Raised, Returned
-from dawp.parallel.jobs import Task
-from dawp.parallel.remote import Far, Notices, outcome
+from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
+from dawp.parallel.jobs import WorkItem
+from dawp.parallel.remote import LogForwarder, RemoteReporter, run_and_capture
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5  # seconds between looks at what the tasks have said
-PATIENCE = 10  # seconds to wait for a cluster to answer
+POLL_INTERVAL = 0.5  # seconds between looks at what the tasks have said
+CONNECT_TIMEOUT = 10  # seconds to wait for a cluster to answer
 
 Files = dict[str, bytes]
 """Contents, by names relative to a job's folder."""
 
 
-class Written(NamedTuple):
+class FilesWritten(NamedTuple):
     """Files that are new in a job's folder."""
 
     files: Files
 
 
-class Nodes(Executor):
+class RayCluster(Executor):
     """The nodes of a Ray cluster: one that is there, or one that is started on this machine for the command.
 
     As many tasks are begun as the cluster's processors, or its GPUs where it has some, can take.
@@ -63,16 +63,16 @@ class Nodes(Executor):
         self._ray: Any = ray
         self._config = config
         self._threads = config.work.threads or 1
-        self._going: dict[Any, tuple[int, Task]] = {}
-        self._begun = 0
+        self._running: dict[Any, tuple[int, WorkItem]] = {}
+        self._submitted = 0
         self._started = False
 
-    def __enter__(self) -> Nodes:
+    def __enter__(self) -> RayCluster:
         ray = self._ray
         if not ray.is_initialized():
             address = self._config.work.ray_address
             try:
-                _reach(address or os.environ.get("RAY_ADDRESS"))
+                _check_reachable(address or os.environ.get("RAY_ADDRESS"))
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 asked = address or os.environ.get("RAY_ADDRESS") or "none"
@@ -84,48 +84,48 @@ class Nodes(Executor):
         gpus = 1 / self._config.work.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
         self._needs: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
         for kind, needed in self._needs.items():
-            largest = max((node["Resources"].get(kind, 0) for node in self._alive()), default=0)
+            largest = max((node["Resources"].get(kind, 0) for node in self._alive_nodes()), default=0)
             if largest < needed:
                 raise BadInput(f"a fit needs {needed:g} {kind}, and the Ray cluster's largest node has {largest:g}")
-        log.info("Ray cluster: nodes: %d, fits at the same time: %d", len(self._alive()), self._room())
+        log.info("Ray cluster: nodes: %d, fits at the same time: %d", len(self._alive_nodes()), self._capacity())
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._post = ray.remote(num_cpus=0, scheduling_strategy=here)(Post).remote()
-        self._work = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_on_node)
+        self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+        self._work = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_run_on_node)
         return self
 
     def __exit__(self, *_: object) -> None:
         with suppress(Exception):  # of a cluster that is gone
-            for reference in self._going:
+            for reference in self._running:
                 self._ray.cancel(reference, force=True)
-            self._ray.kill(self._post)
+            self._ray.kill(self._mailbox)
         if self._started:
             self._ray.shutdown()
 
     @property
-    def is_free(self) -> bool:
-        return len(self._going) < max(1, self._room())
+    def has_capacity(self) -> bool:
+        return len(self._running) < max(1, self._capacity())
 
-    def begin(self, task: Task) -> None:
-        self._begun += 1
+    def submit(self, task: WorkItem) -> None:
+        self._submitted += 1
         job, files = task.job, {}
         if job.folder:
             own = path_of(job.folder, task.part) if task.part is not None else None
-            files = _read(job.folder, [path for path in found(job.folder) if own in (None, path)])
+            files = _read_files(job.folder, [path for path in found(job.folder) if own in (None, path)])
         level = logging.getLogger("dawp").getEffectiveLevel()
         name = job.folder is not None
         reference = self._work.remote(
-            self._post, self._begun, self._threads, level, name, files, job.work, task.part, job.args
+            self._mailbox, self._submitted, self._threads, level, name, files, job.work, task.part, job.args
         )
-        self._going[reference] = self._begun, task
+        self._running[reference] = self._submitted, task
 
-    def events(self) -> Iterator[tuple[Task, Event]]:
+    def events(self) -> Iterator[tuple[WorkItem, Event]]:
         ray = self._ray
-        ended, _ = ray.wait(list(self._going), num_returns=len(self._going), timeout=LOOK_EVERY)
-        tasks = dict(self._going.values())
+        ended, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=POLL_INTERVAL)
+        tasks = dict(self._running.values())
         try:
-            letters = ray.get(self._post.take.remote())
+            letters = ray.get(self._mailbox.take.remote())
         except ray.exceptions.RayError as error:
             why = f"the Ray cluster does not answer any more ({type(error).__name__})"
             raise BadInput(f"{why}; the same command goes on with another") from None
@@ -133,12 +133,12 @@ class Nodes(Executor):
             event = pickle.loads(said)  # noqa: S301 - from a task of our own
             if number not in tasks:
                 continue
-            if isinstance(event, Written):
-                _write(tasks[number].job.folder, event.files)
+            if isinstance(event, FilesWritten):
+                _write_files(tasks[number].job.folder, event.files)
             else:
                 yield tasks[number], event
         for reference in ended:
-            _, task = self._going.pop(reference)
+            _, task = self._running.pop(reference)
             try:
                 came, files = ray.get(reference)
             except ray.exceptions.RayTaskError as error:  # before it could begin: another version of the toolkit, say
@@ -149,31 +149,31 @@ class Nodes(Executor):
             except ray.exceptions.RayError as error:
                 lost = isinstance(error, ray.exceptions.NodeDiedError)
                 why = "its node is lost" if lost else f"its process has died ({type(error).__name__})"
-                yield task, Died(why)
+                yield task, ProcessDied(why)
                 continue
-            _write(task.job.folder, files)
+            _write_files(task.job.folder, files)
             yield task, came
 
-    def _alive(self) -> list[Any]:
+    def _alive_nodes(self) -> list[Any]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _room(self) -> int:
+    def _capacity(self) -> int:
         """Tasks that the nodes can do at the same time."""
         return sum(
             min(int(node["Resources"].get(kind, 0) / needed + 1e-6) for kind, needed in self._needs.items())
-            for node in self._alive()
+            for node in self._alive_nodes()
         )
 
 
-def _reach(address: str | None) -> None:
+def _check_reachable(address: str | None) -> None:
     """Fail early where nobody listens: Ray itself tries for minutes, and then ends the process."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT):
             pass
 
 
-class Post:
+class Mailbox:
     """Where the tasks leave what they have to say: an actor on the driver's node."""
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ class Post:
         return letters
 
 
-def _on_node(
+def _run_on_node(
     post: Any,
     number: int,
     threads: int,
@@ -207,27 +207,27 @@ def _on_node(
     torch.set_num_threads(threads)
     listening.share(threads)
     logger = logging.getLogger("dawp")
-    logger.handlers[:], logger.propagate = [Notices(say)], False
+    logger.handlers[:], logger.propagate = [LogForwarder(say)], False
     logger.setLevel(level)
     with tempfile.TemporaryDirectory(prefix="dawp-") as place:
         folder = Path(place)
-        _write(folder, files)
-        line = Far(say, lambda path: say(Written(_read(folder, [path]))))
-        came = outcome(work, folder if has_folder else None, line, part, *args)
+        _write_files(folder, files)
+        line = RemoteReporter(say, lambda path: say(FilesWritten(_read_files(folder, [path]))))
+        came = run_and_capture(work, folder if has_folder else None, line, part, *args)
         line.flush()
-        ray.get(post.put.remote(number, pickle.dumps(Written({}))))  # so that all that was said before is there
-        written = _read(folder, folder.rglob("*")) if isinstance(came, Returned) else {}
+        ray.get(post.put.remote(number, pickle.dumps(FilesWritten({}))))  # so that all that was said before is there
+        written = _read_files(folder, folder.rglob("*")) if isinstance(came, Returned) else {}
         written = {name: content for name, content in written.items() if files.get(name) != content}
     return came, written
 
 
-def _read(folder: Path, paths: Any) -> Files:
+def _read_files(folder: Path, paths: Any) -> Files:
     """Files of a folder, with the one that says that all is there at the end."""
     there = sorted((path for path in paths if path.is_file()), key=lambda path: (path.name == RESULT, path))
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in there}
 
 
-def _write(folder: Path | None, files: Files) -> None:
+def _write_files(folder: Path | None, files: Files) -> None:
     """Write files into a folder, in their order, each whole."""
     for name, content in files.items():
         if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:

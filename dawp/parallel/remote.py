@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dawp.parallel.executor import Raised, Returned, Said, Told
+from dawp.parallel.executor import LogMessage, Progress, Raised, Returned
 
-TELL_EVERY = 0.2  # seconds between what a process tells of its progress
+REPORT_INTERVAL = 0.2  # seconds between what a process tells of its progress
 
 
-class Far:
+class RemoteReporter:
     """The line of a job, in the process that does it.
 
     Args:
@@ -23,7 +23,7 @@ class Far:
         saved: called with the path of a file that is worth keeping.
     """
 
-    def __init__(self, say: Callable[[Told], Any], saved: Callable[[Path], Any] | None = None) -> None:
+    def __init__(self, say: Callable[[Progress], Any], saved: Callable[[Path], Any] | None = None) -> None:
         self._say, self._saved = say, saved
         self._values: Mapping[str, str] = {}
         self._epochs, self._told = 0, 0.0
@@ -31,13 +31,13 @@ class Far:
     def update(self, epochs: int) -> None:
         self._epochs += epochs
         now = time.monotonic()
-        if now - self._told >= TELL_EVERY:
+        if now - self._told >= REPORT_INTERVAL:
             self._told = now
             self.flush()
 
     def skip(self, epochs: int) -> None:
         self.flush()
-        self._say(Told(epochs, self._values, skipped=True))
+        self._say(Progress(epochs, self._values, skipped=True))
 
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
         self._values = values
@@ -48,22 +48,22 @@ class Far:
 
     def flush(self) -> None:
         if self._epochs:
-            self._say(Told(self._epochs, self._values))
+            self._say(Progress(self._epochs, self._values))
             self._epochs = 0
 
 
-class Notices(logging.Handler):
+class LogForwarder(logging.Handler):
     """Hands notices on."""
 
-    def __init__(self, say: Callable[[Said], Any]) -> None:
+    def __init__(self, say: Callable[[LogMessage], Any]) -> None:
         super().__init__()
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(Said(record.name, record.levelno, record.getMessage()))
+        self._say(LogMessage(record.name, record.levelno, record.getMessage()))
 
 
-def outcome(work: Callable[..., Any], *args: Any) -> Returned | Raised:
+def run_and_capture(work: Callable[..., Any], *args: Any) -> Returned | Raised:
     """What comes of a piece of work."""
     try:
         return Returned(work(*args))

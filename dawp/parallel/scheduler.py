@@ -8,18 +8,18 @@ from collections.abc import Generator, Iterable, Iterator
 
 from dawp.config import Config
 from dawp.errors import BadInput, FitDiverged
-from dawp.parallel.allocation import _gpus, shares, threads_set
-from dawp.parallel.executor import Died, Executor, Raised, Returned, Said, Told
-from dawp.parallel.jobs import Done, Job, Task
-from dawp.parallel.processes import Processes
-from dawp.parallel.progress import Bars, _Here
+from dawp.parallel.allocation import allocate_workers, torch_threads, visible_gpus
+from dawp.parallel.executor import Executor, LogMessage, ProcessDied, Progress, Raised, Returned
+from dawp.parallel.jobs import Job, JobResult, WorkItem
+from dawp.parallel.processes import ProcessPool
+from dawp.parallel.progress import LocalReporter, ProgressBars
 
 log = logging.getLogger(__name__)
 
-TRIES = 2  # of a job whose process dies
+MAX_ATTEMPTS = 2  # of a job whose process dies
 
 
-def do(jobs: Iterable[Job], config: Config, fits: int, bars: Bars) -> Generator[Done, None, None]:
+def run_jobs(jobs: Iterable[Job], config: Config, fits: int, bars: ProgressBars) -> Generator[JobResult, None, None]:
     """Do jobs, in any order, in as many processes as the settings and the machine allow, or in this one.
 
     Args:
@@ -35,80 +35,80 @@ def do(jobs: Iterable[Job], config: Config, fits: int, bars: Bars) -> Generator[
         Exception: what a job raised, other than BadInput and FitDiverged; the others are stopped.
     """
     if config.work.executor == "ray":
-        from dawp.parallel.ray_cluster import Nodes
+        from dawp.parallel.ray_cluster import RayCluster
 
-        with Nodes(config) as executor:
-            yield from _shared_out(jobs, executor, bars)
+        with RayCluster(config) as executor:
+            yield from schedule(jobs, executor, bars)
         return
-    workers, threads = shares(config, fits)
+    workers, threads = allocate_workers(config, fits)
     if workers == 1:
-        yield from _one_by_one(jobs, threads, bars)
+        yield from _run_sequentially(jobs, threads, bars)
     else:
-        with Processes(workers, threads, _gpus(config)) as executor:
-            yield from _shared_out(jobs, executor, bars)
+        with ProcessPool(workers, threads, visible_gpus(config)) as executor:
+            yield from schedule(jobs, executor, bars)
 
 
-def _one_by_one(jobs: Iterable[Job], threads: int, bars: Bars) -> Iterator[Done]:
+def _run_sequentially(jobs: Iterable[Job], threads: int, bars: ProgressBars) -> Iterator[JobResult]:
     for job in jobs:
-        task = Task(job, None if job.parts == 1 else 0)  # its epochs count, all of them
-        bars.begin(task)
+        task = WorkItem(job, None if job.parts == 1 else 0)  # its epochs count, all of them
+        bars.start(task)
         try:
-            with threads_set(threads):
-                done = Done(job, job.work(job.folder, _Here(bars, task), None, *job.args), None)
+            with torch_threads(threads):
+                done = JobResult(job, job.work(job.folder, LocalReporter(bars, task), None, *job.args), None)
         except (BadInput, FitDiverged) as refusal:
-            done = Done(job, None, refusal)
+            done = JobResult(job, None, refusal)
         bars.end(task)
         yield done
 
 
-def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator[Done]:
+def schedule(jobs: Iterable[Job], executor: Executor, bars: ProgressBars) -> Iterator[JobResult]:
     coming = iter(jobs)
-    waiting: deque[Task] = deque()
+    waiting: deque[WorkItem] = deque()
     parts_left: dict[Job, int] = {}
     failed: dict[Job, BadInput | FitDiverged] = {}
-    going: set[Task] = set()
+    going: set[WorkItem] = set()
 
-    def over(task: Task, undone: bool = False) -> None:
+    def over(task: WorkItem, discard: bool = False) -> None:
         going.discard(task)
-        bars.end(task, undone)
+        bars.end(task, discard)
 
     while True:
-        while executor.is_free:
+        while executor.has_capacity:
             if not waiting:
                 job = next(coming, None)
                 if job is None:
                     break
                 if job.parts > 1:
                     parts_left[job] = job.parts
-                waiting.extend(Task(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
+                waiting.extend(WorkItem(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
             task = waiting.popleft()
             if task.job in failed:
                 continue
             going.add(task)
-            bars.begin(task)
-            executor.begin(task)
+            bars.start(task)
+            executor.submit(task)
         if not going:
             return
         for task, event in executor.events():
             match event:
-                case Told(epochs, values, skipped):
+                case Progress(epochs, values, skipped):
                     bars.update(task, epochs, values, skipped)
-                case Said(logger, level, text):
+                case LogMessage(logger, level, text):
                     logging.getLogger(logger).log(level, "%s", text)
                 case Returned(value):
                     over(task)
                     if task.part is None:
-                        yield Done(task.job, value, None)
+                        yield JobResult(task.job, value, None)
                         continue
                     parts_left[task.job] -= 1
                     if not parts_left[task.job]:
                         del parts_left[task.job]
-                        waiting.appendleft(Task(task.job, None))
-                case Died():
-                    over(task, undone=True)
-                    if task.job not in failed and task.tried + 1 < TRIES:
+                        waiting.appendleft(WorkItem(task.job, None))
+                case ProcessDied():
+                    over(task, discard=True)
+                    if task.job not in failed and task.failed_attempts + 1 < MAX_ATTEMPTS:
                         log.warning("%s: %s; it is tried once more", task.job.name, event)
-                        waiting.appendleft(task._replace(tried=task.tried + 1))
+                        waiting.appendleft(task._replace(failed_attempts=task.failed_attempts + 1))
                         continue
                     failed.setdefault(task.job, BadInput(f"{task.job.name}: {event}, for the second time"))
                 case Raised(error, where):
@@ -120,7 +120,7 @@ def _shared_out(jobs: Iterable[Job], executor: Executor, bars: Bars) -> Iterator
                             log.error("%s: failed in its process\n%s", task.job.name, where)
                         raise error
             # One that has failed is over when nobody works in its folder any more.
-            ended = isinstance(event, Returned | Died | Raised) and task.job in failed
+            ended = isinstance(event, Returned | ProcessDied | Raised) and task.job in failed
             if ended and not any(other.job is task.job for other in going):
                 parts_left.pop(task.job, None)
-                yield Done(task.job, None, failed[task.job])
+                yield JobResult(task.job, None, failed[task.job])

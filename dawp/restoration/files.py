@@ -37,9 +37,9 @@ from dawp.io.reader import Reader
 from dawp.io.sources import SOUND_SUFFIXES, Recording
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
-from dawp.parallel.jobs import Job, Line
-from dawp.parallel.progress import Bars, duration
-from dawp.parallel.scheduler import do
+from dawp.parallel.jobs import Job, ProgressReporter
+from dawp.parallel.progress import ProgressBars, format_duration
+from dawp.parallel.scheduler import run_jobs
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.removed import Removed, difference, measure
@@ -142,15 +142,15 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     under_way: dict[int, _UnderWay] = {}
     fits = len(blocks) * len(power) * config.stop.fits
     here = WorkConfig(workers=1, threads=torch.get_num_threads())  # a program that calls is not to be run twice
-    with Bars(fits, config.fit.epochs, progress, forecast=True) as bars:
+    with ProgressBars(fits, config.fit.epochs, progress, forecast=True) as bars:
 
         def jobs() -> Iterator[Piece]:
             for index, block in enumerate(blocks):
                 under_way[index] = _UnderWay(*_block_of(sound, config, block), config, profile)
-                bars.pass_over(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
+                bars.skip_fits(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
                 yield from _pieces(sound, block, under_way[index], config, index, None)
 
-        for piece, value, failure in do(jobs(), dataclasses.replace(config, work=here), fits, bars):
+        for piece, value, failure in run_jobs(jobs(), dataclasses.replace(config, work=here), fits, bars):
             if failure:
                 raise failure
             under_way[piece.block].take(piece.channel, value)
@@ -419,7 +419,7 @@ class NoisyBlock(NamedTuple):
 
 def _restore_channel(
     folder: Path | None,
-    line: Line,
+    line: ProgressReporter,
     part: int | None,
     channel: Tensor,
     noisy: NoisyBlock | None,
@@ -555,8 +555,8 @@ def run(
     title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
     with (
         _Files(targets, config, command) as files,
-        Bars(files.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
-        closing(do(files.jobs(bars), config, files.fits, bars)) as over,
+        ProgressBars(files.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        closing(run_jobs(files.jobs(bars), config, files.fits, bars)) as over,
     ):
         for piece, value, failure in over:
             files.take(piece, value, failure)
@@ -716,24 +716,24 @@ class _File:
                 )
             self.hold = hold.pop_all()
 
-    def jobs(self, bars: Bars) -> Iterator[Piece]:
+    def jobs(self, bars: ProgressBars) -> Iterator[Piece]:
         """What there is to do, one channel of one block after the other; ends early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
         if self._intact:
-            bars.pass_over(fits * channels * len(self._blocks))
+            bars.skip_fits(fits * channels * len(self._blocks))
         for index, block in enumerate([] if self._intact else self._blocks):
             if self.failed:
-                bars.pass_over(fits * channels * (len(self._blocks) - index))
+                bars.skip_fits(fits * channels * (len(self._blocks) - index))
                 return
             kept = self._kept.get(index, block, channels)
             if kept is not None:
                 self._epochs[index] = kept.epochs
-                bars.pass_over(fits * channels)
+                bars.skip_fits(fits * channels)
                 continue
             with memory_as_bad_input(_where(self._sound, block)):
                 under_way = _UnderWay(*_block_of(self._sound, self._config, block), self._config, self._profile)
             self._under_way[index] = under_way
-            bars.pass_over(fits * (channels - len(under_way.to_fit)))
+            bars.skip_fits(fits * (channels - len(under_way.to_fit)))
             self._put(index)
             pieces = _pieces(self._sound, block, under_way, self._config, index, self._kept)
             while not self.failed and (piece := next(pieces, None)):
@@ -798,7 +798,7 @@ class _File:
         }
         write_json(target.record, record)
         self._kept.remove()
-        log.info("%s: done in %s", shown(target.output), duration(seconds))
+        log.info("%s: done in %s", shown(target.output), format_duration(seconds))
 
     def _measure_removed(self, samples: Callable[[], Iterator[Tensor]]) -> Removed | None:
         """Write what was removed if it is wanted, and report how much it is; None where gaps were filled."""
@@ -849,12 +849,12 @@ class _Files:
         for file in self._open:
             file.hold.close()
 
-    def jobs(self, bars: Bars) -> Iterator[Piece]:
+    def jobs(self, bars: ProgressBars) -> Iterator[Piece]:
         """What there is to do, one recording after the other; bad ones are told and left out."""
         for number, (target, fits) in enumerate(zip(self._targets, self._fits, strict=True), start=1):
             file = self._begun(target, f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else "")
             if file is None:
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._open.append(file)
             try:

@@ -45,9 +45,9 @@ from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.fit import Epoch, pick_device
 from dawp.methods.deep_prior.solver import History, Result, describe, fit_ahead, solve
 from dawp.methods.deep_prior.stopping import EMA
-from dawp.parallel.jobs import Job, Line
-from dawp.parallel.progress import Bars
-from dawp.parallel.scheduler import do
+from dawp.parallel.jobs import Job, ProgressReporter
+from dawp.parallel.progress import ProgressBars
+from dawp.parallel.scheduler import run_jobs
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import rows, summarise
@@ -137,7 +137,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
     with ExitStack() as ending:
         for one in runs:
             ending.callback(one.end)
-        bars = ending.enter_context(Bars(sum(one.fits_left for one in runs), first.fit.epochs, title))
+        bars = ending.enter_context(ProgressBars(sum(one.fits_left for one in runs), first.fit.epochs, title))
 
         def jobs() -> Iterator[_Repetition]:
             told = False
@@ -149,7 +149,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
                         told = True
                     yield job
 
-        over = ending.enter_context(closing(do(jobs(), first, sum(one.fits for one in runs), bars)))
+        over = ending.enter_context(closing(run_jobs(jobs(), first, sum(one.fits for one in runs), bars)))
         for job, error, refusal in over:
             job.run.take(job.folder, error, refusal)
     return [one.outcome for one in runs]
@@ -224,7 +224,7 @@ class _Run:
                 inputs = [*recording.paths, *([] if recording.corrupted else newest)]
                 yield from ((path, here) for path in inputs if changed_at(path) > changed_at(here / RESULT))
 
-    def jobs(self, bars: Bars) -> Iterator[_Repetition]:
+    def jobs(self, bars: ProgressBars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
         config, fits = self._plan.config, self._plan.config.stop.fits
         for index, (here, (recording, turn)) in enumerate(zip(self._places, self._repetitions, strict=True)):
@@ -238,7 +238,7 @@ class _Run:
                 self._reasons[here.name] = str(refusal)
                 self._usable[here.name] = False
                 log.error("%s", refusal)
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._usable[here.name] = True
             if not self._begun:
@@ -250,12 +250,12 @@ class _Run:
                         raise
                     self._failures.append(str(refusal))  # the other runs go on
                     log.error("%s", refusal)
-                    bars.pass_over(fits * sum(there not in self._earlier for there in self._places[index:]))
+                    bars.skip_fits(fits * sum(there not in self._earlier for there in self._places[index:]))
                     return
                 self._begun = True
             if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
                 self._earlier[here] = facts
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._going.add(here)
             _make_room(here)
@@ -382,7 +382,7 @@ def _make_room(here: Path) -> None:
 
 def _repeat(
     here: Path,
-    line: Line,
+    line: ProgressReporter,
     part: int | None,
     problem: Problem,
     recording: Recording,
