@@ -1,3 +1,4 @@
+import ast
 import logging
 import os
 import random
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,7 @@ from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_s
 
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.metrics import pesq_pool as listening
-from dawp.parallel.allocation import allocate_workers
+from dawp.parallel import allocation
 from dawp.parallel.jobs import Job, WorkItem
 from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
@@ -73,9 +74,13 @@ def sleep(folder, line, part, seconds):
     time.sleep(seconds)
 
 
+def run(jobs, config, fits, bars):
+    return run_jobs(iter(jobs), config.work, config.fit.device, fits, bars)
+
+
 def done(jobs, fits=2, **settings):
     config = Config.of("denoise", **{**TINY, "workers": 2, **settings})
-    with ProgressBars(fits, config.fit.epochs, None) as bars, closing(run_jobs(iter(jobs), config, fits, bars)) as over:
+    with ProgressBars(fits, config.fit.epochs, None) as bars, closing(run(jobs, config, fits, bars)) as over:
         return {job.name: (value, error) for job, value, error in over}
 
 
@@ -137,7 +142,7 @@ def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog)
 def test_a_failed_job_is_over_when_nobody_works_in_its_folder_any_more(tmp_path):
     job = Job("bad", tmp_path, refuse_first, (), 3)
     config = Config.of("denoise", **{**TINY, "workers": 2})
-    with ProgressBars(3, config.fit.epochs, None) as bars, closing(run_jobs(iter([job]), config, 3, bars)) as over:
+    with ProgressBars(3, config.fit.epochs, None) as bars, closing(run([job], config, 3, bars)) as over:
         ended = [(error, sorted(path.name for path in tmp_path.iterdir())) for _, _, error in over]
     ((error, files),) = ended
     assert str(error) == "no good"
@@ -145,11 +150,11 @@ def test_a_failed_job_is_over_when_nobody_works_in_its_folder_any_more(tmp_path)
 
 
 def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatch):
-    monkeypatch.setattr(listening, "cores", lambda: 6)
+    monkeypatch.setattr(allocation, "cores", lambda: 6)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
 
     def of(fits, **settings):
-        return allocate_workers(Config.of("denoise", device="cpu", **settings), fits)
+        return allocation.allocate_workers(Config.of("denoise", **settings).work, torch.device("cpu"), fits)
 
     assert of(1) == (1, 6)
     assert of(4) == (4, 1)
@@ -187,6 +192,20 @@ def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
 )
 def test_times_are_told_as_one_says_them(seconds, said):
     assert format_duration(seconds) == said
+
+
+def test_the_package_imports_no_higher_layer_and_has_no_import_cycle():
+    imported = {
+        f"dawp.parallel.{path.stem}": {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dawp.")
+        }
+        for path in (ROOT / "dawp/parallel").glob("*.py")
+    }
+    layers = {module.split(".")[1] for modules in imported.values() for module in modules}
+    assert layers == {"config", "devices", "errors", "io", "parallel"}
+    TopologicalSorter(imported).prepare()  # raises CycleError
 
 
 # Real commands

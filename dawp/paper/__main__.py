@@ -16,9 +16,9 @@ from typing import Any
 
 from dawp import cli
 from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
+from dawp.devices import cores
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import check_writable, json_text
-from dawp.metrics.pesq_pool import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dawp.config import Config, text_of
+from dawp.devices import pick_device
 from dawp.errors import BadInput, shown
 from dawp.io import audio
 from dawp.io.sources import SAMPLES, Recording
@@ -208,7 +209,9 @@ def side_by_side(cells: Grid) -> tuple[int, int]:
     """How many fits of a study run at the same time, and the threads of each."""
     parts = [part for of_cell in cells.values() for part in of_cell]
     config = parts[0].plan.config
-    return allocate_workers(config, sum(part.clips for part in parts) * config.stop.fits)
+    return allocate_workers(
+        config.work, pick_device(config.fit.device), sum(part.clips for part in parts) * config.stop.fits
+    )
 
 
 def _seconds(problem: Problem, config: Config) -> float:

@@ -8,29 +8,26 @@ from contextlib import contextmanager
 
 import torch
 
-from dawp.config import Config
-from dawp.methods.deep_prior.fit import pick_device
-from dawp.metrics import pesq_pool as listening
+from dawp.config import WorkConfig
+from dawp.devices import cores
 
 
-def allocate_workers(config: Config, fits: int) -> tuple[int, int]:
+def allocate_workers(work: WorkConfig, device: torch.device, fits: int) -> tuple[int, int]:
     """How many processes fit at the same time, and how many threads each fit has.
 
     The threads depend on how many fits a command has and not on how many processes do them, since rounding depends
     on the threads.
     """
-    device = pick_device(config.fit.device)
-    threads = config.work.threads or (torch.get_num_threads() if fits == 1 else 1)
-    if config.work.workers is not None:
-        return max(1, min(config.work.workers, fits)), threads
-    gpus = max(1, len(visible_gpus(config))) * config.work.fits_per_gpu
-    at_once = {"cpu": listening.cores() // threads, "cuda": gpus}
+    threads = work.threads or (torch.get_num_threads() if fits == 1 else 1)
+    if work.workers is not None:
+        return max(1, min(work.workers, fits)), threads
+    gpus = max(1, len(visible_gpus(device))) * work.fits_per_gpu
+    at_once = {"cpu": cores() // threads, "cuda": gpus}
     return max(1, min(at_once.get(device.type, 1), fits)), threads
 
 
-def visible_gpus(config: Config) -> list[str]:
+def visible_gpus(device: torch.device) -> list[str]:
     """The GPUs to go round among processes, as CUDA_VISIBLE_DEVICES names them; empty where one is chosen for all."""
-    device = pick_device(config.fit.device)
     if device.type != "cuda" or device.index is not None:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

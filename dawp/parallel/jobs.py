@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -24,6 +24,10 @@ class ProgressReporter(Protocol):
         """A file in the job's folder is new and worth keeping, whatever becomes of the job."""
 
 
+def no_checkpoints(folder: Path, part: int | None) -> Sequence[Path]:
+    return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """Work for a process.
@@ -34,6 +38,8 @@ class Job:
         work: called as ``work(folder, line, part, *args)``, returns the job's value; a function of a module, so that
             another process can import it.
         args: whatever can be pickled.
+        checkpoints: called as ``checkpoints(folder, part)``, returns the files in ``folder`` from which a part, or the
+            whole job, resumes.
         parts: that can be done ahead, at the same time: ``work`` is called with each ``part`` from 0, and then with
             None to do what is left and finish. With one part it is called with None alone.
     """
@@ -43,6 +49,7 @@ class Job:
     work: Callable[..., Any]
     args: tuple[Any, ...]
     parts: int
+    checkpoints: Callable[[Path, int | None], Sequence[Path]] = field(default=no_checkpoints, kw_only=True)
 
 
 class JobResult(NamedTuple):

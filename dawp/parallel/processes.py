@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dawp.metrics import pesq_pool as listening
+from dawp.devices import cores, limit_cores
 from dawp.parallel.executor import Event, Executor, LogMessage, ProcessDied, Progress
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import LogForwarder, RemoteReporter, run_and_capture
@@ -70,7 +70,7 @@ class ProcessPool(Executor):
 
     def _start(self) -> _WorkerProcess:
         place = self._places.pop()
-        listeners = max(self._threads, listening.cores() // self._count)
+        listeners = max(self._threads, cores() // self._count)
         if not self._gpus:
             return _WorkerProcess(place, self._threads, listeners)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -152,7 +152,7 @@ def _worker_main(pipe: connection.Connection, threads: int, listeners: int, leve
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not held
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    listening.share(listeners)
+    limit_cores(listeners)
     lock = threading.Lock()
 
     def say(event: Event) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dawp.methods.deep_prior.solver import progress_bar
+from tqdm import tqdm
+
 from dawp.parallel.jobs import WorkItem
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,26 @@ class ProgressBars:
             seconds = (now - self._began[0]) / (self._done - self._began[1]) * (self._all.total - self._all.n)
             log.info("%s: about %s to go, less where fits stop early", self._title, format_duration(seconds))
             self._forecast = False
+
+
+class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+    """A bar to which an epoch is an epoch, done or skipped."""
+
+    def skip(self, epochs: int) -> None:
+        self.update(epochs)
+
+
+def progress_bar(epochs: int, title: str | None, **how: Any) -> Any:
+    """A progress bar on standard error; without a title none is shown."""
+    return _Bar(
+        total=epochs,
+        desc=title,
+        unit="epoch",
+        disable=title is None,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
+        dynamic_ncols=True,
+        **how,
+    )
 
 
 class LocalReporter:

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dawp.config import Config
+from dawp.config import WorkConfig
+from dawp.devices import limit_cores
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
-from dawp.methods.deep_prior.checkpoints import found, path_of
-from dawp.metrics import pesq_pool as listening
 from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import LogForwarder, RemoteReporter, run_and_capture
@@ -52,17 +51,17 @@ class RayCluster(Executor):
         BadInput: Ray is not installed, no cluster answers, or it cannot take a single fit.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, work: WorkConfig, device: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         try:
             import ray
         except ImportError:
             raise BadInput("executor ray needs the package ray: pip install '.[cluster]'") from None
-        if config.fit.device not in ("auto", "cpu", "cuda"):
-            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(config.fit.device)}")
+        if device not in ("auto", "cpu", "cuda"):
+            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(device)}")
         self._ray: Any = ray
-        self._config = config
-        self._threads = config.work.threads or 1
+        self._settings, self._device = work, device
+        self._threads = work.threads or 1
         self._running: dict[Any, tuple[int, WorkItem]] = {}
         self._submitted = 0
         self._started = False
@@ -70,7 +69,7 @@ class RayCluster(Executor):
     def __enter__(self) -> RayCluster:
         ray = self._ray
         if not ray.is_initialized():
-            address = self._config.work.ray_address
+            address = self._settings.ray_address
             try:
                 _check_reachable(address or os.environ.get("RAY_ADDRESS"))
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
@@ -80,8 +79,8 @@ class RayCluster(Executor):
                 raise BadInput(f"ray_address must be that of a Ray cluster, got {shown(asked)}: {shown(why)}") from None
             self._started = True
         has = ray.cluster_resources()
-        device = self._config.fit.device
-        gpus = 1 / self._config.work.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
+        device = self._device
+        gpus = 1 / self._settings.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
         self._needs: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
         for kind, needed in self._needs.items():
             largest = max((node["Resources"].get(kind, 0) for node in self._alive_nodes()), default=0)
@@ -111,8 +110,7 @@ class RayCluster(Executor):
         self._submitted += 1
         job, files = task.job, {}
         if job.folder:
-            own = path_of(job.folder, task.part) if task.part is not None else None
-            files = _read_files(job.folder, [path for path in found(job.folder) if own in (None, path)])
+            files = _read_files(job.folder, job.checkpoints(job.folder, task.part))
         level = logging.getLogger("dawp").getEffectiveLevel()
         name = job.folder is not None
         reference = self._work.remote(
@@ -205,7 +203,7 @@ def _run_on_node(
         return post.put.remote(number, pickle.dumps(event))
 
     torch.set_num_threads(threads)
-    listening.share(threads)
+    limit_cores(threads)
     logger = logging.getLogger("dawp")
     logger.handlers[:], logger.propagate = [LogForwarder(say)], False
     logger.setLevel(level)

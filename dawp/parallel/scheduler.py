@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 
-from dawp.config import Config
+from dawp.config import WorkConfig
+from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
 from dawp.parallel.allocation import allocate_workers, torch_threads, visible_gpus
 from dawp.parallel.executor import Executor, LogMessage, ProcessDied, Progress, Raised, Returned
@@ -19,12 +20,15 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 2  # of a job whose process dies
 
 
-def run_jobs(jobs: Iterable[Job], config: Config, fits: int, bars: ProgressBars) -> Generator[JobResult, None, None]:
+def run_jobs(
+    jobs: Iterable[Job], work: WorkConfig, device: str, fits: int, bars: ProgressBars
+) -> Generator[JobResult, None, None]:
     """Do jobs, in any order, in as many processes as the settings and the machine allow, or in this one.
 
     Args:
         jobs: made one by one, when there is somebody free to take them.
-        config: all settings.
+        work: how the jobs share this machine, or a cluster.
+        device: name of the device, as for ``pick_device``.
         fits: of all jobs of the command, also of those that are done already: the numbers may depend on it.
         bars: to show how far they are.
 
@@ -34,17 +38,18 @@ def run_jobs(jobs: Iterable[Job], config: Config, fits: int, bars: ProgressBars)
     Raises:
         Exception: what a job raised, other than BadInput and FitDiverged; the others are stopped.
     """
-    if config.work.executor == "ray":
+    if work.executor == "ray":
         from dawp.parallel.ray_cluster import RayCluster
 
-        with RayCluster(config) as executor:
+        with RayCluster(work, device) as executor:
             yield from schedule(jobs, executor, bars)
         return
-    workers, threads = allocate_workers(config, fits)
+    local_device = pick_device(device)
+    workers, threads = allocate_workers(work, local_device, fits)
     if workers == 1:
         yield from _run_sequentially(jobs, threads, bars)
     else:
-        with ProcessPool(workers, threads, visible_gpus(config)) as executor:
+        with ProcessPool(workers, threads, visible_gpus(local_device)) as executor:
             yield from schedule(jobs, executor, bars)
 
 

@@ -35,7 +35,7 @@ from dawp.io.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import SOUND_SUFFIXES, Recording
-from dawp.methods.deep_prior.checkpoints import Checkpoints
+from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
 from dawp.parallel.jobs import Job, ProgressReporter
 from dawp.parallel.progress import ProgressBars, format_duration
@@ -150,7 +150,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
                 bars.skip_fits(config.stop.fits * (len(power) - len(under_way[index].to_fit)))
                 yield from _pieces(sound, block, under_way[index], config, index, None)
 
-        for piece, value, failure in run_jobs(jobs(), dataclasses.replace(config, work=here), fits, bars):
+        for piece, value, failure in run_jobs(jobs(), here, config.fit.device, fits, bars):
             if failure:
                 raise failure
             under_way[piece.block].take(piece.channel, value)
@@ -387,7 +387,7 @@ def _pieces(
             profile = None if under_way.profile is None else under_way.profile[channel]
             noisy = NoisyBlock(under_way.context.samples[channel], under_way.context.offset, profile)
         args = (under_way.samples[channel], noisy, sound.rate, config, index, where)
-        yield Piece(where, folder, _restore_channel, args, config.stop.fits, index, channel)
+        yield Piece(where, folder, _restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 
 
 class NoisyBlock(NamedTuple):
@@ -556,7 +556,7 @@ def run(
     with (
         _Files(targets, config, command) as files,
         ProgressBars(files.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
-        closing(run_jobs(files.jobs(bars), config, files.fits, bars)) as over,
+        closing(run_jobs(files.jobs(bars), config.work, config.fit.device, files.fits, bars)) as over,
     ):
         for piece, value, failure in over:
             files.take(piece, value, failure)

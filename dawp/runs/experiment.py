@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
+from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.io import audio
 from dawp.io.files import (
@@ -42,7 +43,7 @@ from dawp.io.files import (
 from dawp.io.sources import Recording, sounds_at
 from dawp.methods import baselines
 from dawp.methods.deep_prior import checkpoints
-from dawp.methods.deep_prior.fit import Epoch, pick_device
+from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.solver import History, Result, describe, fit_ahead, solve
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.parallel.jobs import Job, ProgressReporter
@@ -149,7 +150,9 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
                         told = True
                     yield job
 
-        over = ending.enter_context(closing(run_jobs(jobs(), first, sum(one.fits for one in runs), bars)))
+        over = ending.enter_context(
+            closing(run_jobs(jobs(), first.work, first.fit.device, sum(one.fits for one in runs), bars))
+        )
         for job, error, refusal in over:
             job.run.take(job.folder, error, refusal)
     return [one.outcome for one in runs]
@@ -261,7 +264,7 @@ class _Run:
             _make_room(here)
             name = here.name if self._alone else f"{self._folder.name}/{here.name}"
             args = (problem, recording, config, index, self._draw)
-            yield _Repetition(name, here, _repeat, args, fits, run=self)
+            yield _Repetition(name, here, _repeat, args, fits, run=self, checkpoints=checkpoints.found)
 
     def take(self, here: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
         """A repetition is over: with a result, perhaps of a fit that diverged, or refused."""
