@@ -1,4 +1,4 @@
-"""What does tasks, and what it reports of them."""
+"""The interface of executors, and the events that work items produce."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dawp.parallel.jobs import WorkItem
 
 
 class Progress(NamedTuple):
-    """Epochs done or skipped since the last time, and what the bar shows beside them."""
+    """Epochs completed or skipped since the last update, and the values to show on the progress bar."""
 
     epochs: int
     values: Mapping[str, str]
@@ -18,7 +18,7 @@ class Progress(NamedTuple):
 
 
 class LogMessage(NamedTuple):
-    """A notice."""
+    """A log record of a worker."""
 
     logger: str
     level: int
@@ -26,43 +26,44 @@ class LogMessage(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """The value of ``work``."""
+    """The return value of a job's function."""
 
     value: Any
 
 
 class Raised(NamedTuple):
-    """What ``work`` raised, and where."""
+    """The exception raised by a job's function, and its formatted traceback."""
 
     error: Exception
-    where: str
+    traceback: str
 
 
 class ProcessDied(Exception):
-    """The process of a task is gone; the text says how."""
+    """The process of a work item ended unexpectedly. The text states the cause."""
 
 
 Event = Progress | LogMessage | Returned | Raised | ProcessDied
 
 
 class Executor(ABC):
-    """Somebody who does tasks, several at the same time."""
+    """Runs several work items in parallel."""
 
     @abstractmethod
     def __enter__(self) -> Any: ...
 
     @abstractmethod
     def __exit__(self, *_: object) -> None:
-        """Stop whatever is going on."""
+        """Stop all work items."""
 
     @property
     @abstractmethod
     def has_capacity(self) -> bool:
-        """Whether one more task can be begun."""
+        """Whether another work item can start."""
 
     @abstractmethod
-    def submit(self, task: WorkItem) -> None: ...
+    def submit(self, item: WorkItem) -> None:
+        """Start a work item."""
 
     @abstractmethod
     def events(self) -> Iterator[tuple[WorkItem, Event]]:
-        """What the tasks that are going on have said since; waits for something."""
+        """Wait for events, and yield each with its work item. May yield nothing after a timeout."""

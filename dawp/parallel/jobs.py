@@ -1,4 +1,4 @@
-"""Jobs: work that a process does in a folder."""
+"""Jobs: units of work that may run in another process."""
 
 from __future__ import annotations
 
@@ -11,49 +11,53 @@ from dawp.errors import BadInput, FitDiverged
 
 
 class ProgressReporter(Protocol):
-    """What a job says while it works; to the fits in it a progress bar."""
+    """Reports the progress of a job. It has the interface of a progress bar."""
 
-    def update(self, epochs: int) -> Any: ...
+    def update(self, epochs: int) -> Any:
+        """Report ``epochs`` more completed epochs."""
 
     def skip(self, epochs: int) -> Any:
-        """Epochs that need not be done, or were done before."""
+        """Report ``epochs`` epochs that are not needed or were completed before."""
 
-    def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> Any: ...
+    def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> Any:
+        """Set the values shown beside the bar."""
 
     def saved(self, path: Path) -> None:
-        """A file in the job's folder is new and worth keeping, whatever becomes of the job."""
+        """Report a new file in the job's folder that must be kept if the process dies."""
 
 
 def no_checkpoints(folder: Path, part: int | None) -> Sequence[Path]:
+    """Return no files: the job does not resume."""
     return ()
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Work for a process.
+    """A unit of work.
 
     Attributes:
-        name: for messages and its bar.
-        folder: where it works: it is there, and holds what an earlier try has left. None if it writes nothing.
-        work: called as ``work(folder, line, part, *args)``, returns the job's value; a function of a module, so that
-            another process can import it.
-        args: whatever can be pickled.
-        checkpoints: called as ``checkpoints(folder, part)``, returns the files in ``folder`` from which a part, or the
-            whole job, resumes.
-        parts: that can be done ahead, at the same time: ``work`` is called with each ``part`` from 0, and then with
-            None to do what is left and finish. With one part it is called with None alone.
+        name: shown in messages and on the progress bar.
+        folder: existing folder that the job writes to. It may contain the files of an earlier attempt. None if the
+            job writes no files.
+        function: called as ``function(folder, reporter, part, *args)``; returns the value of the job. It must be
+            importable, that is, defined at the top level of a module.
+        args: picklable arguments.
+        parts: number of parts that can run in parallel. If there are several, ``function`` is called with each
+            ``part`` from 0, then with ``part=None`` to finish the job. Otherwise it is called with None only.
+        checkpoints: called as ``checkpoints(folder, part)``; returns the files in ``folder`` from which a part, or the
+            whole job if ``part`` is None, resumes.
     """
 
     name: str
     folder: Path | None
-    work: Callable[..., Any]
+    function: Callable[..., Any]
     args: tuple[Any, ...]
     parts: int
     checkpoints: Callable[[Path, int | None], Sequence[Path]] = field(default=no_checkpoints, kw_only=True)
 
 
 class JobResult(NamedTuple):
-    """A job that is over: its value, or why it has none."""
+    """The value of a finished job, or the error that ended it."""
 
     job: Any
     value: Any
@@ -61,7 +65,7 @@ class JobResult(NamedTuple):
 
 
 class WorkItem(NamedTuple):
-    """A part of a job, and how often it was tried before."""
+    """One part of a job, or its final step if ``part`` is None."""
 
     job: Job
     part: int | None

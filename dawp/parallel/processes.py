@@ -1,4 +1,4 @@
-"""ProcessPool on this machine."""
+"""Worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ import torch
 from dawp.devices import cores, limit_cores
 from dawp.parallel.executor import Event, Executor, LogMessage, ProcessDied, Progress
 from dawp.parallel.jobs import WorkItem
-from dawp.parallel.remote import LogForwarder, RemoteReporter, run_and_capture
+from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
 
 
 class ProcessPool(Executor):
-    """ProcessPool on this machine, begun when they are needed.
+    """Worker processes, started on demand.
 
-    Each has a pipe of its own and nothing in common with the others, so that one that is killed holds up none.
+    Each process has its own pipe and shares no queue or lock with the others, so that killing it blocks no other one.
 
     Args:
-        count: of processes.
-        threads: of each.
-        gpus: names of those to go round among the processes; empty to choose none.
+        count: number of processes.
+        threads: number of threads per process.
+        gpus: GPUs to distribute among the processes, as named in CUDA_VISIBLE_DEVICES; empty to leave the choice to
+            the job.
     """
 
     def __init__(self, count: int, threads: int, gpus: list[str]) -> None:
         self._count, self._threads, self._gpus = count, threads, gpus
         self._idle: list[_WorkerProcess] = []
         self._busy: dict[Any, tuple[_WorkerProcess, WorkItem]] = {}
-        self._places = set(range(count))
+        self._free_slots = set(range(count))
 
     def __enter__(self) -> ProcessPool:
         return self
@@ -49,34 +50,34 @@ class ProcessPool(Executor):
     def has_capacity(self) -> bool:
         return len(self._busy) < self._count
 
-    def submit(self, task: WorkItem) -> None:
+    def submit(self, item: WorkItem) -> None:
         process = self._idle.pop() if self._idle else self._start()
-        self._busy[process.pipe] = process, task
-        process.ask(pickle.dumps((task.job.folder, task.job.work, task.part, task.job.args)))
+        self._busy[process.pipe] = process, item
+        process.send(pickle.dumps((item.job.folder, item.job.function, item.part, item.job.args)))
 
     def events(self) -> Iterator[tuple[WorkItem, Event]]:
         for pipe in connection.wait(list(self._busy)):
-            process, task = self._busy[pipe]
+            process, item = self._busy[pipe]
             try:
-                event: Event = pickle.loads(process.pipe.recv_bytes())  # noqa: S301 - from a process of our own
+                event: Event = pickle.loads(process.pipe.recv_bytes())  # noqa: S301 - from our own worker
             except (EOFError, OSError, pickle.UnpicklingError):
-                event = ProcessDied(process.ending())
-                self._places.add(process.place)
+                event = ProcessDied(process.describe_exit())
+                self._free_slots.add(process.slot)
             if not isinstance(event, Progress | LogMessage):
                 del self._busy[pipe]
                 if not isinstance(event, ProcessDied):
                     self._idle.append(process)
-            yield task, event
+            yield item, event
 
     def _start(self) -> _WorkerProcess:
-        place = self._places.pop()
-        listeners = max(self._threads, cores() // self._count)
+        slot = self._free_slots.pop()
+        core_limit = max(self._threads, cores() // self._count)
         if not self._gpus:
-            return _WorkerProcess(place, self._threads, listeners)
+            return _WorkerProcess(slot, self._threads, core_limit)
         before = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         try:
-            return _WorkerProcess(place, self._threads, listeners)
+            return _WorkerProcess(slot, self._threads, core_limit)
         finally:
             os.environ.pop("CUDA_VISIBLE_DEVICES")
             if before is not None:
@@ -84,46 +85,55 @@ class ProcessPool(Executor):
 
 
 class _WorkerProcess:
-    """One process, and this end of its pipe."""
+    """A worker process and the parent's end of its pipe.
 
-    def __init__(self, place: int, threads: int, listeners: int) -> None:
-        self.place = place
+    Args:
+        slot: index of the process in the pool; selects its GPU.
+        threads: number of threads of PyTorch.
+        core_limit: number of cores that the process and its child processes may use.
+    """
+
+    def __init__(self, slot: int, threads: int, core_limit: int) -> None:
+        self.slot = slot
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        self.pipe, worker_pipe = context.Pipe()
         level = logging.getLogger("dawp").getEffectiveLevel()
-        args = (theirs, threads, listeners, level)
+        args = (worker_pipe, threads, core_limit, level)
         self._process = context.Process(target=_worker_main, args=args, daemon=True)
         with _sigint_blocked():
             self._process.start()
-        theirs.close()
+        worker_pipe.close()
 
-    def ask(self, request: bytes) -> None:
-        """Send a request, in a thread: one that is still starting does not hold up the others."""
+    def send(self, request: bytes) -> None:
+        """Send a request. A thread does it, because the pipe blocks until a starting process reads from it."""
 
-        def send_it() -> None:
-            with suppress(OSError):  # it has died, and will be found dead
+        def send_request() -> None:
+            with suppress(OSError):  # the process has died, which ``events`` detects
                 self.pipe.send_bytes(request)
 
-        threading.Thread(target=send_it, daemon=True).start()
+        threading.Thread(target=send_request, daemon=True).start()
 
     def kill(self) -> None:
         self._process.kill()
         self._process.join()
 
-    def ending(self) -> str:
-        """How it ended, in words, given that its pipe is closed at the other end."""
+    def describe_exit(self) -> str:
+        """Describe how the process ended, after the other end of the pipe was closed."""
         self._process.join(timeout=5)
         code = self._process.exitcode
         self.kill()
         if code is None or code >= 0:
-            return f"its process has ended (exit code {code})"
+            return f"worker process ended (exit code {code})"
         name = signal.Signals(-code).name
-        return f"its process was killed ({name}{', perhaps for want of memory' if name == 'SIGKILL' else ''})"
+        return f"worker process was killed ({name}{', possibly out of memory' if name == 'SIGKILL' else ''})"
 
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """A process that is begun meanwhile leaves a Ctrl-C to the command, which gets its own afterwards."""
+    """Start child processes with SIGINT blocked, so that Ctrl-C reaches only this process.
+
+    A Ctrl-C that arrives in this block is raised again at its end.
+    """
     before = signal.getsignal(signal.SIGINT)
     if (
         not hasattr(signal, "pthread_sigmask")
@@ -132,45 +142,43 @@ def _sigint_blocked() -> Iterator[None]:
     ):
         yield
         return
-    # A helper of multiprocessing's, begun with the first process, would take the mask away.
+    # Starting the first process also starts the resource tracker of multiprocessing, which would reset the mask.
     resource_tracker.ensure_running()
-    came = []
-    # The mask is for the process to inherit. It holds up this thread alone: a Ctrl-C may come by any other of it.
-    signal.signal(signal.SIGINT, lambda *what: came.append(what))
+    received = []
+    # The mask is inherited by the child, but only applies to this thread; other threads can still receive the signal.
+    signal.signal(signal.SIGINT, lambda *args: received.append(args))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
-        if came:
+        if received:
             signal.raise_signal(signal.SIGINT)
 
 
-def _worker_main(pipe: connection.Connection, threads: int, listeners: int, level: int) -> None:
-    """The life of a process: one task after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not held
+def _worker_main(pipe: connection.Connection, threads: int, core_limit: int, level: int) -> None:
+    """Run one work item after another, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for platforms without pthread_sigmask
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    limit_cores(listeners)
+    limit_cores(core_limit)
     lock = threading.Lock()
 
-    def say(event: Event) -> None:
+    def send(event: Event) -> None:
         with lock:
             pipe.send_bytes(pickle.dumps(event))
 
-    logger = logging.getLogger("dawp")
-    logger.handlers[:], logger.propagate = [LogForwarder(say)], False
-    logger.setLevel(level)
+    forward_logs(send, level)
     while True:
         try:
-            folder, work, part, args = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the process that began this
+            folder, function, part, args = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the parent process
         except EOFError:
             return
-        line = RemoteReporter(say)
-        ended = run_and_capture(work, folder, line, part, *args)
-        line.flush()
-        say(ended)
+        reporter = RemoteReporter(send)
+        result = run_and_capture(function, folder, reporter, part, *args)
+        reporter.flush()
+        send(result)
 
 
 def _exit_with_parent() -> None:

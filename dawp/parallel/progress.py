@@ -1,4 +1,4 @@
-"""Progress bars of jobs."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -15,132 +15,124 @@ from dawp.parallel.jobs import WorkItem
 
 log = logging.getLogger(__name__)
 
-MAX_BARS = 16  # of single fits
-WARM_UP_EPOCHS, TIMED_EPOCHS = 3, 10  # epochs before the time that all will take is told, and epochs that tell it
+MAX_BARS = 16  # bars of single fits
+WARM_UP_EPOCHS, TIMED_EPOCHS = 3, 10  # the forecast ignores the first epochs and measures the next ones
 
 
 class ProgressBars:
-    """The progress bars on standard error: one for all epochs, and one for each fit that is going on.
+    """Progress bars on standard error: one for all epochs, and on a terminal one for each running fit.
 
     Args:
-        fits: to do.
-        epochs: of each.
-        title: of the bar for all; None for no bars. A single fit has one bar with its own title.
-        forecast: also tell, after the first epochs, how long all will take.
+        fits: number of fits.
+        epochs: number of epochs per fit.
+        title: title of the bar for all epochs; None for no bars. A single fit has one bar, titled with its job's name.
+        forecast: log the estimated remaining time after the first epochs.
     """
 
     def __init__(self, fits: int, epochs: int, title: str | None, forecast: bool = False) -> None:
-        self._alone = fits == 1
+        self._is_single_fit = fits == 1
         self._total, self._epochs, self._title = fits * epochs, epochs, title
-        self._single = title is not None and not self._alone and sys.stderr.isatty()
+        self._show_fits = title is not None and not self._is_single_fit and sys.stderr.isatty()
         self._bar: Any = None
-        self._passed_over = 0
-        self._fits: dict[WorkItem, Any] = {}
+        self._skipped = 0
+        self._fit_bars: dict[WorkItem, Any] = {}
         self._counted: dict[WorkItem, int] = {}
-        self._done = 0
+        self._completed = 0
         self._forecast = forecast and title is not None
-        self._began: tuple[float, int] | None = None
+        self._timing_start: tuple[float, int] | None = None  # time in seconds, completed epochs
 
     def __enter__(self) -> ProgressBars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for task in list(self._counted):
-            self.end(task)
+        for item in list(self._counted):
+            self.end(item)
         if self._bar is not None:
             self._bar.close()
 
     @property
-    def _all(self) -> Any:
-        """The bar for all epochs, shown when the first fit begins: what comes before may refuse the command."""
+    def _total_bar(self) -> Any:
+        """The bar for all epochs. It is created when the first fit starts, since the input may be rejected before."""
         if self._bar is None:
             self._bar = progress_bar(self._total, self._title)
-            self._bar.update(self._passed_over)
+            self._bar.update(self._skipped)
         return self._bar
 
     def skip_fits(self, fits: int) -> None:
-        """Count fits that need not be done."""
+        """Count fits that do not have to run."""
         if self._bar is None:
-            self._passed_over += fits * self._epochs
+            self._skipped += fits * self._epochs
         else:
             self._bar.update(fits * self._epochs)
 
-    def start(self, task: WorkItem) -> None:
-        self._counted[task] = 0
-        shown = self._all
-        if self._alone:
-            shown.set_description(task.job.name)
-        elif self._single and len(self._fits) < MAX_BARS:
-            taken = {bar.pos for bar in self._fits.values()}
-            place = next(place for place in range(1, MAX_BARS + 1) if -place not in taken)
-            title = task.job.name if task.part is None else f"{task.job.name}, fit {task.part + 1}"
-            self._fits[task] = progress_bar(self._epochs, title, position=place, leave=False)
+    def start(self, item: WorkItem) -> None:
+        """Show the bar of a work item."""
+        self._counted[item] = 0
+        bar = self._total_bar
+        if self._is_single_fit:
+            bar.set_description(item.job.name)
+        elif self._show_fits and len(self._fit_bars) < MAX_BARS:
+            used = {-bar.pos for bar in self._fit_bars.values()}  # tqdm stores the position negated
+            position = next(position for position in range(1, MAX_BARS + 1) if position not in used)
+            title = item.job.name if item.part is None else f"{item.job.name}, fit {item.part + 1}"
+            self._fit_bars[item] = progress_bar(self._epochs, title, position=position, leave=False)
 
-    def update(self, task: WorkItem, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
-        bar = self._all if self._alone else self._fits.get(task)
+    def update(self, item: WorkItem, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
+        """Count epochs of a work item.
+
+        Args:
+            item: a started work item.
+            epochs: number of epochs since the last update.
+            values: shown beside the bar.
+            skipped: whether the epochs were skipped; they are not used for the forecast.
+        """
+        bar = self._total_bar if self._is_single_fit else self._fit_bars.get(item)
         if bar is not None:
             bar.set_postfix(values, refresh=False)
-            if bar is not self._all:
+            if bar is not self._total_bar:
                 bar.update(epochs)
-        if task.part is None and task.job.parts > 1:
-            return  # what was done ahead has been counted
-        self._counted[task] += epochs
-        self._all.update(epochs)
+        if item.part is None and item.job.parts > 1:
+            return  # the epochs were counted with the parts
+        self._counted[item] += epochs
+        self._total_bar.update(epochs)
         if self._forecast and not skipped:
             self._log_forecast(epochs)
 
-    def end(self, task: WorkItem, discard: bool = False) -> None:
-        """A task is over; ``discard`` if it has to be done again."""
-        bar = self._fits.pop(task, None)
+    def end(self, item: WorkItem, discard: bool = False) -> None:
+        """Close the bar of a work item. With ``discard``, subtract its epochs because it will be repeated."""
+        bar = self._fit_bars.pop(item, None)
         if bar is not None:
             bar.close()
-        counted = self._counted.pop(task)
+        counted = self._counted.pop(item)
         if discard:
-            self._all.update(-counted)
+            self._total_bar.update(-counted)
 
     def _log_forecast(self, epochs: int) -> None:
-        self._done += epochs
+        self._completed += epochs
         now = time.perf_counter()
-        if self._began is None:
-            self._began = (now, self._done) if self._done >= WARM_UP_EPOCHS else None
-        elif self._done - self._began[1] >= TIMED_EPOCHS:
-            seconds = (now - self._began[0]) / (self._done - self._began[1]) * (self._all.total - self._all.n)
-            log.info("%s: about %s to go, less where fits stop early", self._title, format_duration(seconds))
+        if self._timing_start is None:
+            self._timing_start = (now, self._completed) if self._completed >= WARM_UP_EPOCHS else None
+            return
+        start, completed_before = self._timing_start
+        timed = self._completed - completed_before
+        if timed >= TIMED_EPOCHS:
+            seconds = (now - start) / timed * (self._total_bar.total - self._total_bar.n)
+            log.info("%s: about %s to go, less if fits stop early", self._title, format_duration(seconds))
             self._forecast = False
 
 
-class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
-    """A bar to which an epoch is an epoch, done or skipped."""
-
-    def skip(self, epochs: int) -> None:
-        self.update(epochs)
-
-
-def progress_bar(epochs: int, title: str | None, **how: Any) -> Any:
-    """A progress bar on standard error; without a title none is shown."""
-    return _Bar(
-        total=epochs,
-        desc=title,
-        unit="epoch",
-        disable=title is None,
-        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
-        dynamic_ncols=True,
-        **how,
-    )
-
-
 class LocalReporter:
-    """The line of a job that is done in this process."""
+    """The ``ProgressReporter`` of a job that runs in this process."""
 
-    def __init__(self, bars: ProgressBars, task: WorkItem) -> None:
-        self._bars, self._task = bars, task
+    def __init__(self, bars: ProgressBars, item: WorkItem) -> None:
+        self._bars, self._item = bars, item
         self._values: Mapping[str, str] = {}
 
     def update(self, epochs: int) -> None:
-        self._bars.update(self._task, epochs, self._values)
+        self._bars.update(self._item, epochs, self._values)
 
     def skip(self, epochs: int) -> None:
-        self._bars.update(self._task, epochs, self._values, skipped=True)
+        self._bars.update(self._item, epochs, self._values, skipped=True)
 
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
         self._values = values
@@ -149,8 +141,34 @@ class LocalReporter:
         pass
 
 
+class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
+    """A progress bar that counts skipped epochs like completed ones."""
+
+    def skip(self, epochs: int) -> None:
+        self.update(epochs)
+
+
+def progress_bar(epochs: int, title: str | None, **options: Any) -> Any:
+    """Create a progress bar on standard error.
+
+    Args:
+        epochs: total number of epochs.
+        title: text beside the bar; None to hide it.
+        options: further arguments of tqdm.
+    """
+    return _Bar(
+        total=epochs,
+        desc=title,
+        unit="epoch",
+        disable=title is None,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # fewer lines in log files
+        dynamic_ncols=True,
+        **options,
+    )
+
+
 def format_duration(seconds: float) -> str:
-    """A time to wait, to two digits.
+    """Format a duration with a precision that suits its length.
 
     Example:
         >>> format_duration(4000)

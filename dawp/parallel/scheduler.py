@@ -1,4 +1,4 @@
-"""Jobs, shared out among processes of which any may die without the others."""
+"""Run jobs in one or more processes. A process that dies does not affect the other jobs."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from dawp.parallel.progress import LocalReporter, ProgressBars
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 2  # of a job whose process dies
+MAX_ATTEMPTS = 2  # of a work item whose process dies
 
 
 def run_jobs(
     jobs: Iterable[Job], work: WorkConfig, device: str, fits: int, bars: ProgressBars
 ) -> Generator[JobResult, None, None]:
-    """Do jobs, in any order, in as many processes as the settings and the machine allow, or in this one.
+    """Run jobs in any order, in this process, in several local processes or on a Ray cluster.
 
     Args:
-        jobs: made one by one, when there is somebody free to take them.
-        work: how the jobs share this machine, or a cluster.
+        jobs: consumed lazily, one job whenever a worker is free.
+        work: executor, number of workers and threads.
         device: name of the device, as for ``pick_device``.
-        fits: of all jobs of the command, also of those that are done already: the numbers may depend on it.
-        bars: to show how far they are.
+        fits: number of fits in all jobs of the command, including completed ones. The number of threads, and with it
+            rounding, may depend on it.
+        bars: progress bars.
 
     Yields:
-        Each job when it is over. Whoever does not take all of them closes the iterator, which stops the others.
+        The result of each job as soon as it is available. Close the generator to stop the remaining jobs.
 
     Raises:
-        Exception: what a job raised, other than BadInput and FitDiverged; the others are stopped.
+        BadInput: the device or the cluster is not available.
+        Exception: an exception of a job other than BadInput and FitDiverged; the remaining jobs are stopped.
     """
     if work.executor == "ray":
         from dawp.parallel.ray_cluster import RayCluster
@@ -55,77 +57,82 @@ def run_jobs(
 
 def _run_sequentially(jobs: Iterable[Job], threads: int, bars: ProgressBars) -> Iterator[JobResult]:
     for job in jobs:
-        task = WorkItem(job, None if job.parts == 1 else 0)  # its epochs count, all of them
-        bars.start(task)
+        item = WorkItem(job, None if job.parts == 1 else 0)  # with part 0, the bars count the epochs of all parts
+        bars.start(item)
         try:
             with torch_threads(threads):
-                done = JobResult(job, job.work(job.folder, LocalReporter(bars, task), None, *job.args), None)
-        except (BadInput, FitDiverged) as refusal:
-            done = JobResult(job, None, refusal)
-        bars.end(task)
-        yield done
+                result = JobResult(job, job.function(job.folder, LocalReporter(bars, item), None, *job.args), None)
+        except (BadInput, FitDiverged) as error:
+            result = JobResult(job, None, error)
+        bars.end(item)
+        yield result
 
 
 def schedule(jobs: Iterable[Job], executor: Executor, bars: ProgressBars) -> Iterator[JobResult]:
-    coming = iter(jobs)
-    waiting: deque[WorkItem] = deque()
+    """Run jobs on an executor. Arguments, results and exceptions are those of ``run_jobs``.
+
+    The parts of a job are submitted first, then its final step. A work item whose process dies is submitted once more.
+    After a failure, the other parts of the job are not started.
+    """
+    remaining = iter(jobs)
+    queue: deque[WorkItem] = deque()
     parts_left: dict[Job, int] = {}
     failed: dict[Job, BadInput | FitDiverged] = {}
-    going: set[WorkItem] = set()
+    running: set[WorkItem] = set()
 
-    def over(task: WorkItem, discard: bool = False) -> None:
-        going.discard(task)
-        bars.end(task, discard)
+    def end(item: WorkItem, discard: bool = False) -> None:
+        running.discard(item)
+        bars.end(item, discard)
 
     while True:
         while executor.has_capacity:
-            if not waiting:
-                job = next(coming, None)
+            if not queue:
+                job = next(remaining, None)
                 if job is None:
                     break
                 if job.parts > 1:
                     parts_left[job] = job.parts
-                waiting.extend(WorkItem(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
-            task = waiting.popleft()
-            if task.job in failed:
+                queue.extend(WorkItem(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
+            item = queue.popleft()
+            if item.job in failed:
                 continue
-            going.add(task)
-            bars.start(task)
-            executor.submit(task)
-        if not going:
+            running.add(item)
+            bars.start(item)
+            executor.submit(item)
+        if not running:
             return
-        for task, event in executor.events():
+        for item, event in executor.events():
             match event:
                 case Progress(epochs, values, skipped):
-                    bars.update(task, epochs, values, skipped)
+                    bars.update(item, epochs, values, skipped)
                 case LogMessage(logger, level, text):
                     logging.getLogger(logger).log(level, "%s", text)
                 case Returned(value):
-                    over(task)
-                    if task.part is None:
-                        yield JobResult(task.job, value, None)
+                    end(item)
+                    if item.part is None:
+                        yield JobResult(item.job, value, None)
                         continue
-                    parts_left[task.job] -= 1
-                    if not parts_left[task.job]:
-                        del parts_left[task.job]
-                        waiting.appendleft(WorkItem(task.job, None))
+                    parts_left[item.job] -= 1
+                    if not parts_left[item.job]:
+                        del parts_left[item.job]
+                        queue.appendleft(WorkItem(item.job, None))
                 case ProcessDied():
-                    over(task, discard=True)
-                    if task.job not in failed and task.failed_attempts + 1 < MAX_ATTEMPTS:
-                        log.warning("%s: %s; it is tried once more", task.job.name, event)
-                        waiting.appendleft(task._replace(failed_attempts=task.failed_attempts + 1))
+                    end(item, discard=True)
+                    if item.job not in failed and item.failed_attempts + 1 < MAX_ATTEMPTS:
+                        log.warning("%s: %s; retrying once", item.job.name, event)
+                        queue.appendleft(item._replace(failed_attempts=item.failed_attempts + 1))
                         continue
-                    failed.setdefault(task.job, BadInput(f"{task.job.name}: {event}, for the second time"))
-                case Raised(error, where):
-                    over(task)
+                    failed.setdefault(item.job, BadInput(f"{item.job.name}: {event}, attempt {MAX_ATTEMPTS}"))
+                case Raised(error, traceback):
+                    end(item)
                     if isinstance(error, BadInput | FitDiverged):
-                        failed.setdefault(task.job, error)
+                        failed.setdefault(item.job, error)
                     else:
                         if not isinstance(error, OSError):
-                            log.error("%s: failed in its process\n%s", task.job.name, where)
+                            log.error("%s: exception in a worker process\n%s", item.job.name, traceback)
                         raise error
-            # One that has failed is over when nobody works in its folder any more.
-            ended = isinstance(event, Returned | ProcessDied | Raised) and task.job in failed
-            if ended and not any(other.job is task.job for other in going):
-                parts_left.pop(task.job, None)
-                yield JobResult(task.job, None, failed[task.job])
+            # Report a failed job only after its last running part has ended: no process uses its folder any more.
+            has_ended = isinstance(event, Returned | ProcessDied | Raised)
+            if has_ended and item.job in failed and not any(other.job is item.job for other in running):
+                parts_left.pop(item.job, None)
+                yield JobResult(item.job, None, failed[item.job])
