@@ -34,7 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dawp import metrics
 from dawp.config import Config
-from dawp.methods.deep_prior.fit import Epoch, Fit, pick_device
+from dawp.devices import pick_device
+from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators import build
 from dawp.methods.deep_prior.solver import History, solve
 from dawp.problem import Problem

@@ -17,7 +17,7 @@ import torch
 from common import machine, parser, tell
 from variants import config_of
 
-from dawp.methods.deep_prior.fit import pick_device
+from dawp.devices import pick_device
 from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
 from dawp.tasks import add_noise

@@ -18,10 +18,10 @@ import common
 from variants import config_of
 
 from dawp.config import ClipConfig
+from dawp.devices import pick_device
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
 from dawp.io.sources import find_recordings
-from dawp.methods.deep_prior.fit import pick_device
 from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
 from dawp.tasks import add_noise

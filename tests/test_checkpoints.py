@@ -10,7 +10,8 @@ from conftest import TINY
 from dawp.config import Config
 from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.checkpoints import Checkpoint, Checkpoints, clear
-from dawp.methods.deep_prior.solver import fit_ahead, progress_bar, solve
+from dawp.methods.deep_prior.solver import fit_ahead, solve
+from dawp.parallel.progress import progress_bar
 from dawp.randomness import seeded
 from dawp.tasks import pose
 
@@ -199,3 +200,12 @@ def test_a_fit_on_cuda_goes_on_where_it_was(speech, tmp_path, monkeypatch):
     )
     assert epochs == list(range(40, EPOCHS + 1))
     assert result.history.column("loss") == pytest.approx(expected.history.column("loss"), rel=0.02)
+
+
+def test_checkpoints_are_found_by_fit(tmp_path):
+    for number in (1, 11):
+        checkpoints.path_of(tmp_path, number).touch()
+    (tmp_path / ".0a1b2c3d.fit_2.checkpoint").touch()
+    assert [path.name for path in checkpoints.found(tmp_path)] == ["fit_1.checkpoint", "fit_11.checkpoint"]
+    assert [path.name for path in checkpoints.found(tmp_path, 1)] == ["fit_1.checkpoint"]
+    assert checkpoints.found(tmp_path, 2) == []

@@ -29,7 +29,7 @@ FITS = [
 
 @pytest.fixture
 def nodes(monkeypatch):
-    """A cluster of two nodes with one processor each; the second can be taken away."""
+    """A cluster of two nodes with one processor each; the second can be removed."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # other tests run beside it
     from ray.cluster_utils import Cluster
@@ -49,7 +49,7 @@ def denoise(tmp_path, *flags):
 
 
 @pytest.mark.slow
-def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
+def test_losing_a_node_does_not_change_the_results(nodes, tmp_path):
     flags = [*FITS, "--source", SAMPLES, "--experiment_repetition", "3", "--epochs", "1000", "--pesq_every", "500"]
     flags += ["--checkpoint_every", "0.2", "--stop", "holdout", "--no_report", "--no_pictures"]
     process = denoise(tmp_path, *flags, "--name", "far", "--executor", "ray", "--ray_address", nodes.address)
@@ -57,12 +57,14 @@ def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
     deadline = time.monotonic() + 200
     while len(list(run.glob("*/fit_*.checkpoint"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    assert len(list(run.glob("*/fit_*.checkpoint"))) == 2  # both nodes are at work, and what they have is here
+    assert (
+        len(list(run.glob("*/fit_*.checkpoint"))) == 2
+    )  # both nodes are running, and their checkpoints are on the driver
     nodes.remove_node(nodes.second, allow_graceful=False)
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors
-    assert "it is tried once more" in errors
-    assert "nodes: 2, fits at the same time: 2" in errors
+    assert "nodes: 2, parallel fits: 2" in errors
+    assert "retrying once" in errors
     here = denoise(tmp_path, *flags, "--name", "near", "--workers", "1")
     assert here.communicate(timeout=300) is not None
     assert here.returncode == 0
@@ -73,7 +75,7 @@ def test_a_node_is_lost_in_mid_run_and_nothing_with_it(nodes, tmp_path):
 
 
 @pytest.mark.slow
-def test_fits_of_one_clip_and_blocks_of_a_recording_are_done_on_a_cluster(nodes, tmp_path):
+def test_fits_of_one_clip_and_blocks_of_a_recording_on_a_cluster(nodes, tmp_path):
     flags = [*FITS[:-2], "--epochs", "20", "--fits", "2"]
     far = ["--executor", "ray", "--ray_address", nodes.address]
     for name, more in (("far", far), ("near", ["--workers", "1"])):
@@ -93,13 +95,16 @@ def test_fits_of_one_clip_and_blocks_of_a_recording_are_done_on_a_cluster(nodes,
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--ray_address no.such.host.invalid:6379", "ray_address must be that of a Ray cluster, got no.such.host"),
-        ("--ray_address auto:0", "ray_address must be that of a Ray cluster, got auto:0"),
-        ("--ray_address 127.0.0.1:1", "ray_address must be that of a Ray cluster, got 127.0.0.1:1"),
+        (
+            "--ray_address no.such.host.invalid:6379",
+            "ray_address must be the address of a Ray cluster, got no.such.host",
+        ),
+        ("--ray_address auto:0", "ray_address must be the address of a Ray cluster, got auto:0"),
+        ("--ray_address 127.0.0.1:1", "ray_address must be the address of a Ray cluster, got 127.0.0.1:1"),
         ("--device cuda:1", "device must be auto, cpu or cuda on a Ray cluster, got cuda:1"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_one_line(flags, words, door, tmp_path):
+def test_an_unavailable_cluster_is_reported_in_one_line(flags, words, door, tmp_path):
     result = door("denoise", "--executor", "ray", *flags.split(), tiny=False)
     assert result.returncode == 2, result.stderr
     assert words in result.stderr.splitlines()[-1]
@@ -107,11 +112,11 @@ def test_a_cluster_that_is_not_there_is_one_line(flags, words, door, tmp_path):
     assert not (tmp_path / "evals").exists()
 
 
-def test_a_task_cannot_write_outside_its_folder(tmp_path):
+def test_a_job_cannot_write_outside_its_folder(tmp_path):
     (tmp_path / "job").mkdir()
     for name in ("../outside", "/tmp/outside", "a/../../outside"):
-        with pytest.raises(BadInput, match="not in its folder"):
-            cluster._write(tmp_path / "job", {name: b"content"})
+        with pytest.raises(BadInput, match="outside its folder"):
+            cluster._write_files(tmp_path / "job", {name: b"content"})
     assert [path.name for path in tmp_path.iterdir()] == ["job"]
-    cluster._write(tmp_path / "job", {"a/b.txt": b"content"})
+    cluster._write_files(tmp_path / "job", {"a/b.txt": b"content"})
     assert (tmp_path / "job/a/b.txt").read_bytes() == b"content"

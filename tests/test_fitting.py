@@ -7,8 +7,9 @@ from conftest import TINY
 
 import dawp
 from dawp.config import FitConfig, GeneratorConfig, MetricConfig
+from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
-from dawp.methods.deep_prior.fit import Adam, Fit, input_noise, pick_device
+from dawp.methods.deep_prior.fit import Adam, Fit, input_noise
 from dawp.methods.deep_prior.generators import build
 from dawp.methods.deep_prior.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
 from dawp.problem import Problem

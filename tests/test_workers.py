@@ -1,3 +1,4 @@
+import ast
 import logging
 import os
 import random
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,14 @@ from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_s
 
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.metrics import pesq_pool as listening
-from dawp.parallel.workers import Bars, Job, do, duration, shares
+from dawp.parallel import allocation
+from dawp.parallel.jobs import Job, WorkItem
+from dawp.parallel.progress import ProgressBars, format_duration
+from dawp.parallel.scheduler import run_jobs
 
 CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
 
-# What jobs do in other processes
+# Functions that jobs run in other processes
 
 
 def answer(folder, line, part, number, together=1):
@@ -70,14 +74,18 @@ def sleep(folder, line, part, seconds):
     time.sleep(seconds)
 
 
+def run(jobs, config, fits, bars):
+    return run_jobs(iter(jobs), config.work, config.fit.device, fits, bars)
+
+
 def done(jobs, fits=2, **settings):
     config = Config.of("denoise", **{**TINY, "workers": 2, **settings})
-    with Bars(fits, config.fit.epochs, None) as bars, closing(do(iter(jobs), config, fits, bars)) as over:
+    with ProgressBars(fits, config.fit.epochs, None) as bars, closing(run(jobs, config, fits, bars)) as over:
         return {job.name: (value, error) for job, value, error in over}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_job_has_its_own_value_and_is_done_by_as_many_processes_as_were_asked_for(workers, tmp_path, caplog):
+def test_every_job_returns_its_value_and_the_number_of_processes_is_the_setting(workers, tmp_path, caplog):
     jobs = [Job(f"job {number}", tmp_path, answer, (number, workers), 1) for number in range(7)]
     with caplog.at_level(logging.WARNING):
         values = {name: value for name, (value, _) in done(jobs, 7, workers=workers).items()}
@@ -89,7 +97,7 @@ def test_every_job_has_its_own_value_and_is_done_by_as_many_processes_as_were_as
     assert sorted(record.message for record in caplog.records) == [f"number {number}" for number in range(7)]
 
 
-def test_parts_are_done_ahead_and_the_whole_comes_last(tmp_path):
+def test_parts_run_before_the_final_step(tmp_path):
     jobs = [Job(name, tmp_path, in_parts, (name,), 3) for name in ("a", "b")]
     values = done(jobs, 6)
     assert values == {name: (["0", "1", "2", "all"], None) for name in ("a", "b")}
@@ -98,7 +106,7 @@ def test_parts_are_done_ahead_and_the_whole_comes_last(tmp_path):
     assert one_by_one == {"c": (["all"], None)}
 
 
-def test_a_process_that_dies_is_told_and_its_job_tried_once_more(tmp_path, caplog):
+def test_a_job_whose_process_dies_is_retried_once(tmp_path, caplog):
     jobs = [
         Job("once.wav", tmp_path, die, ("once", 1), 1),
         Job("always.wav", tmp_path, die, ("always", 9), 1),
@@ -110,13 +118,14 @@ def test_a_process_that_dies_is_told_and_its_job_tried_once_more(tmp_path, caplo
     assert all(values[f"good {number}"][0][0] == number for number in range(4))
     value, error = values["always.wav"]
     assert value is None
-    assert "always.wav: its process was killed (SIGKILL, perhaps for want of memory), for the second time" in str(error)
-    assert "leaves.wav: its process has ended (exit code 7), for the second time" in str(values["leaves.wav"][1])
+    assert str(error).startswith("always.wav: ")
+    assert "SIGKILL" in str(error)
+    assert "exit code 7" in str(values["leaves.wav"][1])
     assert (tmp_path / "always").read_text() == "xx"
-    assert caplog.text.count("it is tried once more") == 3
+    assert [record.name for record in caplog.records].count("dawp.parallel.scheduler") == 3  # one for each retried job
 
 
-def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog):
+def test_bad_input_does_not_stop_other_jobs_but_other_exceptions_do(tmp_path, caplog):
     jobs = [Job("bad", tmp_path, refuse, (), 2), Job("good", tmp_path, answer, (1,), 1)]
     for workers in (1, 2):
         values = done(jobs, 3, workers=workers)
@@ -128,25 +137,25 @@ def test_a_refused_job_does_not_stop_the_others_and_a_bug_does(tmp_path, caplog)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         done(jobs)
     assert time.monotonic() - began < 100
-    assert "in fail" in caplog.text  # where it happened, in that process
+    assert "in fail" in caplog.text  # the traceback of the worker
 
 
-def test_a_failed_job_is_over_when_nobody_works_in_its_folder_any_more(tmp_path):
+def test_a_failed_job_ends_after_its_last_running_part(tmp_path):
     job = Job("bad", tmp_path, refuse_first, (), 3)
     config = Config.of("denoise", **{**TINY, "workers": 2})
-    with Bars(3, config.fit.epochs, None) as bars, closing(do(iter([job]), config, 3, bars)) as over:
+    with ProgressBars(3, config.fit.epochs, None) as bars, closing(run([job], config, 3, bars)) as over:
         ended = [(error, sorted(path.name for path in tmp_path.iterdir())) for _, _, error in over]
     ((error, files),) = ended
     assert str(error) == "no good"
-    assert files == ["part 1"]  # the third was not begun
+    assert files == ["part 1"]  # part 2 was not started
 
 
-def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatch):
-    monkeypatch.setattr(listening, "cores", lambda: 6)
+def test_threads_depend_on_the_number_of_fits_and_not_of_workers(monkeypatch):
+    monkeypatch.setattr(allocation, "cores", lambda: 6)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
 
     def of(fits, **settings):
-        return shares(Config.of("denoise", device="cpu", **settings), fits)
+        return allocation.allocate_workers(Config.of("denoise", **settings).work, torch.device("cpu"), fits)
 
     assert of(1) == (1, 6)
     assert of(4) == (4, 1)
@@ -160,32 +169,44 @@ def test_threads_depend_on_how_many_fits_there_are_and_not_on_workers(monkeypatc
 
 
 @pytest.mark.parametrize("title", ["all", None])
-def test_the_bar_counts_what_is_done_once(title, tmp_path, capsys):
+def test_the_bar_counts_each_epoch_once(title, tmp_path, capsys):
     job, parts = Job("a", tmp_path, sleep, (0,), 1), Job("b", tmp_path, sleep, (0,), 2)
-    from dawp.parallel.workers import Task
-
-    with Bars(5, 10, title, forecast=True) as bars:
-        bars.pass_over(1)
-        bars.begin(Task(job, None))
-        bars.update(Task(job, None), 4, {})
-        bars.end(Task(job, None), undone=True)
-        bars.begin(Task(job, None, tried=1))
-        bars.update(Task(job, None, tried=1), 10, {})
-        bars.end(Task(job, None, tried=1))
+    with ProgressBars(5, 10, title, forecast=True) as bars:
+        bars.skip_fits(1)
+        bars.start(WorkItem(job, None))
+        bars.update(WorkItem(job, None), 4, {})
+        bars.end(WorkItem(job, None), discard=True)
+        bars.start(WorkItem(job, None, failed_attempts=1))
+        bars.update(WorkItem(job, None, failed_attempts=1), 10, {})
+        bars.end(WorkItem(job, None, failed_attempts=1))
         for part in (0, 1, None):
-            bars.begin(Task(parts, part))
-            bars.update(Task(parts, part), 10, {})
-            bars.end(Task(parts, part))
-        bars.pass_over(1)
-        assert bars._all.n == (50 if title else 0)  # one that is not shown does not count
+            bars.start(WorkItem(parts, part))
+            bars.update(WorkItem(parts, part), 10, {})
+            bars.end(WorkItem(parts, part))
+        bars.skip_fits(1)
+        assert bars._total_bar.n == (50 if title else 0)  # a hidden bar does not count
     assert ("50/50" in capsys.readouterr().err) == (title is not None)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
+    ("seconds", "expected"), [(0.2, "1 s"), (59.6, "60 s"), (89, "89 s"), (100, "2 min"), (3600, "1 h 00 min")]
 )
-def test_times_are_told_as_one_says_them(seconds, said):
-    assert duration(seconds) == said
+def test_format_duration(seconds, expected):
+    assert format_duration(seconds) == expected
+
+
+def test_the_package_imports_no_higher_layer_and_has_no_import_cycle():
+    imported = {
+        f"dawp.parallel.{path.stem}": {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dawp.")
+        }
+        for path in (ROOT / "dawp/parallel").glob("*.py")
+    }
+    layers = {module.split(".")[1] for modules in imported.values() for module in modules}
+    assert layers == {"config", "devices", "errors", "io", "parallel"}
+    TopologicalSorter(imported).prepare()  # raises CycleError
 
 
 # Real commands
@@ -325,7 +346,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
     os.kill(victim, signal.SIGKILL)
     errors = process.communicate(timeout=200)[1]
     assert process.returncode == 0, errors
-    assert errors.count("its process was killed (SIGKILL, perhaps for want of memory); it is tried once more") == 1
+    assert errors.count("SIGKILL") == 1
     whole = subprocess.run(
         command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
@@ -333,18 +354,18 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path):
     assert numbers(run) == numbers(tmp_path / "evals/denoise/whole")
 
 
-def test_the_first_worker_too_is_begun_with_interrupts_held(tmp_path):
+def test_workers_start_with_sigint_blocked(tmp_path):
     script = tmp_path / "begin.py"
     script.write_text(
         "import multiprocessing, signal\n"
-        "from dawp.parallel.workers import _interrupts_held\n"
+        "from dawp.parallel.processes import _sigint_blocked\n"
         "def tell(pipe):\n"
         "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"
         "    for _ in range(2):\n"
         "        ours, theirs = multiprocessing.Pipe()\n"
         "        process = multiprocessing.get_context('spawn').Process(target=tell, args=(theirs,))\n"
-        "        with _interrupts_held():\n"
+        "        with _sigint_blocked():\n"
         "            process.start()\n"
         "        print(ours.recv(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
     )
@@ -457,7 +478,7 @@ def repetitions_of(run):
 
 
 def children(pid):
-    """The processes that a process has begun with spawn."""
+    """Return the process ids of the spawned children of a process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

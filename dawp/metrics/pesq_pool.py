@@ -16,11 +16,10 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
+from dawp.devices import cores
 from dawp.metrics import NoPesq, for_pesq, pesq_process
 
 log = logging.getLogger(__name__)
-
-_most: int | None = None
 
 Measured = Tensor | Future[Tensor]  # a scalar, or one to come
 
@@ -45,20 +44,6 @@ def now(value: Measured) -> Tensor:
     return value.result() if isinstance(value, Future) else value
 
 
-@cache
-def cores() -> int:
-    """The processor cores that this process may use, as its affinity and its container allow."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
-def share(processes: int) -> None:
-    """Have at most so many processes; to be said before the first PESQ."""
-    global _most
-    _most = processes
-
-
 class _Listeners:
     """A thread for each core that feeds a process with what is waiting.
 
@@ -71,8 +56,7 @@ class _Listeners:
         self.ended = False
         self._requests: SimpleQueue[tuple[Future[Tensor], tuple[Tensor, Tensor, int]] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._work, name=f"listener-{number}", daemon=True)
-            for number in range(_most or cores())
+            threading.Thread(target=self._work, name=f"listener-{number}", daemon=True) for number in range(cores())
         ]
         for thread in self._threads:
             thread.start()

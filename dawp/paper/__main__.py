@@ -16,12 +16,12 @@ from typing import Any
 
 from dawp import cli
 from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
+from dawp.devices import cores
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import check_writable, json_text
-from dawp.metrics.pesq_pool import cores
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
-from dawp.parallel.workers import duration
+from dawp.parallel.progress import format_duration
 from dawp.runs.experiment import NOT_IDENTITY, circumstances
 
 STUDIES: dict[str, Study] = {
@@ -265,7 +265,7 @@ def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
     for estimate in runs.estimates(cells):
         found.append(estimate)
         if not (report.json or report.quiet):
-            spent = duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
+            spent = format_duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
             print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
     if not found:
         raise BadInput(f"nothing of {study.name} can be timed")

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dawp.config import Config, text_of
+from dawp.devices import pick_device
 from dawp.errors import BadInput, shown
 from dawp.io import audio
 from dawp.io.sources import SAMPLES, Recording
 from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Fit, Found, Study
-from dawp.parallel.workers import shares, threads_set
+from dawp.parallel.allocation import allocate_workers, torch_threads
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
@@ -195,7 +196,7 @@ def estimates(cells: Grid) -> Iterator[Estimate]:
         try:
             problem = _first_problem(parts)
             if key not in known:
-                with threads_set(threads):
+                with torch_threads(threads):
                     known[key] = _seconds(problem, config)
         except BadInput as refusal:
             log.error("%s: %s", cell.title, refusal)
@@ -208,7 +209,9 @@ def side_by_side(cells: Grid) -> tuple[int, int]:
     """How many fits of a study run at the same time, and the threads of each."""
     parts = [part for of_cell in cells.values() for part in of_cell]
     config = parts[0].plan.config
-    return shares(config, sum(part.clips for part in parts) * config.stop.fits)
+    return allocate_workers(
+        config.work, pick_device(config.fit.device), sum(part.clips for part in parts) * config.stop.fits
+    )
 
 
 def _seconds(problem: Problem, config: Config) -> float:

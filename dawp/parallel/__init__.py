@@ -1,1 +1,1 @@
-"""Jobs in several processes, here or on a cluster."""
+"""Parallel execution of jobs: in this process, in several local processes, or on a Ray cluster."""

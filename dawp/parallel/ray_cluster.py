@@ -1,8 +1,7 @@
-"""A Ray cluster as the place where fits are done. Its nodes need the toolkit installed, and no shared disk.
+"""Run jobs on a Ray cluster. The nodes need the package installed, but no shared disk.
 
-The command that drives the run stays on its machine. It sends each job with the checkpoints that the job's folder
-holds, and writes what the job writes into that folder, checkpoint by checkpoint: whatever becomes of a node, the job
-goes on elsewhere from where it was.
+The driver sends each job with its checkpoints, and stores the files that the job writes in the job's folder on the
+driver as soon as they are complete. If a node fails, another one resumes the job from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,224 +11,232 @@ import os
 import pickle
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from dawp.config import Config
+from dawp.config import WorkConfig
+from dawp.devices import limit_cores
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
-from dawp.methods.deep_prior.checkpoints import found, path_of
-from dawp.metrics import pesq_pool as listening
-from dawp.parallel.workers import Died, Event, Executor, Far, Notices, Raised, Returned, Task, outcome
+from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
+from dawp.parallel.jobs import WorkItem
+from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 0.5  # seconds between looks at what the tasks have said
-PATIENCE = 10  # seconds to wait for a cluster to answer
+POLL_INTERVAL = 0.5  # seconds between reads of the mailbox
+CONNECT_TIMEOUT = 10  # seconds
 
 Files = dict[str, bytes]
-"""Contents, by names relative to a job's folder."""
+"""File contents, by path relative to a job's folder."""
 
 
-class Written(NamedTuple):
-    """Files that are new in a job's folder."""
+class FilesWritten(NamedTuple):
+    """New files in a job's folder on a node."""
 
     files: Files
 
 
-class Nodes(Executor):
-    """The nodes of a Ray cluster: one that is there, or one that is started on this machine for the command.
+class RayCluster(Executor):
+    """The nodes of an existing Ray cluster, or of one started on this machine until the executor is closed.
 
-    As many tasks are begun as the cluster's processors, or its GPUs where it has some, can take.
+    The number of parallel work items is limited by the GPUs of the cluster if fits use them, and by its CPUs.
+
+    Args:
+        work: the address of the cluster, the number of threads per fit and of fits per GPU.
+        device: auto, cpu or cuda; auto uses GPUs if the cluster has some.
 
     Raises:
-        BadInput: Ray is not installed, no cluster answers, or it cannot take a single fit.
+        BadInput: Ray is not installed, no cluster responds, or no node has the resources for one fit.
     """
 
-    def __init__(self, config: Config) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    def __init__(self, work: WorkConfig, device: str) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # disable telemetry
         try:
             import ray
         except ImportError:
             raise BadInput("executor ray needs the package ray: pip install '.[cluster]'") from None
-        if config.fit.device not in ("auto", "cpu", "cuda"):
-            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(config.fit.device)}")
+        if device not in ("auto", "cpu", "cuda"):
+            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(device)}")
         self._ray: Any = ray
-        self._config = config
-        self._threads = config.work.threads or 1
-        self._going: dict[Any, tuple[int, Task]] = {}
-        self._begun = 0
+        self._settings, self._device = work, device
+        self._threads = work.threads or 1
+        self._running: dict[Any, tuple[int, WorkItem]] = {}
+        self._submitted = 0
         self._started = False
 
-    def __enter__(self) -> Nodes:
+    def __enter__(self) -> RayCluster:
         ray = self._ray
         if not ray.is_initialized():
-            address = self._config.work.ray_address
+            address = self._settings.ray_address
             try:
-                _reach(address or os.environ.get("RAY_ADDRESS"))
+                _check_reachable(address or os.environ.get("RAY_ADDRESS"))
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-                asked = address or os.environ.get("RAY_ADDRESS") or "none"
-                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise BadInput(f"ray_address must be that of a Ray cluster, got {shown(asked)}: {shown(why)}") from None
+                given = address or os.environ.get("RAY_ADDRESS") or "none"
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise BadInput(
+                    f"ray_address must be the address of a Ray cluster, got {shown(given)}: {shown(reason)}"
+                ) from None
             self._started = True
-        has = ray.cluster_resources()
-        device = self._config.fit.device
-        gpus = 1 / self._config.work.fits_per_gpu if device == "cuda" or (device == "auto" and has.get("GPU")) else 0
-        self._needs: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
-        for kind, needed in self._needs.items():
-            largest = max((node["Resources"].get(kind, 0) for node in self._alive()), default=0)
-            if largest < needed:
-                raise BadInput(f"a fit needs {needed:g} {kind}, and the Ray cluster's largest node has {largest:g}")
-        log.info("Ray cluster: nodes: %d, fits at the same time: %d", len(self._alive()), self._room())
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        use_gpus = self._device == "cuda" or (self._device == "auto" and ray.cluster_resources().get("GPU"))
+        gpus = 1 / self._settings.fits_per_gpu if use_gpus else 0
+        self._required: dict[str, float] = {"CPU": self._threads, **({"GPU": gpus} if gpus else {})}
+        for kind, required in self._required.items():
+            largest = max((node["Resources"].get(kind, 0) for node in self._alive_nodes()), default=0)
+            if largest < required:
+                raise BadInput(f"a fit needs {required:g} {kind}, the largest node of the Ray cluster has {largest:g}")
+        log.info("Ray cluster: nodes: %d, parallel fits: %d", len(self._alive_nodes()), self._capacity())
+        driver_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._post = ray.remote(num_cpus=0, scheduling_strategy=here)(Post).remote()
-        self._work = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_on_node)
+        self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=driver_node)(Mailbox).remote()
+        self._run = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_run_on_node)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(Exception):  # of a cluster that is gone
-            for reference in self._going:
+        with suppress(Exception):  # the cluster may be gone
+            for reference in self._running:
                 self._ray.cancel(reference, force=True)
-            self._ray.kill(self._post)
+            self._ray.kill(self._mailbox)
         if self._started:
             self._ray.shutdown()
 
     @property
-    def is_free(self) -> bool:
-        return len(self._going) < max(1, self._room())
+    def has_capacity(self) -> bool:
+        return len(self._running) < max(1, self._capacity())
 
-    def begin(self, task: Task) -> None:
-        self._begun += 1
-        job, files = task.job, {}
-        if job.folder:
-            own = path_of(job.folder, task.part) if task.part is not None else None
-            files = _read(job.folder, [path for path in found(job.folder) if own in (None, path)])
+    def submit(self, item: WorkItem) -> None:
+        self._submitted += 1
+        job = item.job
+        files = _read_files(job.folder, job.checkpoints(job.folder, item.part)) if job.folder else {}
         level = logging.getLogger("dawp").getEffectiveLevel()
-        name = job.folder is not None
-        reference = self._work.remote(
-            self._post, self._begun, self._threads, level, name, files, job.work, task.part, job.args
+        has_folder = job.folder is not None
+        reference = self._run.remote(
+            *(self._mailbox, self._submitted, self._threads, level),
+            *(has_folder, files, job.function, item.part, job.args),
         )
-        self._going[reference] = self._begun, task
+        self._running[reference] = self._submitted, item
 
-    def events(self) -> Iterator[tuple[Task, Event]]:
+    def events(self) -> Iterator[tuple[WorkItem, Event]]:
         ray = self._ray
-        ended, _ = ray.wait(list(self._going), num_returns=len(self._going), timeout=LOOK_EVERY)
-        tasks = dict(self._going.values())
+        finished, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=POLL_INTERVAL)
+        items = dict(self._running.values())
         try:
-            letters = ray.get(self._post.take.remote())
+            messages = ray.get(self._mailbox.take.remote())
         except ray.exceptions.RayError as error:
-            why = f"the Ray cluster does not answer any more ({type(error).__name__})"
-            raise BadInput(f"{why}; the same command goes on with another") from None
-        for number, said in letters:
-            event = pickle.loads(said)  # noqa: S301 - from a task of our own
-            if number not in tasks:
+            reason = f"the Ray cluster does not respond ({type(error).__name__})"
+            raise BadInput(f"{reason}; run the same command again to resume on another cluster") from None
+        for number, message in messages:
+            event = pickle.loads(message)  # noqa: S301 - from our own worker
+            if number not in items:
                 continue
-            if isinstance(event, Written):
-                _write(tasks[number].job.folder, event.files)
+            if isinstance(event, FilesWritten):
+                _write_files(items[number].job.folder, event.files)
             else:
-                yield tasks[number], event
-        for reference in ended:
-            _, task = self._going.pop(reference)
+                yield items[number], event
+        for reference in finished:
+            _, item = self._running.pop(reference)
             try:
-                came, files = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:  # before it could begin: another version of the toolkit, say
+                result, files = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:  # before the job started, e.g. another version of the package
                 text = str(error)
-                last = (text.strip().splitlines() or [type(error).__name__])[-1]
-                yield task, Raised(BadInput(f"{task.job.name}: a node cannot do it: {shown(last)}"), text)
+                reason = (text.strip().splitlines() or [type(error).__name__])[-1]
+                yield item, Raised(BadInput(f"{item.job.name}: a node cannot run it: {shown(reason)}"), text)
                 continue
             except ray.exceptions.RayError as error:
-                lost = isinstance(error, ray.exceptions.NodeDiedError)
-                why = "its node is lost" if lost else f"its process has died ({type(error).__name__})"
-                yield task, Died(why)
+                node_died = isinstance(error, ray.exceptions.NodeDiedError)
+                reason = "node was lost" if node_died else f"worker process died ({type(error).__name__})"
+                yield item, ProcessDied(reason)
                 continue
-            _write(task.job.folder, files)
-            yield task, came
+            _write_files(item.job.folder, files)
+            yield item, result
 
-    def _alive(self) -> list[Any]:
+    def _alive_nodes(self) -> list[Any]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _room(self) -> int:
-        """Tasks that the nodes can do at the same time."""
+    def _capacity(self) -> int:
+        """Return the number of work items that the nodes can run in parallel."""
         return sum(
-            min(int(node["Resources"].get(kind, 0) / needed + 1e-6) for kind, needed in self._needs.items())
-            for node in self._alive()
+            min(int(node["Resources"].get(kind, 0) / required + 1e-6) for kind, required in self._required.items())
+            for node in self._alive_nodes()
         )
 
 
-def _reach(address: str | None) -> None:
-    """Fail early where nobody listens: Ray itself tries for minutes, and then ends the process."""
+def _check_reachable(address: str | None) -> None:
+    """Fail early if nothing listens at the address: Ray retries for minutes and then ends the process."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT):
             pass
 
 
-class Post:
-    """Where the tasks leave what they have to say: an actor on the driver's node."""
+class Mailbox:
+    """Collects the events of all work items: an actor on the driver's node."""
 
     def __init__(self) -> None:
-        self._letters: list[tuple[int, bytes]] = []
+        self._messages: list[tuple[int, bytes]] = []
 
-    def put(self, number: int, said: bytes) -> None:
-        self._letters.append((number, said))
+    def put(self, number: int, message: bytes) -> None:
+        self._messages.append((number, message))
 
     def take(self) -> list[tuple[int, bytes]]:
-        letters, self._letters = self._letters, []
-        return letters
+        messages, self._messages = self._messages, []
+        return messages
 
 
-def _on_node(
-    post: Any,
+def _run_on_node(
+    mailbox: Any,
     number: int,
     threads: int,
     level: int,
     has_folder: bool,
     files: Files,
-    work: Callable[..., Any],
+    function: Callable[..., Any],
     part: int | None,
     args: tuple[Any, ...],
 ) -> tuple[Event, Files]:
-    """One task, on whatever node: what came of it, and the files that it has written."""
+    """Run a work item on a node. Return its result, and the files that it wrote or changed."""
     import ray
 
-    def say(event: Any) -> Any:
-        return post.put.remote(number, pickle.dumps(event))
+    def send(event: Any) -> Any:
+        return mailbox.put.remote(number, pickle.dumps(event))
 
     torch.set_num_threads(threads)
-    listening.share(threads)
-    logger = logging.getLogger("dawp")
-    logger.handlers[:], logger.propagate = [Notices(say)], False
-    logger.setLevel(level)
-    with tempfile.TemporaryDirectory(prefix="dawp-") as place:
-        folder = Path(place)
-        _write(folder, files)
-        line = Far(say, lambda path: say(Written(_read(folder, [path]))))
-        came = outcome(work, folder if has_folder else None, line, part, *args)
-        line.flush()
-        ray.get(post.put.remote(number, pickle.dumps(Written({}))))  # so that all that was said before is there
-        written = _read(folder, folder.rglob("*")) if isinstance(came, Returned) else {}
+    limit_cores(threads)
+    forward_logs(send, level)
+    with tempfile.TemporaryDirectory(prefix="dawp-") as temporary:
+        folder = Path(temporary)
+        _write_files(folder, files)
+        reporter = RemoteReporter(send, lambda path: send(FilesWritten(_read_files(folder, [path]))))
+        result = run_and_capture(function, folder if has_folder else None, reporter, part, *args)
+        reporter.flush()
+        # Wait for a last message, so that all earlier ones have arrived.
+        ray.get(mailbox.put.remote(number, pickle.dumps(FilesWritten({}))))
+        written = _read_files(folder, folder.rglob("*")) if isinstance(result, Returned) else {}
         written = {name: content for name, content in written.items() if files.get(name) != content}
-    return came, written
+    return result, written
 
 
-def _read(folder: Path, paths: Any) -> Files:
-    """Files of a folder, with the one that says that all is there at the end."""
-    there = sorted((path for path in paths if path.is_file()), key=lambda path: (path.name == RESULT, path))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in there}
+def _read_files(folder: Path, paths: Iterable[Path]) -> Files:
+    """Read files of a folder. The file that marks a job as finished comes last."""
+    existing = sorted((path for path in paths if path.is_file()), key=lambda path: (path.name == RESULT, path))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in existing}
 
 
-def _write(folder: Path | None, files: Files) -> None:
-    """Write files into a folder, in their order, each whole."""
+def _write_files(folder: Path | None, files: Files) -> None:
+    """Write files into a folder in the given order, each atomically.
+
+    Raises:
+        BadInput: a path is outside the folder.
+    """
     for name, content in files.items():
         if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadInput(f"a task has written {shown(name)}, which is not in its folder")
+            raise BadInput(f"a job wrote {shown(name)}, which is outside its folder")
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as temporary:

@@ -19,7 +19,7 @@ from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.methods.deep_prior.stopping import EMA
-from dawp.parallel.workers import duration
+from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.runs.summary import LABELS, rows, sections, summarise
@@ -420,7 +420,7 @@ def _facts_of_run(about: dict[str, Any], done: int, planned: int, seconds: float
         ("preset", about["preset"]),
         ("clips", f"{done} of {planned}" if done < planned else f"{done}"),
         ("device", about["device"]),
-        ("time of the fits", duration(seconds) if done else "-"),
+        ("time of the fits", format_duration(seconds) if done else "-"),
         ("begun", about.get("begun") or "-"),
         ("seed", about["seed"]),
         ("versions", versions),
@@ -439,7 +439,12 @@ def _facts_of_clip(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if gaps:
         told.append(("gaps", f"{len(gaps)}, {1000 * sum(length for _, length in gaps):.3g} ms in all"))
     length = f"{facts['samples'] / facts['sample_rate']:.2f} s at {facts['sample_rate']} Hz"
-    return [*told, ("length", length), ("epochs run", str(facts["epochs_run"])), ("time", duration(facts["seconds"]))]
+    return [
+        *told,
+        ("length", length),
+        ("epochs run", str(facts["epochs_run"])),
+        ("time", format_duration(facts["seconds"])),
+    ]
 
 
 def _fact(value: Any) -> str:

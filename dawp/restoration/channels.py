@@ -18,9 +18,9 @@ from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
 from dawp.io import audio
-from dawp.methods.deep_prior.checkpoints import Checkpoints
+from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
-from dawp.parallel.workers import Job, Line
+from dawp.parallel.jobs import Job, ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.block_cache import BlockCache
@@ -154,12 +154,12 @@ def channel_jobs(
             profile = None if pending.profile is None else pending.profile[channel]
             context = ChannelContext(pending.context.samples[channel], pending.context.offset, profile)
         args = (pending.samples[channel], context, sound.rate, config, index, label)
-        yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel)
+        yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 
 
 def restore_channel(
     folder: Path | None,
-    progress: Line,
+    progress: ProgressReporter,
     part: int | None,
     channel: Tensor,
     context: ChannelContext | None,

@@ -21,7 +21,8 @@ from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
-from dawp.parallel.workers import Bars, do, duration
+from dawp.parallel.progress import ProgressBars, format_duration
+from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
@@ -74,8 +75,8 @@ def run(
     title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
     with (
         BatchRestoration(targets, config, command) as batch,
-        Bars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
-        closing(do(batch.jobs(bars), config, batch.fits, bars)) as results,
+        ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        closing(run_jobs(batch.jobs(bars), config.work, config.fit.device, batch.fits, bars)) as results,
     ):
         for job, result, failure in results:
             batch.add_result(job, result, failure)
@@ -145,25 +146,25 @@ class FileRestoration:
         self._blocks = plan_blocks(sound, config)
         self._profile = noise_profile(sound, config)
 
-    def jobs(self, bars: Bars) -> Iterator[ChannelJob]:
+    def jobs(self, bars: ProgressBars) -> Iterator[ChannelJob]:
         """Yield a job for each channel of each block that is not in the cache; stop early if one of them fails."""
         channels, fits = len(self._sound.power), self._config.stop.fits
         if self._intact:
-            bars.pass_over(fits * channels * len(self._blocks))
+            bars.skip_fits(fits * channels * len(self._blocks))
         for index, block in enumerate([] if self._intact else self._blocks):
             if self.failed:
-                bars.pass_over(fits * channels * (len(self._blocks) - index))
+                bars.skip_fits(fits * channels * (len(self._blocks) - index))
                 return
             cached = self._cache.get(index, block, channels)
             if cached is not None:
                 self._epochs[index] = cached.epochs
-                bars.pass_over(fits * channels)
+                bars.skip_fits(fits * channels)
                 continue
             with memory_as_bad_input(self._sound.block_label(block)):
                 samples, context = read_block(self._sound, self._config, block)
                 pending = PendingBlock(samples, context, self._config, self._profile)
             self._pending[index] = pending
-            bars.pass_over(fits * (channels - len(pending.to_fit)))
+            bars.skip_fits(fits * (channels - len(pending.to_fit)))
             self._store_if_done(index)
             jobs = channel_jobs(self._sound, block, pending, self._config, index, self._cache)
             while not self.failed and (job := next(jobs, None)):
@@ -197,7 +198,7 @@ class FileRestoration:
         seconds = time.perf_counter() - self._began
         write_json(self._target.record, self._record(removed, gain, seconds))
         self._cache.remove()
-        log.info("%s: done in %s", shown(self._target.output), duration(seconds))
+        log.info("%s: done in %s", shown(self._target.output), format_duration(seconds))
 
     def _samples(self) -> Iterator[Tensor]:
         """Yield consecutive parts ``[channels, n]`` of the restored waveform."""
@@ -292,13 +293,13 @@ class BatchRestoration:
         for file in self._open:
             file.resources.close()
 
-    def jobs(self, bars: Bars) -> Iterator[ChannelJob]:
+    def jobs(self, bars: ProgressBars) -> Iterator[ChannelJob]:
         """Yield the jobs of one recording after the other; report and skip bad recordings."""
         for number, (target, fits) in enumerate(zip(self._targets, self._fits, strict=True), start=1):
             position = f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else ""
             file = self._open_target(target, position)
             if file is None:
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._open.append(file)
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from dawp.config import Config, WorkConfig
 from dawp.errors import BadInput
-from dawp.parallel.workers import Bars, do
+from dawp.parallel.progress import ProgressBars
+from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
@@ -44,15 +44,15 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     fits = len(blocks) * len(power) * config.stop.fits
     # Stay in this process: a new one would import, and so run, the script that calls this function.
     work = WorkConfig(workers=1, threads=torch.get_num_threads())
-    with Bars(fits, config.fit.epochs, progress, forecast=True) as bars:
+    with ProgressBars(fits, config.fit.epochs, progress, forecast=True) as bars:
 
         def jobs() -> Iterator[ChannelJob]:
             for index, block in enumerate(blocks):
                 pending[index] = PendingBlock(*read_block(sound, config, block), config, profile)
-                bars.pass_over(config.stop.fits * (len(power) - len(pending[index].to_fit)))
+                bars.skip_fits(config.stop.fits * (len(power) - len(pending[index].to_fit)))
                 yield from channel_jobs(sound, block, pending[index], config, index, None)
 
-        for job, result, failure in do(jobs(), dataclasses.replace(config, work=work), fits, bars):
+        for job, result, failure in run_jobs(jobs(), work, config.fit.device, fits, bars):
             if failure:
                 raise failure
             pending[job.block_index].add_result(job.channel, result)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
+from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.io import audio
 from dawp.io.files import (
@@ -42,10 +43,12 @@ from dawp.io.files import (
 from dawp.io.sources import Recording, sounds_at
 from dawp.methods import baselines
 from dawp.methods.deep_prior import checkpoints
-from dawp.methods.deep_prior.fit import Epoch, pick_device
+from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.solver import History, Result, describe, fit_ahead, solve
 from dawp.methods.deep_prior.stopping import EMA
-from dawp.parallel.workers import Bars, Job, Line, do
+from dawp.parallel.jobs import Job, ProgressReporter
+from dawp.parallel.progress import ProgressBars
+from dawp.parallel.scheduler import run_jobs
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import rows, summarise
@@ -135,7 +138,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
     with ExitStack() as ending:
         for one in runs:
             ending.callback(one.end)
-        bars = ending.enter_context(Bars(sum(one.fits_left for one in runs), first.fit.epochs, title))
+        bars = ending.enter_context(ProgressBars(sum(one.fits_left for one in runs), first.fit.epochs, title))
 
         def jobs() -> Iterator[_Repetition]:
             told = False
@@ -147,7 +150,9 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
                         told = True
                     yield job
 
-        over = ending.enter_context(closing(do(jobs(), first, sum(one.fits for one in runs), bars)))
+        over = ending.enter_context(
+            closing(run_jobs(jobs(), first.work, first.fit.device, sum(one.fits for one in runs), bars))
+        )
         for job, error, refusal in over:
             job.run.take(job.folder, error, refusal)
     return [one.outcome for one in runs]
@@ -222,7 +227,7 @@ class _Run:
                 inputs = [*recording.paths, *([] if recording.corrupted else newest)]
                 yield from ((path, here) for path in inputs if changed_at(path) > changed_at(here / RESULT))
 
-    def jobs(self, bars: Bars) -> Iterator[_Repetition]:
+    def jobs(self, bars: ProgressBars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
         config, fits = self._plan.config, self._plan.config.stop.fits
         for index, (here, (recording, turn)) in enumerate(zip(self._places, self._repetitions, strict=True)):
@@ -236,7 +241,7 @@ class _Run:
                 self._reasons[here.name] = str(refusal)
                 self._usable[here.name] = False
                 log.error("%s", refusal)
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._usable[here.name] = True
             if not self._begun:
@@ -248,18 +253,18 @@ class _Run:
                         raise
                     self._failures.append(str(refusal))  # the other runs go on
                     log.error("%s", refusal)
-                    bars.pass_over(fits * sum(there not in self._earlier for there in self._places[index:]))
+                    bars.skip_fits(fits * sum(there not in self._earlier for there in self._places[index:]))
                     return
                 self._begun = True
             if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
                 self._earlier[here] = facts
-                bars.pass_over(fits)
+                bars.skip_fits(fits)
                 continue
             self._going.add(here)
             _make_room(here)
             name = here.name if self._alone else f"{self._folder.name}/{here.name}"
             args = (problem, recording, config, index, self._draw)
-            yield _Repetition(name, here, _repeat, args, fits, run=self)
+            yield _Repetition(name, here, _repeat, args, fits, run=self, checkpoints=checkpoints.found)
 
     def take(self, here: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
         """A repetition is over: with a result, perhaps of a fit that diverged, or refused."""
@@ -380,7 +385,7 @@ def _make_room(here: Path) -> None:
 
 def _repeat(
     here: Path,
-    line: Line,
+    line: ProgressReporter,
     part: int | None,
     problem: Problem,
     recording: Recording,

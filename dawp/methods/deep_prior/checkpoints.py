@@ -105,9 +105,10 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / f"fit_{number}{SUFFIX}"
 
 
-def found(folder: Path) -> list[Path]:
-    """The checkpoints in a folder; what a kill has left of a half-written one is hidden and none."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+def found(folder: Path, number: int | None = None) -> list[Path]:
+    """Return the checkpoints in a folder, or only that of fit ``number``; hidden temporary files are not included."""
+    names = "*" if number is None else path_of(folder, number).stem
+    return sorted(path for path in folder.glob(f"{names}{SUFFIX}") if not path.name.startswith("."))
 
 
 def clear(folder: Path) -> None:

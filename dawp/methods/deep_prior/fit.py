@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dawp.config import FitConfig
-from dawp.errors import BadInput, FitDiverged, shown
+from dawp.errors import FitDiverged
 from dawp.methods.deep_prior.generators import Generator
 from dawp.problem import Problem
 
@@ -193,20 +193,3 @@ def input_noise(length: int, config: FitConfig, rng: torch.Generator) -> Tensor:
     if config.input_noise == "gaussian":
         return std * torch.randn(1, 1, length, generator=rng)
     return std * math.sqrt(3) * (2 * torch.rand(1, 1, length, generator=rng) - 1)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-
-    Raises:
-        BadInput: no device has that name, or this machine lacks it: nothing falls back silently.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if name not in ("cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
-        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(name)}")
-    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(index or 0) >= present:
-        raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")
-    return torch.device(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from dawp.config import Config
+from dawp.devices import pick_device
 from dawp.dsp.filters import high_pass, remove_rumble
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, frame_hop, mask
@@ -26,7 +25,7 @@ from dawp.errors import FitDiverged
 from dawp.io.files import write_csv
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
-from dawp.methods.deep_prior.fit import Epoch, Fit, pick_device
+from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators import build
 from dawp.methods.deep_prior.stopping import (
     EMA,
@@ -43,6 +42,7 @@ from dawp.methods.deep_prior.stopping import (
 )
 from dawp.metrics import NoPesq, pesq
 from dawp.metrics.pesq_pool import Measured, now
+from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import LABELS, summarise, table
@@ -468,26 +468,6 @@ def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[
     """What a blind stop takes, with what the metrics say of both estimates then."""
     values = {prefix + name: value for prefix, then in stop.estimates.items() for name, value in measured(then).items()}
     return Judged(_taken(stop, config), values, stop.epoch)
-
-
-class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
-    """A bar to which an epoch is an epoch, done or skipped."""
-
-    def skip(self, epochs: int) -> None:
-        self.update(epochs)
-
-
-def progress_bar(epochs: int, title: str | None, **how: Any) -> Bar:
-    """A progress bar on standard error; without a title none is shown."""
-    return _Bar(
-        total=epochs,
-        desc=title,
-        unit="epoch",
-        disable=title is None,
-        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to fill up with bars
-        dynamic_ncols=True,
-        **how,
-    )
 
 
 @contextmanager
