@@ -16,12 +16,12 @@ from pathlib import Path
 from torch import Tensor
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods import baselines
-from dawp.metrics import pesq, si_snr
+from dawp.metrics.functions import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.files import restore_waveform

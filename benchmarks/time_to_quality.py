@@ -17,9 +17,9 @@ from typing import Any
 import common
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods.deep_prior.fit import pick_device
 from dawp.methods.deep_prior.solver import solve

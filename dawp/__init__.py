@@ -43,13 +43,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dawp.config import CORRUPTIONS, MIN_LENGTH, ClipConfig, Config, RestoreConfig, RunConfig
+from dawp.config import CORRUPTIONS, Config
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.io.audio import mark_missing
+from dawp.io.settings import MIN_LENGTH, ClipConfig
 from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.files import restore_waveform
+from dawp.restoration.settings import RestoreConfig
+from dawp.runs.settings import RunConfig
 from dawp.tasks import pose
 
 __version__ = "0.1.0"

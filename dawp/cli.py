@@ -13,14 +13,17 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dawp.config import PRESETS, Config, Settings, flag_of, groups_of, kind_of, may_be_none, preset_of, text_of
+from dawp.config import PRESETS, Config, groups_of, preset_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
-from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
+from dawp.report import tensorboard
+from dawp.report.page import REPORT, is_stale, write_report
+from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.restoration import files as restoration
 from dawp.runs import experiment
 from dawp.runs.summary import table
+from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 

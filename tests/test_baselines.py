@@ -9,7 +9,7 @@ from dawp.config import GapConfig, NoiseConfig, ReverbConfig
 from dawp.errors import BadInput
 from dawp.io.audio import read
 from dawp.methods import baselines
-from dawp.metrics import gap_windows, over_gaps, si_snr
+from dawp.metrics.functions import gap_windows, over_gaps, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.tasks import add_noise, add_reverb, cut_gaps

@@ -5,20 +5,11 @@ import numpy as np
 import pytest
 
 from dawp.cli import get_parser
-from dawp.config import (
-    CORRUPTIONS,
-    PRESETS,
-    Config,
-    FitConfig,
-    GapConfig,
-    GeneratorConfig,
-    NoiseConfig,
-    ReverbConfig,
-    flag_of,
-    groups_of,
-    preset_of,
-)
+from dawp.config import CORRUPTIONS, PRESETS, Config, GapConfig, NoiseConfig, ReverbConfig, groups_of, preset_of
 from dawp.errors import BadInput
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.settings import FitConfig
+from dawp.settings import flag_of
 
 
 def test_the_defaults_are_the_papers():

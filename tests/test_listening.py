@@ -11,8 +11,8 @@ import torch
 from conftest import ROOT, TINY, running
 
 import dawp
-from dawp.metrics import pesq
 from dawp.metrics import pesq_pool as listening
+from dawp.metrics.functions import pesq
 from dawp.metrics.pesq_pool import now, pesq_later
 
 

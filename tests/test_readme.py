@@ -10,7 +10,8 @@ from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import CORRUPTIONS, PRESETS, flag_of, groups_of, preset_of
+from dawp.config import CORRUPTIONS, PRESETS, groups_of, preset_of
+from dawp.settings import flag_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GROUPS = list(dict.fromkeys(group for task in CORRUPTIONS for group in groups_of(task).values()))

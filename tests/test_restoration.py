@@ -17,7 +17,7 @@ from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
-from dawp.metrics import si_snr
+from dawp.metrics.functions import si_snr
 from dawp.restoration import files as restoration
 from dawp.restoration.files import Block, Sound, cut, faded
 

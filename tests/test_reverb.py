@@ -9,7 +9,7 @@ from pyroomacoustics.experimental import measure_rt60 as measure_with_library
 
 from dawp.config import ReverbConfig
 from dawp.errors import BadInput
-from dawp.metrics import si_snr
+from dawp.metrics.functions import si_snr
 from dawp.randomness import seeded
 from dawp.tasks import add_reverb
 from dawp.tasks.dereverb import _furnish, measure_rt60

@@ -16,7 +16,8 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
-from dawp.metrics import NoPesq, for_pesq, pesq_process
+from dawp.metrics import pesq_process
+from dawp.metrics.functions import NoPesq, for_pesq
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawp.config import Config, text_of
+from dawp.config import Config
 from dawp.errors import BadInput, shown
 from dawp.io import audio
 from dawp.io.sources import SAMPLES, Recording
@@ -21,9 +21,11 @@ from dawp.paper.study import Cell, Fit, Found, Study
 from dawp.parallel.workers import shares, threads_set
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
+from dawp.report.page import is_stale, write_report
+from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
 from dawp.runs.experiment import Plan, finished, note_published, run_folder
+from dawp.settings import text_of
 from dawp.tasks import pose
 
 log = logging.getLogger(__name__)

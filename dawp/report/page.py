@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
+from dawp.config import PRESETS, Config, groups_of, preset_of
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.methods.deep_prior.stopping import EMA
@@ -23,6 +23,7 @@ from dawp.parallel.workers import duration
 from dawp.report import pictures
 from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.runs.summary import LABELS, rows, sections, summarise
+from dawp.settings import flag_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, NOT_OF_THE_NUMBERS, Config, GapConfig, NoiseConfig, WorkConfig
+from dawp.config import NOT_OF_THE_NUMBERS, Config, GapConfig, NoiseConfig
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged, shown
@@ -34,9 +34,11 @@ from dawp.io.files import changed_at, check_writable, held, is_restored, whole, 
 from dawp.io.formats import FORMATS, Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
+from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH
 from dawp.io.sources import SOUND_SUFFIXES, Recording
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
+from dawp.parallel.settings import WorkConfig
 from dawp.parallel.workers import Bars, Job, Line, do, duration
 from dawp.problem import Problem
 from dawp.randomness import seeded

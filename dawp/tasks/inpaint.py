@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dawp.config import LONGEST_GAP_MS, GapConfig
+from dawp.config import GapConfig
 from dawp.errors import BadInput
 from dawp.io.audio import FRAME_SECONDS, stretches
+from dawp.io.settings import LONGEST_GAP_MS
 from dawp.problem import Problem
 
 CROSSFADE = 0.0005  # seconds on either side of a gap in which the estimate goes over into the observed samples

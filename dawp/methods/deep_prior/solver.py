@@ -27,7 +27,7 @@ from dawp.io.files import write_csv
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.fit import Epoch, Fit, pick_device
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.stopping import (
     EMA,
     BlindStop,
@@ -41,7 +41,7 @@ from dawp.methods.deep_prior.stopping import (
     Watcher,
     hold_out,
 )
-from dawp.metrics import NoPesq, pesq
+from dawp.metrics.functions import NoPesq, pesq
 from dawp.metrics.pesq_pool import Measured, now
 from dawp.problem import Problem
 from dawp.randomness import seeded
