@@ -39,7 +39,7 @@ from dawp.methods.deep_prior.solver import History, solve
 from dawp.metrics.functions import pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import add_noise
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Conv": {"lstm_layers": 0},

@@ -24,7 +24,7 @@ from dawp.io.sources import find_recordings
 from dawp.methods.deep_prior.fit import pick_device
 from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import add_noise
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dawp.config import PRESETS, Config, groups_of, preset_of
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
@@ -24,17 +24,14 @@ from dawp.restoration import files as restoration
 from dawp.runs import experiment
 from dawp.runs.summary import table
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
+from dawp.tasks.base import PRESETS, get_task
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
-ABOUT = {
-    "denoise": "Add noise to clean recordings and take it out again with a deep audio waveform prior: a randomly "
-    "initialised network, fitted to the noisy clip alone, gives out a cleaner one on its way.",
-    "dereverb": "Put clean recordings into a room and take the reverberation out again with a deep audio waveform "
-    "prior: a randomly initialised network, fitted to the reverberant clip alone, gives out a drier one on its way.",
-    "inpaint": "Cut gaps into clean recordings, or find them in damaged ones, and fill them with a deep audio waveform "
-    "prior: a randomly initialised network, fitted to the clip around the gaps alone, makes up what is missing.",
-}
+METHOD = (
+    "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
+    "and its output is cleaner before it reproduces the corruption."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,7 +64,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
     """Run one of the doors.
 
     Args:
-        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        task: name of a registered task.
         argv: the arguments; those of the command line if None.
 
     Returns:
@@ -115,7 +112,7 @@ def get_parser(task: str) -> Parser:
     """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
     parser = Parser(
         prog=f"{task}.py",
-        description=ABOUT[task],
+        description=f"{get_task(task).about} {METHOD}",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -130,13 +127,13 @@ def add_flags(
 
     Args:
         parser: that takes them.
-        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        task: name of a registered task.
         without: settings that are not to be its flags.
         untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
     """
     presets = "".join(
         f"; {preset}: "
-        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in preset_of(task, preset).items())
+        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items())
         for preset in PRESETS
         if preset != "paper"
     )

@@ -12,7 +12,7 @@ from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.checkpoints import Checkpoint, Checkpoints, clear
 from dawp.methods.deep_prior.solver import fit_ahead, progress_bar, solve
 from dawp.randomness import seeded
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 EPOCHS = 60
 
@@ -24,7 +24,7 @@ class Killed(BaseException):
 def posed(task, speech, **settings):
     config = Config.of(task, **{**TINY, "epochs": EPOCHS, "lr": 0.01, "pesq_every": 7, **settings})
     rng = seeded(config.fit.seed, "corruption")
-    return config, pose(task, speech, None, 16000, config.corruption, rng)
+    return config, make_problem(task, speech, None, 16000, config.corruption, rng)
 
 
 def facts(result):

@@ -26,7 +26,7 @@ from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
 from dawp.runs.experiment import Plan, finished, note_published, run_folder
 from dawp.settings import text_of
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ def _first_problem(parts: Sequence[Part]) -> Problem:
         try:
             clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
             rng = seeded(config.fit.seed, "corruption")
-            return pose(config.task, clean, corrupted, rate, config.corruption, rng)
+            return make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
         except BadInput as error:
             refusal = error
     raise refusal

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config, GapConfig, NoiseConfig
+from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged, shown
@@ -44,7 +44,7 @@ from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
-from dawp.tasks import pose
+from dawp.tasks.base import CorruptionConfig, get_task, make_problem
 
 log = logging.getLogger(__name__)
 
@@ -209,28 +209,26 @@ def _blocks_of(sound: Sound, config: Config) -> list[Block]:
             audio.resample(torch.zeros(1), *rates)
     except BadInput as refusal:
         raise BadInput(f"{sound.name}: {refusal}") from None
-    gaps = config.corruption
-    if isinstance(gaps, GapConfig):
-        for start, length in gaps.given:
-            first, stop = round(start * sound.rate), round((start + length) * sound.rate)
-            if stop > sound.frames:
-                seconds = sound.frames / sound.rate
-                raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
-            if first == stop:
-                raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
+    for start, length in config.corruption.given:
+        first, stop = round(start * sound.rate), round((start + length) * sound.rate)
+        if stop > sound.frames:
+            seconds = sound.frames / sound.rate
+            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
+        if first == stop:
+            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
     return blocks
 
 
 def _is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     """Whether gaps are to be filled and the recording has none, which is logged."""
     gaps = config.corruption
-    if not isinstance(gaps, GapConfig) or any(_marked(sound, gaps, block).isnan().any() for block in blocks):
+    if gaps.missing is None or any(_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
         "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that breaks into sound): left unchanged; "
         "--gaps START:LENGTH names what to fill",
         sound.name,
-        gaps.min_gap_ms,
+        gaps.missing * 1000,
         LONGEST_GAP_MS,
     )
     return True
@@ -250,7 +248,7 @@ class Context(NamedTuple):
 
 def _block_of(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
     """A block's samples ``[channels, n]``, NaN for those that are missing, and its context if it is needed."""
-    if isinstance(config.corruption, GapConfig):
+    if config.corruption.missing is not None:
         return _marked(sound, config.corruption, block), None
     if config.stop.estimate != "mask":
         return sound.read(*block), None
@@ -271,7 +269,7 @@ def _noise_profile(sound: Sound, config: Config) -> Tensor | None:
     Raises:
         BadInput: a stretch lies outside the recording, or they are too short.
     """
-    stretches = config.corruption.profile if isinstance(config.corruption, NoiseConfig) else []
+    stretches = config.corruption.profile
     if not stretches or config.stop.estimate != "mask":
         return None
     powers = []
@@ -301,7 +299,7 @@ def _noise_profile(sound: Sound, config: Config) -> Tensor | None:
     return profile.clamp(min=SMALLEST_POWER)
 
 
-def _marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
+def _marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     """A block's samples ``[channels, n]``, with NaN for those that are missing."""
     # With what lies around it: a drop-out at its edge is one by what is beside it.
     margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
@@ -312,8 +310,8 @@ def _marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
         for start, length in config.given:
             begin, end = round(start * sound.rate), round((start + length) * sound.rate)
             samples[:, max(0, begin - first) : max(0, end - first)] = torch.nan
-    else:
-        samples = audio.mark_missing(samples.T, sound.rate, config.min_gap_ms / 1000, sound.power).T
+    elif config.missing is not None:
+        samples = audio.mark_missing(samples.T, sound.rate, config.missing, sound.power).T
     return samples[:, block.start - first : block.stop - first]
 
 
@@ -348,7 +346,7 @@ class _UnderWay:
 
         self._twins = [next(other for other in channels if equal(other, own)) for own in channels]
         wanted = known.any(dim=1)
-        if isinstance(config.corruption, GapConfig):
+        if config.corruption.missing is not None:
             wanted &= missing.any(dim=1)
         self.to_fit = [own for own in channels if self._twins[own] == own and wanted[own]]
         self._done = {own: (known[own], 0) for own in channels if own not in self.to_fit}
@@ -467,22 +465,22 @@ def _problems(
     channel: Tensor, noisy: NoisyBlock | None, rate: int, config: Config, index: int
 ) -> tuple[Problem, Problem]:
     """The problem of a channel at its own rate, and the one that is solved, at the working rate."""
-    corruption = config.corruption
-    if isinstance(corruption, GapConfig):
-        corruption = dataclasses.replace(corruption, gaps=None)  # they are NaN here
+    corruption = config.corruption.for_marked()
     working_rate = config.clip.samplerate or rate
     rng = seeded(config.fit.seed, "corruption", index)
-    own = pose(config.task, None, channel, rate, corruption, rng)
+    own = make_problem(config.task, None, channel, rate, corruption, rng)
     if noisy:
         return own, noisy.problem(len(channel), rate, working_rate, config)
     if working_rate == rate:
         return own, own
-    return own, pose(config.task, None, audio.resample(channel, rate, working_rate), working_rate, corruption, rng)
+    return own, make_problem(
+        config.task, None, audio.resample(channel, rate, working_rate), working_rate, corruption, rng
+    )
 
 
 def _merged(problem: Problem, output: Tensor, config: Config, where: str) -> Tensor:
     """The restored channel ``[T]`` of an output of the method: what is kept of the recording, and the rest."""
-    if not isinstance(config.corruption, GapConfig):
+    if get_task(config.task).has_strength:
         return torch.lerp(problem.observed, output, config.restoration.strength)
     if problem.blend is not None:
         # Filled samples beyond full scale would make the whole file softer, and the intact ones with it.
@@ -685,7 +683,7 @@ class _File:
         self._epochs: dict[int, list[int]] = {}
         with ExitStack() as hold:
             file = hold.enter_context(Reader(target.path))
-            sound = self._sound = _survey(file, target.path, isinstance(config.corruption, GapConfig))
+            sound = self._sound = _survey(file, target.path, config.corruption.missing is not None)
             self._source, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
             size = sound.rate, len(sound.power), sound.frames
             self._form = form_of(target.output, self._source, config.restoration.subtype, *size)
@@ -810,7 +808,7 @@ class _File:
         if target.removed and self._removed_form:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
             write(target.removed, pieces, sound.rate, self._removed_form, self._config.restoration.clip_mode, None)
-        if isinstance(self._config.corruption, GapConfig):
+        if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(samples(), sound.read), sound.rate)
         log.info("%s: %s", shown(target.output), removed)

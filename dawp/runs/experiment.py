@@ -49,7 +49,7 @@ from dawp.parallel.workers import Bars, Job, Line, do
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import rows, summarise
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -349,7 +349,7 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
     clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
-        problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        problem = make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
         name = shown(recording.path)
         return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
     except BadInput as refusal:
