@@ -60,18 +60,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {shown(message)}\n")
 
 
-def main(task: str, argv: Sequence[str] | None = None) -> int:
-    """Run one of the doors.
+def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command of a task.
 
     Args:
         task: name of a registered task.
         argv: the arguments; those of the command line if None.
+        prog: the command in messages and in the results; ``TASK.py`` if None.
 
     Returns:
         0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
-    parser = get_parser(task)
+    parser = get_parser(task, prog)
     given = vars(parser.parse_args(argv))
     show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
@@ -79,7 +80,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         config = Config.of(task, preset, **given)
         for name in _without_effect(config, given):
             logging.getLogger(__name__).info("--%s has no effect with these settings", name)
-        command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(config, command)
     except BadInput as refusal:
         print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
@@ -108,10 +109,10 @@ def inpaint() -> int:
     return main("inpaint")
 
 
-def get_parser(task: str) -> Parser:
+def get_parser(task: str, prog: str | None = None) -> Parser:
     """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
     parser = Parser(
-        prog=f"{task}.py",
+        prog=prog or f"{task}.py",
         description=f"{get_task(task).about} {METHOD}",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

@@ -138,8 +138,8 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
 register(
     Task(
         name="dereverb",
-        about="Remove reverberation: add that of a room to clean recordings and remove it again, or restore "
-        "reverberant ones with --restore.",
+        about="Remove reverberation: add it to clean recordings and remove it again, or restore reverberant ones "
+        "with --restore.",
         settings=ReverbConfig,
         corrupt=add_reverb,
     )
