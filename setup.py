@@ -53,6 +53,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "dawp = dawp.__main__:main",
             "dawp-denoise = dawp.cli:denoise",
             "dawp-dereverb = dawp.cli:dereverb",
             "dawp-inpaint = dawp.cli:inpaint",

@@ -32,15 +32,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dawp import metrics
 from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.methods.deep_prior.fit import Epoch, Fit
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.solver import History, solve
+from dawp.metrics.functions import pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import add_noise
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Conv": {"lstm_layers": 0},
@@ -115,7 +115,7 @@ def row(
     def in_line() -> dict[str, float]:
         def pesq_now(*of: Any) -> Future[Tensor]:
             value: Future[Tensor] = Future()
-            value.set_result(metrics.pesq(*of))
+            value.set_result(pesq(*of))
             return value
 
         with mock.patch("dawp.methods.deep_prior.stopping.pesq_later", pesq_now):

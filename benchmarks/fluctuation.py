@@ -20,15 +20,15 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.dsp import spectral
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods.deep_prior.fit import Fit
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.solver import prefilter
-from dawp.metrics import pesq, si_snr
+from dawp.metrics.functions import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
 

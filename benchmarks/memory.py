@@ -20,7 +20,7 @@ from variants import config_of
 from dawp.devices import pick_device
 from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import add_noise
 
 RATE = 16000
 MB = 1e6

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.randomness import seeded
 from dawp.restoration import restore_waveform

@@ -18,7 +18,8 @@ from playwright.sync_api import sync_playwright
 
 from dawp.config import Config
 from dawp.io.sources import SAMPLES, find_recordings
-from dawp.report import draw_repetition, write_report
+from dawp.report.page import write_report
+from dawp.report.pictures import draw_repetition
 from dawp.runs import experiment
 
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from torch import Tensor
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods import baselines
-from dawp.metrics import pesq, si_snr
+from dawp.metrics.functions import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration import restore_waveform
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def posed(source: Path | None, snr: float, seconds: float, samplerate: int | Non
     for index, recording in enumerate(find_recordings(source)):
         clean, corrupted, rate = read_clip(recording, clip)
         rng = seeded(config.fit.seed, "corruption", index)
-        problems.append(pose("denoise", clean, corrupted, rate, config.corruption, rng))
+        problems.append(make_problem("denoise", clean, corrupted, rate, config.corruption, rng))
     return problems
 
 

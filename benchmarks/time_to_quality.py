@@ -17,14 +17,14 @@ from typing import Any
 import common
 from variants import config_of
 
-from dawp.config import ClipConfig
 from dawp.devices import pick_device
 from dawp.errors import BadInput
 from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods.deep_prior.solver import solve
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import add_noise
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ estimate at a blind stop, which does without.
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
 in the direction the data goes: ``sources``, ``alignment``, ``audio``, ``corruptions``, ``problem``, ``generators``,
 ``fitting``, ``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``checkpoints``, ``solver``,
-``workers``, ``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; every setting is in
-``config``.
+``workers``, ``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; the settings are
+in the ``settings`` module of each package and in ``tasks``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from dawp.config import CORRUPTIONS, MIN_LENGTH, ClipConfig, Config, RestoreConfig, RunConfig
-from dawp.errors import BadInput, FitDiverged, shown
+from dawp.config import Config
+from dawp.errors import BadInput, FitDiverged
 from dawp.io.audio import mark_missing
+from dawp.io.settings import MIN_LENGTH, ClipConfig
 from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration import restore_waveform
-from dawp.tasks import pose
+from dawp.restoration.settings import RestoreConfig
+from dawp.runs.settings import RunConfig
+from dawp.tasks.base import make_problem
 
 __version__ = "0.1.0"
 
@@ -162,8 +165,8 @@ def restore(
     Args:
         waveform: corrupted, ``[T]`` or ``[channels, T]``, samples in [-1, 1], at least 64.
         sample_rate: in Hz.
-        task: ``denoise``, ``dereverb`` or ``inpaint``; for the last one NaN, and runs of zeros unless ``gaps`` names
-            the gaps, are filled.
+        task: name of a registered task, as ``denoise``, ``dereverb`` or ``inpaint``; the last one fills NaN, and
+            runs of zeros unless ``gaps`` names the gaps.
         preset: ``restore``, or another one.
         progress: show a progress bar on standard error.
         settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
@@ -181,15 +184,13 @@ def restore(
         >>> restore(noisy, epochs=2, channels=4, lstm_layers=0).shape
         torch.Size([4000])
     """
-    if not isinstance(task, str) or task not in CORRUPTIONS:
-        raise BadInput(f"task must be one of {', '.join(CORRUPTIONS)}, got {shown(task)}")
     _check_names(settings, taken=("samplerate", "block", "overlap", "strength"))
     config = Config.of(task, preset, restore=True, **settings)
     for name in settings.keys() - config.effective().keys():
         logging.getLogger(__name__).warning("%s has no effect with these settings", name)
     with torch.inference_mode(False):
         sample_rate = _check_sample_rate(sample_rate)
-        samples = _as_samples(waveform, "waveform", damaged=task == "inpaint")
+        samples = _as_samples(waveform, "waveform", damaged=config.corruption.missing is not None)
         if samples.ndim not in (1, 2) or not len(samples):
             raise BadInput(f"waveform must have the shape [T] or [channels, T], got {[*samples.shape]}")
         channels = samples[None] if samples.ndim == 1 else samples
@@ -222,7 +223,7 @@ def _solve(
         if observed is not None and missing is not None:
             observed = mark_missing(observed, sample_rate, missing)
         rng = seeded(config.fit.seed, "corruption")
-        problem = pose(task, clean, observed, sample_rate, config.corruption, rng)
+        problem = make_problem(task, clean, observed, sample_rate, config.corruption, rng)
         return solve(problem, config, progress=task if progress else None, on_epoch=on_epoch)
 
 

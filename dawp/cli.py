@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dawp import restoration
-from dawp.config import PRESETS, Config, Settings, flag_of, groups_of, kind_of, may_be_none, preset_of, text_of
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
-from dawp.report import REPORT, draw_nothing, draw_repetition, is_stale, tensorboard, write_report
+from dawp.report import tensorboard
+from dawp.report.page import REPORT, is_stale, write_report
+from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
 from dawp.runs.summary import table
+from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
+from dawp.tasks.base import PRESETS, get_task
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
-ABOUT = {
-    "denoise": "Add noise to clean recordings and take it out again with a deep audio waveform prior: a randomly "
-    "initialised network, fitted to the noisy clip alone, gives out a cleaner one on its way.",
-    "dereverb": "Put clean recordings into a room and take the reverberation out again with a deep audio waveform "
-    "prior: a randomly initialised network, fitted to the reverberant clip alone, gives out a drier one on its way.",
-    "inpaint": "Cut gaps into clean recordings, or find them in damaged ones, and fill them with a deep audio waveform "
-    "prior: a randomly initialised network, fitted to the clip around the gaps alone, makes up what is missing.",
-}
+METHOD = (
+    "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
+    "and its output is cleaner before it reproduces the corruption."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,18 +60,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: error: {shown(message)}\n")
 
 
-def main(task: str, argv: Sequence[str] | None = None) -> int:
-    """Run one of the doors.
+def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command of a task.
 
     Args:
-        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        task: name of a registered task.
         argv: the arguments; those of the command line if None.
+        prog: the command in messages and in the results; ``TASK.py`` if None.
 
     Returns:
         0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
-    parser = get_parser(task)
+    parser = get_parser(task, prog)
     given = vars(parser.parse_args(argv))
     show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
@@ -79,7 +80,7 @@ def main(task: str, argv: Sequence[str] | None = None) -> int:
         config = Config.of(task, preset, **given)
         for name in _without_effect(config, given):
             logging.getLogger(__name__).info("--%s has no effect with these settings", name)
-        command = [parser.prog, *(sys.argv[1:] if argv is None else argv)]
+        command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(config, command)
     except BadInput as refusal:
         print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
@@ -108,11 +109,11 @@ def inpaint() -> int:
     return main("inpaint")
 
 
-def get_parser(task: str) -> Parser:
+def get_parser(task: str, prog: str | None = None) -> Parser:
     """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
     parser = Parser(
-        prog=f"{task}.py",
-        description=ABOUT[task],
+        prog=prog or f"{task}.py",
+        description=f"{get_task(task).about} {METHOD}",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -127,13 +128,13 @@ def add_flags(
 
     Args:
         parser: that takes them.
-        task: ``denoise``, ``dereverb`` or ``inpaint``.
+        task: name of a registered task.
         without: settings that are not to be its flags.
         untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
     """
     presets = "".join(
         f"; {preset}: "
-        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in preset_of(task, preset).items())
+        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items())
         for preset in PRESETS
         if preset != "paper"
     )

@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import RATE, SAMPLES, repetitions, write_sound
 
-from dawp.config import Config, ReverbConfig
+from dawp.config import Config
 from dawp.dsp.alignment import measure_lag
 from dawp.io.audio import read, resample
 from dawp.io.sources import Recording
 from dawp.randomness import seeded
 from dawp.runs.experiment import run_folder
-from dawp.tasks import add_reverb
+from dawp.tasks.dereverb import ReverbConfig, add_reverb
 
 NAMES = ["speech", "singing", "guitar"]
 

@@ -7,9 +7,9 @@ import soundfile
 import torch
 from conftest import write_sound
 
-from dawp.config import ClipConfig
 from dawp.errors import BadInput
 from dawp.io.audio import level_dbfs, read, read_clip, resample, write
+from dawp.io.settings import ClipConfig
 from dawp.io.sources import Recording
 
 

@@ -5,14 +5,15 @@ import pytest
 import torch
 from conftest import SAMPLES
 
-from dawp.config import GapConfig, NoiseConfig, ReverbConfig
 from dawp.errors import BadInput
 from dawp.io.audio import read
 from dawp.methods import baselines
-from dawp.metrics import gap_windows, over_gaps, si_snr
+from dawp.metrics.functions import gap_windows, over_gaps, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.tasks import add_noise, add_reverb, cut_gaps
+from dawp.tasks.denoise import NoiseConfig, add_noise
+from dawp.tasks.dereverb import ReverbConfig, add_reverb
+from dawp.tasks.inpaint import GapConfig, cut_gaps
 
 RATE = 16000
 CONFIGS = {

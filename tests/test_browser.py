@@ -8,7 +8,9 @@ from conftest import SAMPLES, TINY, write_sound
 
 from dawp.config import Config
 from dawp.io.sources import find_recordings
-from dawp.report import draw_nothing, page, write_report
+from dawp.report import page
+from dawp.report.page import write_report
+from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")

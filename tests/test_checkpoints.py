@@ -13,7 +13,7 @@ from dawp.methods.deep_prior.checkpoints import Checkpoint, Checkpoints, clear
 from dawp.methods.deep_prior.solver import fit_ahead, solve
 from dawp.parallel.progress import progress_bar
 from dawp.randomness import seeded
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 EPOCHS = 60
 
@@ -25,7 +25,7 @@ class Killed(BaseException):
 def posed(task, speech, **settings):
     config = Config.of(task, **{**TINY, "epochs": EPOCHS, "lr": 0.01, "pesq_every": 7, **settings})
     rng = seeded(config.fit.seed, "corruption")
-    return config, pose(task, speech, None, 16000, config.corruption, rng)
+    return config, make_problem(task, speech, None, 16000, config.corruption, rng)
 
 
 def facts(result):

@@ -5,20 +5,15 @@ import numpy as np
 import pytest
 
 from dawp.cli import get_parser
-from dawp.config import (
-    CORRUPTIONS,
-    PRESETS,
-    Config,
-    FitConfig,
-    GapConfig,
-    GeneratorConfig,
-    NoiseConfig,
-    ReverbConfig,
-    flag_of,
-    groups_of,
-    preset_of,
-)
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.settings import FitConfig
+from dawp.settings import flag_of
+from dawp.tasks.base import PRESETS, TASKS, get_task
+from dawp.tasks.denoise import NoiseConfig
+from dawp.tasks.dereverb import ReverbConfig
+from dawp.tasks.inpaint import GapConfig
 
 
 def test_the_defaults_are_the_papers():
@@ -45,14 +40,14 @@ def test_a_preset_may_differ_between_tasks():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("task", CORRUPTIONS)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_preset_is_the_flags_that_its_description_names(task, preset):
-    flags = [part for name, value in preset_of(task, preset).items() for part in flag_of(name, value).split()]
+    flags = [part for name, value in get_task(task).preset(preset).items() for part in flag_of(name, value).split()]
     given, same = Config.of(task, **vars(get_parser(task).parse_args(flags))), Config.of(task, preset)
     assert dataclasses.replace(given, preset=preset) == same
 
 
-@pytest.mark.parametrize("task", CORRUPTIONS)
+@pytest.mark.parametrize("task", TASKS)
 def test_setting_names_are_unique_over_the_groups(task):
     names = [setting.name for group in groups_of(task).values() for setting in dataclasses.fields(group)]
     assert len(names) == len(set(names))
@@ -144,7 +139,7 @@ def test_the_high_pass_of_a_restoration_is_automatic():
     assert Config.of("denoise", "restore").fit.highpass is None
     assert Config.of("denoise", "restore", highpass=0.0).fit.highpass == 0
     assert Config.of("denoise").fit.highpass == Config.of("inpaint", "restore").fit.highpass == 0
-    with pytest.raises(BadInput, match="highpass must be 0 where gaps are filled, got auto"):
+    with pytest.raises(BadInput, match=r"highpass must be 0 .*, got auto"):
         Config.of("inpaint", "restore", highpass=None)
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from dawp.config import GeneratorConfig
 from dawp.errors import BadInput
-from dawp.methods.deep_prior.generators import build
 from dawp.methods.deep_prior.generators.demucs import Demucs
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.randomness import seeded
 
 # The variants of the paper's Table 3, in its order; attention with 2 layers and 2 heads.

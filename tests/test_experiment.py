@@ -13,7 +13,7 @@ from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.io.files import held
 from dawp.io.sources import Recording
-from dawp.methods.deep_prior.generators import Demucs
+from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.runs import experiment
 
 

@@ -6,12 +6,14 @@ import torch
 from conftest import TINY
 
 import dawp
-from dawp.config import FitConfig, GeneratorConfig, MetricConfig
 from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
 from dawp.methods.deep_prior.fit import Adam, Fit, input_noise
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
+from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
 from dawp.randomness import seeded
 

@@ -5,14 +5,15 @@ import torch
 from conftest import SAMPLES, TINY, write_sound
 
 import dawp
-from dawp.config import FitConfig, GapConfig, GeneratorConfig
 from dawp.errors import BadInput
 from dawp.io.audio import mark_missing, read, stretches
 from dawp.methods.deep_prior.fit import Fit
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.settings import FitConfig
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.tasks import cut_gaps, find_gaps
+from dawp.tasks.inpaint import GapConfig, cut_gaps, find_gaps
 
 RATE = 16000
 

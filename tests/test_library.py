@@ -5,7 +5,7 @@ from conftest import TINY
 
 import dawp
 from dawp.config import Config
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
 
 
 def test_a_waveform_in_a_result_out(speech):

@@ -11,8 +11,8 @@ import torch
 from conftest import ROOT, TINY, running
 
 import dawp
-from dawp.metrics import pesq
 from dawp.metrics import pesq_pool as listening
+from dawp.metrics.functions import pesq
 from dawp.metrics.pesq_pool import now, pesq_later
 
 
@@ -73,7 +73,7 @@ def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
 
 def test_what_still_waits_does_not_keep_a_command_from_ending():
     code = (
-        "import torch; from dawp import listening; x = torch.randn(18 * 16000)\n"
+        "import torch; from dawp.metrics import pesq_pool as listening; x = torch.randn(18 * 16000)\n"
         "waiting = [listening.pesq_later(x, x, 16000) for _ in range(60)]; listening.now(waiting[0])\n"
         "print('begun', flush=True); raise KeyboardInterrupt"
     )
@@ -91,7 +91,7 @@ def test_what_still_waits_does_not_keep_a_command_from_ending():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_listens_for_itself(speech):
     code = (
-        "import multiprocessing, torch; from dawp import listening; x = torch.randn(16000)\n"
+        "import multiprocessing, torch; from dawp.metrics import pesq_pool as listening; x = torch.randn(16000)\n"
         "def listen(queue):\n    queue.put(listening.now(listening.pesq_later(x, x, 16000)).item())\n"
         "listening.now(listening.pesq_later(x, x, 16000)); context = multiprocessing.get_context('fork')\n"
         "queue = context.Queue(); child = context.Process(target=listen, args=(queue,)); child.start()\n"
@@ -108,7 +108,7 @@ def test_a_forked_process_listens_for_itself(speech):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
 def test_the_processes_end_with_the_one_that_asks(speech):
     code = (
-        "import torch; from dawp import listening; "
+        "import torch; from dawp.metrics import pesq_pool as listening; "
         "x = torch.randn(16000); print(listening.now(listening.pesq_later(x, x, 16000)).item()); "
         "print(*[process.pid for process in listening._listeners().processes], flush=True); input()"
     )

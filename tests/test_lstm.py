@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from dawp.config import GeneratorConfig
-from dawp.methods.deep_prior.generators import build, lstm
+from dawp.methods.deep_prior.generators import lstm
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.randomness import seeded
 
 

@@ -7,7 +7,7 @@ import torchaudio.functional
 import torchmetrics.functional.audio as reference
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dawp.metrics import LONGEST_PESQ, NoPesq, gap_windows, over_gaps, pesq, psnr, si_snr
+from dawp.metrics.functions import LONGEST_PESQ, NoPesq, gap_windows, over_gaps, pesq, psnr, si_snr
 
 
 def pair(*shape):

@@ -4,11 +4,10 @@ import pytest
 import torch
 from conftest import write_sound
 
-from dawp.config import NoiseConfig
 from dawp.errors import BadInput
 from dawp.io.audio import level_dbfs
 from dawp.randomness import seeded
-from dawp.tasks import add_noise
+from dawp.tasks.denoise import NoiseConfig, add_noise
 
 
 def mix(clean, seed=0, **settings):

@@ -17,7 +17,9 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
-from dawp.report import draw_nothing, page, write_report
+from dawp.report import page
+from dawp.report.page import write_report
+from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
 from dawp.runs.summary import LABELS
 

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, SAMPLES, environment, write_sound
 from matplotlib.image import imread
 
-from dawp.config import Config, groups_of, kind_of
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.paper import datasets, readings, runs, show
 from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
@@ -35,6 +35,7 @@ from dawp.paper.study import (
     Values,
 )
 from dawp.report import pictures
+from dawp.settings import kind_of
 
 NETWORK = "--depth 1 --lstm_layers 1".split()  # for the studies whose cells do not set it
 TINY = (

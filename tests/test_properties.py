@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 from test_restore_command import TINY
 
 from dawp.cli import get_parser
-from dawp.config import Config, groups_of, kind_of
+from dawp.config import Config, groups_of
 from dawp.errors import LONGEST_SHOWN, BadInput, shown
 from dawp.io.audio import REACH, mark_missing, resample, stretches
 from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
-from dawp.metrics import psnr, si_snr
+from dawp.metrics.functions import psnr, si_snr
 from dawp.restoration.blocks import overlap_add, split_blocks
+from dawp.settings import kind_of
 from dawp.tasks.inpaint import CROSSFADE
 
 TASKS = ("denoise", "dereverb", "inpaint")

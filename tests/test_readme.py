@@ -10,10 +10,12 @@ from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import CORRUPTIONS, PRESETS, flag_of, groups_of, preset_of
+from dawp.config import groups_of
+from dawp.settings import flag_of
+from dawp.tasks.base import TASKS, get_task
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GROUPS = list(dict.fromkeys(group for task in CORRUPTIONS for group in groups_of(task).values()))
+GROUPS = list(dict.fromkeys(group for task in TASKS for group in groups_of(task).values()))
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -29,11 +31,11 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
 @pytest.mark.parametrize(
     ("row", "settings"),
     [
-        ("`fast`", PRESETS["fast"]),
-        ("`restore`", PRESETS["restore"]),
-        ("`restore` of dereverb.py", preset_of("dereverb", "restore")),
-        ("`restore` of inpaint.py", preset_of("inpaint", "restore")),
-        ("`fast` of inpaint.py", preset_of("inpaint", "fast")),
+        ("`fast`", get_task("denoise").preset("fast")),
+        ("`restore`", get_task("denoise").preset("restore")),
+        ("`restore` of dereverb.py", get_task("dereverb").preset("restore")),
+        ("`restore` of inpaint.py", get_task("inpaint").preset("restore")),
+        ("`fast` of inpaint.py", get_task("inpaint").preset("fast")),
     ],
 )
 def test_the_presets_are_told_in_full(row, settings):

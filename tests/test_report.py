@@ -6,7 +6,7 @@ import torch
 from conftest import write_sound
 from matplotlib.image import imread
 
-from dawp.report import draw_repetition
+from dawp.report.pictures import draw_repetition
 
 FACTS = {
     "corruption": {},

@@ -17,7 +17,7 @@ from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
-from dawp.metrics import si_snr
+from dawp.metrics.functions import si_snr
 from dawp.restoration import channels, files, run
 from dawp.restoration.block_cache import BlockCache
 from dawp.restoration.blocks import Block, RestoredBlock, Sound, overlap_add, split_blocks
@@ -231,8 +231,12 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must have at least 64 samples"),
         (torch.randn(1000), {"task": "upscale"}, "task must be one of denoise, dereverb, inpaint, got upscale"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
-        (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 where gaps are filled, got 20"),
-        (torch.randn(1000), {"task": "dereverb", "estimate": "mask"}, "estimate mask takes noise out"),
+        (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 for the task inpaint, got 20"),
+        (
+            torch.randn(1000),
+            {"task": "dereverb", "estimate": "mask"},
+            "estimate must be one of output, mean for",
+        ),
         (torch.randn(1000), {"output": "a.wav"}, "output is a setting of the command line"),
         (
             torch.randn(1000),

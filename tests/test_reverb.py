@@ -7,12 +7,12 @@ import torch
 from conftest import write_sound
 from pyroomacoustics.experimental import measure_rt60 as measure_with_library
 
-from dawp.config import ReverbConfig
+from dawp.dsp.reverberation import measure_rt60
 from dawp.errors import BadInput
-from dawp.metrics import si_snr
+from dawp.metrics.functions import si_snr
 from dawp.randomness import seeded
-from dawp.tasks import add_reverb
-from dawp.tasks.dereverb import _furnish, measure_rt60
+from dawp.simulate.rooms import draw_room
+from dawp.tasks.dereverb import ReverbConfig, add_reverb
 
 RATE = 16000
 ROOM = {"room_dim": (5.0, 4.0, 3.0), "source_pos": (1.0, 1.5, 1.2), "mic_pos": (2.5, 2.5, 1.6)}
@@ -69,7 +69,7 @@ def test_the_rt60_holds_in_a_cube_and_in_a_hall():
 
 def test_no_reflection_within_the_rt60_is_left_out():
     """With reflections of far higher order the impulse response is the same until then."""
-    room = _furnish(RATE, ReverbConfig(rt60=0.3, room_dim=(4, 4, 4)), seeded(0, "corruption"))
+    room = draw_room(RATE, seeded(0, "corruption"), (4.0, 4.0, 4.0))
     enough, more = (room.response(0.5, order) for order in (room.order(0.3), 2 * room.order(0.3)))
     until = round(0.3 * RATE)
     torch.testing.assert_close(enough[:until], more[:until], atol=1e-9, rtol=1e-6)

@@ -12,9 +12,9 @@ from dawp.config import Config
 from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, mask
-from dawp.methods.deep_prior.generators import Demucs
+from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.methods.deep_prior.solver import History, restore_without_fit, solve
-from dawp.metrics import psnr, si_snr
+from dawp.metrics.functions import psnr, si_snr
 from dawp.problem import Problem
 
 

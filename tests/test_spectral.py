@@ -5,7 +5,7 @@ import torch
 from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise
-from dawp.metrics import si_snr
+from dawp.metrics.functions import si_snr
 
 RATE = 16000
 

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from dawp.config import GeneratorConfig, MetricConfig
 from dawp.io.audio import stretches
 from dawp.methods.deep_prior.fit import Epoch
-from dawp.methods.deep_prior.generators import Demucs
+from dawp.methods.deep_prior.generators.demucs import Demucs
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.stopping import (
     WINDOW,
     Best,
@@ -17,7 +17,8 @@ from dawp.methods.deep_prior.stopping import (
     VarianceStop,
     hold_out,
 )
-from dawp.metrics import psnr, si_snr
+from dawp.metrics.functions import psnr, si_snr
+from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
 
 

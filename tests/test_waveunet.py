@@ -3,11 +3,12 @@ import torch
 from conftest import TINY
 
 import dawp
-from dawp.config import FitConfig, GeneratorConfig
 from dawp.errors import BadInput
 from dawp.methods.deep_prior.fit import Fit
-from dawp.methods.deep_prior.generators import WaveUNet, build
-from dawp.methods.deep_prior.generators.waveunet import _doubled
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.generators.waveunet import WaveUNet, _doubled
+from dawp.methods.deep_prior.settings import FitConfig
 from dawp.problem import Problem
 from dawp.randomness import seeded
 

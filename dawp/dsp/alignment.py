@@ -1,4 +1,4 @@
-"""The lag between two recordings of the same sound, by generalised cross-correlation."""
+"""The lag between two recordings of the same sound, by generalised cross-correlation, and delays in samples."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TAPER = 0.020  # seconds: an abrupt start or end of both recordings would be a p
 REGULARISATION = 1e-5  # of the mean magnitude of the cross-spectrum: less is rounding, not sound
 SIDE = 0.050  # seconds around the peak in which there may be others, of reflections and periods
 MIN_RATIO, MIN_RATIO_ALIGNED = 2.0, 4.0  # of the peak to the rest further away, and to what is around lag 0
+EDGE = 1024  # samples of silence on either side of a delayed waveform
 
 
 def measure_lag(clean: Tensor, corrupted: Tensor, sample_rate: int) -> int:
@@ -65,3 +66,12 @@ def _tapered(waveform: Tensor, length: int) -> Tensor:
     ramp = torch.hann_window(2 * length)[:length]
     flat = torch.ones(len(waveform) - 2 * length)
     return waveform * torch.cat([ramp, flat, ramp.flip(0)])
+
+
+def delayed(waveform: Tensor, samples: float) -> Tensor:
+    """A waveform ``[T]`` later by a fraction of a sample: a phase shift, over a stretch of silence to either end."""
+    padded = torch.nn.functional.pad(waveform, (EDGE, EDGE))
+    spectrum = torch.fft.rfft(padded)
+    frequencies = torch.fft.rfftfreq(len(padded), dtype=waveform.dtype)
+    shifted = torch.fft.irfft(spectrum * torch.exp(-2j * math.pi * frequencies * samples), n=len(padded))
+    return shifted[EDGE : EDGE + len(waveform)] if samples else waveform

@@ -11,11 +11,11 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from dawp.config import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.dsp.alignment import MAX_LAG, measure_lag
 from dawp.errors import BadInput, shown
 from dawp.io.files import whole
 from dawp.io.reader import Reader
+from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.io.sources import Recording
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dawp.devices import cores
-from dawp.metrics import NoPesq, for_pesq, pesq_process
+from dawp.metrics import pesq_process
+from dawp.metrics.functions import NoPesq, for_pesq
 
 log = logging.getLogger(__name__)
 

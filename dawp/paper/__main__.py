@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from dawp import cli
-from dawp.config import Config, ReportConfig, RestoreConfig, flag_of
+from dawp.config import Config
 from dawp.devices import cores
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import check_writable, json_text
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
+from dawp.report.settings import ReportConfig
+from dawp.restoration.settings import RestoreConfig
 from dawp.runs.experiment import NOT_IDENTITY, circumstances
+from dawp.settings import flag_of
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)

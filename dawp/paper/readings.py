@@ -34,7 +34,7 @@ OF_THE_TEXT = ("input_noise", "input_std", "resample_input", "data_range")
 def departures(config: Config) -> list[str]:
     """Where settings are not what the paper's text says (sections 2.1 and 2.2), in words; empty where they are."""
     fit, told = config.fit, []
-    is_anew = config.task != "inpaint"
+    is_anew = config.corruption.missing is None  # the text draws it once where gaps are filled
     if (fit.input_noise, fit.input_std or 0.1, fit.resample_input) != ("gaussian", 0.1, is_anew):
         said = f"Gaussian with a standard deviation of 0.1, {_drawn(is_anew)}"
         told.append(f"the input noise is {said} (here {fit.input_noise}, {_drawn(fit.resample_input)})")

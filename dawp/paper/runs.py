@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawp.config import Config, text_of
+from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.errors import BadInput, shown
 from dawp.io import audio
@@ -22,10 +22,12 @@ from dawp.paper.study import Cell, Fit, Found, Study
 from dawp.parallel.allocation import allocate_workers, torch_threads
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.report import draw_nothing, draw_repetition, is_stale, write_report
+from dawp.report.page import is_stale, write_report
+from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
 from dawp.runs.experiment import Plan, finished, note_published, run_folder
-from dawp.tasks import pose
+from dawp.settings import text_of
+from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +234,7 @@ def _first_problem(parts: Sequence[Part]) -> Problem:
         try:
             clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
             rng = seeded(config.fit.seed, "corruption")
-            return pose(config.task, clean, corrupted, rate, config.corruption, rng)
+            return make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
         except BadInput as error:
             refusal = error
     raise refusal

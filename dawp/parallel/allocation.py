@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from dawp.config import WorkConfig
 from dawp.devices import cores
+from dawp.parallel.settings import WorkConfig
 
 
 def allocate_workers(work: WorkConfig, device: torch.device, fits: int) -> tuple[int, int]:

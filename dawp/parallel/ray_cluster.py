@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dawp.config import WorkConfig
 from dawp.devices import limit_cores
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
 from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
+from dawp.parallel.settings import WorkConfig
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 
-from dawp.config import WorkConfig
 from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
 from dawp.parallel.allocation import allocate_workers, torch_threads, visible_gpus
@@ -14,6 +13,7 @@ from dawp.parallel.executor import Executor, LogMessage, ProcessDied, Progress, 
 from dawp.parallel.jobs import Job, JobResult, WorkItem
 from dawp.parallel.processes import ProcessPool
 from dawp.parallel.progress import LocalReporter, ProgressBars
+from dawp.parallel.settings import WorkConfig
 
 log = logging.getLogger(__name__)
 

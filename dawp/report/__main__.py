@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dawp.cli import BAD_INPUT, FAILED, OK, Parser
 from dawp.errors import BadInput, os_error_line, shown
-from dawp.report import tensorboard, write_report
+from dawp.report import tensorboard
+from dawp.report.page import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dawp.config import PRESETS, Config, flag_of, groups_of, preset_of
+from dawp.config import Config, groups_of
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.methods.deep_prior.stopping import EMA
@@ -23,6 +23,8 @@ from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.runs.summary import LABELS, rows, sections, summarise
+from dawp.settings import flag_of
+from dawp.tasks.base import PRESETS, get_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -461,7 +463,7 @@ def _differing(about: dict[str, Any]) -> list[str]:
     """The flags whose settings differ from the preset's."""
     if about["preset"] not in PRESETS:
         return []
-    usual = preset_of(about["task"], about["preset"])
+    usual = get_task(about["task"]).preset(about["preset"])
     plain = {s.name: usual.get(s.name, s.default) for g in groups_of(about["task"]).values() for s in fields(g)}
     saved = {name: value for group in about["settings"].values() for name, value in group.items() if name in plain}
     try:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dawp.dsp.reverberation import energy_decay
 from dawp.io.files import OUTPUTS, whole
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.runs.summary import LABELS
-from dawp.tasks.dereverb import energy_decay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

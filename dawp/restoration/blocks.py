@@ -11,10 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dawp.config import MIN_LENGTH, Config, GapConfig
+from dawp.config import Config
 from dawp.errors import BadInput, shown
 from dawp.io import audio
 from dawp.io.reader import Reader
+from dawp.io.settings import MIN_LENGTH
+from dawp.tasks.base import CorruptionConfig
 
 MIN_RATE = 1000  # Hz
 SCAN_LENGTH = 1 << 16  # samples read at a time
@@ -145,12 +147,11 @@ def plan_blocks(sound: Sound, config: Config) -> list[Block]:
             audio.resample(torch.zeros(1), *rates)
     except BadInput as refusal:
         raise BadInput(f"{sound.name}: {refusal}") from None
-    if isinstance(config.corruption, GapConfig):
-        _check_gaps(sound, config.corruption)
+    _check_gaps(sound, config.corruption)
     return blocks
 
 
-def _check_gaps(sound: Sound, config: GapConfig) -> None:
+def _check_gaps(sound: Sound, config: CorruptionConfig) -> None:
     for start, length in config.given:
         first, stop = round(start * sound.rate), round((start + length) * sound.rate)
         if stop > sound.frames:

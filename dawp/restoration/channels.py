@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dawp.config import Config, GapConfig
+from dawp.config import Config
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
@@ -27,7 +26,7 @@ from dawp.restoration.block_cache import BlockCache
 from dawp.restoration.blocks import Block, RestoredBlock, Sound
 from dawp.restoration.context import Context
 from dawp.runs.experiment import memory_as_bad_input
-from dawp.tasks import pose
+from dawp.tasks.base import get_task, make_problem
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class PendingBlock:
         # The first channel that is identical to each channel.
         self._sources = [next(other for other in channels if equal(other, own)) for own in channels]
         needs_fit = known.any(dim=1)
-        if isinstance(config.corruption, GapConfig):
+        if config.corruption.missing is not None:
             needs_fit &= missing.any(dim=1)
         self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
         self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
@@ -215,23 +214,21 @@ def _make_problems(
     channel: Tensor, context: ChannelContext | None, rate: int, config: Config, index: int
 ) -> tuple[Problem, Problem]:
     """Return the problem of a channel at its own rate, and the one to solve, at the working rate."""
-    corruption = config.corruption
-    if isinstance(corruption, GapConfig):
-        corruption = dataclasses.replace(corruption, gaps=None)  # the missing samples are NaN already
+    corruption = config.corruption.for_marked()
     working_rate = config.clip.samplerate or rate
     rng = seeded(config.fit.seed, "corruption", index)
-    original = pose(config.task, None, channel, rate, corruption, rng)
+    original = make_problem(config.task, None, channel, rate, corruption, rng)
     if context:
         return original, context.make_problem(len(channel), rate, working_rate, config)
     if working_rate == rate:
         return original, original
     resampled = audio.resample(channel, rate, working_rate)
-    return original, pose(config.task, None, resampled, working_rate, corruption, rng)
+    return original, make_problem(config.task, None, resampled, working_rate, corruption, rng)
 
 
 def _combine(problem: Problem, output: Tensor, config: Config, label: str) -> Tensor:
     """Combine a recording and the output of a method ``[T]``: by strength, or by filling the gaps."""
-    if not isinstance(config.corruption, GapConfig):
+    if get_task(config.task).has_strength:
         return torch.lerp(problem.observed, output, config.restoration.strength)
     if problem.blend is not None:
         # Filled samples beyond full scale would lower the gain of the whole file, intact samples included.

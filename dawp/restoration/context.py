@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dawp.config import LONGEST_GAP_MS, Config, GapConfig, NoiseConfig
+from dawp.config import Config
 from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput
 from dawp.io import audio
+from dawp.io.settings import LONGEST_GAP_MS
 from dawp.restoration.blocks import Block, Sound
+from dawp.tasks.base import CorruptionConfig
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +39,13 @@ class Context(NamedTuple):
 def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     """Return True, and log it, if the task is to fill gaps and the recording has none."""
     gaps = config.corruption
-    if not isinstance(gaps, GapConfig) or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
+    if gaps.missing is None or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
         "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that starts or ends abruptly): left unchanged; "
         "use --gaps START:LENGTH to name the gaps",
         sound.name,
-        gaps.min_gap_ms,
+        gaps.missing * 1000,
         LONGEST_GAP_MS,
     )
     return True
@@ -55,7 +57,7 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     Returns:
         The samples ``[channels, n]``, NaN where they are missing, and the context; None if it is not needed.
     """
-    if isinstance(config.corruption, GapConfig):
+    if config.corruption.missing is not None:
         return read_marked(sound, config.corruption, block), None
     if config.stop.estimate != "mask":
         return sound.read(*block), None
@@ -70,7 +72,7 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
 
 
-def read_marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
+def read_marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     """Read a block ``[channels, n]`` with NaN for the samples in gaps."""
     # A drop-out is detected by the samples on both sides of it, which may lie outside the block.
     margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
@@ -81,8 +83,8 @@ def read_marked(sound: Sound, config: GapConfig, block: Block) -> Tensor:
         for start, length in config.given:
             begin, end = round(start * sound.rate), round((start + length) * sound.rate)
             samples[:, max(0, begin - first) : max(0, end - first)] = torch.nan
-    else:
-        samples = audio.mark_missing(samples.T, sound.rate, config.min_gap_ms / 1000, sound.power).T
+    elif config.missing is not None:
+        samples = audio.mark_missing(samples.T, sound.rate, config.missing, sound.power).T
     return samples[:, block.start - first : block.stop - first]
 
 
@@ -96,7 +98,7 @@ def noise_profile(sound: Sound, config: Config) -> Tensor | None:
     Raises:
         BadInput: an interval lies outside the recording, is too short, or is silent in a channel that is not.
     """
-    intervals = config.corruption.profile if isinstance(config.corruption, NoiseConfig) else []
+    intervals = config.corruption.profile
     if not intervals or config.stop.estimate != "mask":
         return None
     rate = config.clip.samplerate or sound.rate

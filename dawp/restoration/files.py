@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config, GapConfig
+from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.io.files import changed_at, check_writable, whole, write_json
 from dawp.io.formats import Form, form_of, write
@@ -30,6 +30,7 @@ from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
 from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
+from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class FileRestoration:
     def _read(self, file: Reader) -> None:
         """Scan the recording, choose the formats of the outputs and plan the blocks."""
         target, config = self._target, self._config
-        sound = self._sound = scan(file, target.path, isinstance(config.corruption, GapConfig))
+        sound = self._sound = scan(file, target.path, config.corruption.missing is not None)
         self._source_form, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
         size = sound.rate, len(sound.power), sound.frames
         self._form = form_of(target.output, self._source_form, config.restoration.subtype, *size)
@@ -254,7 +255,7 @@ class FileRestoration:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
             clip_mode = self._config.restoration.clip_mode
             write(target.removed, removed_samples, sound.rate, self._removed_form, clip_mode, None)
-        if isinstance(self._config.corruption, GapConfig):
+        if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
         log.info("%s: %s", shown(target.output), removed)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dawp.config import Config, WorkConfig
+from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.parallel.progress import ProgressBars
 from dawp.parallel.scheduler import run_jobs
+from dawp.parallel.settings import WorkConfig
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block

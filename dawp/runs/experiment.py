@@ -52,7 +52,7 @@ from dawp.parallel.scheduler import run_jobs
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.runs.summary import rows, summarise
-from dawp.tasks import pose
+from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -354,7 +354,7 @@ def _pose(recording: Recording, config: Config, index: int, turn: int) -> Proble
     clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
-        problem = pose(config.task, clean, corrupted, rate, config.corruption, rng)
+        problem = make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
         name = shown(recording.path)
         return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
     except BadInput as refusal:

@@ -2,22 +2,91 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torchaudio.functional
-from torch import Tensor
-
-from dawp.config import NoiseConfig
 from dawp.errors import BadInput, shown
-from dawp.io.audio import level_dbfs, read
-from dawp.io.sources import sounds_at
-from dawp.problem import Problem
+from dawp.settings import setting
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
 
-MIX_LEVEL_DBFS = -25.0
-RANDOM_LEVEL_DBFS = (-35.0, -15.0)
-CLIPPING = 0.99
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dawp.problem import Problem
+
+MASK = "mask"  # the estimate by a spectral gain
+
+
+@dataclass(frozen=True)
+class NoiseConfig(CorruptionConfig):
+    """Noise: how clean clips are corrupted (pairs come with their own noise)."""
+
+    noise_class: str = setting("GAUSSIAN", "kind of noise", choices=("GAUSSIAN", "UNIFORM"))
+    noise_source: Path | None = setting(
+        None,
+        "sound file, or folder of sound files, to take real noise from in place of --noise_class: "
+        "a random stretch, looped if short",
+        none="drawn noise",
+    )
+    snr: float | None = setting(
+        2.5,
+        "signal-to-noise ratio of the corrupted clip in dB",
+        at_least=-100,
+        at_most=100,
+        none="the noise gets --noise_std",
+    )
+    noise_std: float = setting(
+        0.1,
+        "standard deviation of the noise; without effect unless --snr none, since mixing sets the level",
+        above=0,
+        at_most=1000,
+    )
+    level_dbfs: float | None = setting(
+        None, "RMS level of the corrupted clip in dBFS", at_least=-100, at_most=0, none="drawn from -35 to -15"
+    )
+    noise_profile: str | None = setting(
+        None,
+        "stretches of a recording to restore that hold noise alone, as START:LENGTH,START:LENGTH,... in seconds; the "
+        "spectrum of the noise is measured there",
+        none="the noise is estimated from each block and 3 s on either side of it",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for start, length in self.profile:
+            if start < 0 or length <= 0:
+                raise BadInput(
+                    "noise_profile must have stretches that start at 0 s or later and last longer than 0 s, "
+                    f"got {start:g}:{length:g}"
+                )
+        if self.noise_source is not None and not self.noise_source.exists():
+            raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
+
+    def identity(self) -> dict[str, Any]:
+        without_effect = {
+            "noise_class": self.noise_source is not None,
+            "noise_std": self.snr is not None,
+            "noise_profile": True,
+        }
+        return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
+
+    def restore_identity(self, estimate: str) -> dict[str, Any]:
+        if self.noise_profile is None or estimate != MASK:
+            return {}
+        return {"noise_profile": self.noise_profile}
+
+    @property
+    def profile(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each stretch of ``noise_profile``."""
+        if self.noise_profile is None:
+            return []
+        return parse_stretches("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
+
+    def label(self) -> str:
+        noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
+        return f"{noise}-std{self.noise_std:g}" if self.snr is None else f"{noise}-{self.snr:g}dB"
 
 
 def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.Generator) -> Problem:
@@ -40,55 +109,36 @@ def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.G
     Raises:
         BadInput: the clip is silent, or the noise source is unreadable or silent.
     """
+    from dawp.io.audio import level_dbfs
+    from dawp.problem import Problem
+    from dawp.simulate.noise import draw_noise, mix, read_noise
+
     if not clean.any():
         raise BadInput("the clean clip is silent: no noise level gives it a signal-to-noise ratio")
-    clean = clean.double()
-    noise, kind = _draw(len(clean), sample_rate, config, rng)
+    clean, kind = clean.double(), config.noise_class
+    if config.noise_source is not None:
+        noise, path = read_noise(config.noise_source, len(clean), sample_rate, rng)
+        kind = str(path)
+    else:
+        noise = draw_noise(config.noise_class, len(clean), rng)
     if config.snr is None:
         noise = noise * (config.noise_std / noise.std(correction=0))
         observed = clean + noise
     else:
-        clean, noise = _levelled(clean, MIX_LEVEL_DBFS), _levelled(noise, MIX_LEVEL_DBFS)
-        snr = torch.tensor([config.snr], dtype=clean.dtype)
-        observed = torchaudio.functional.add_noise(clean[None], noise[None], snr)[0]
-        gain = _final_gain(observed, config, rng)
-        clean, observed = clean * gain, observed * gain
+        clean, observed = mix(clean, noise, config.snr, config.level_dbfs, rng)
     clean, observed = clean.float(), observed.float()
     achieved = level_dbfs(clean) - level_dbfs(observed - clean)
     facts = {"noise": kind, "snr_db": achieved, "level_dbfs": level_dbfs(observed)}
     return Problem(observed, clean, sample_rate, facts=facts)
 
 
-def _draw(length: int, sample_rate: int, config: NoiseConfig, rng: torch.Generator) -> tuple[Tensor, str]:
-    """Noise ``[length]`` at any level, and what it is."""
-    if config.noise_source is not None:
-        return _real_noise(config.noise_source, length, sample_rate, rng)
-    if config.noise_class == "UNIFORM":
-        return torch.rand(length, generator=rng, dtype=torch.float64) * 2 - 1, "UNIFORM"
-    return torch.randn(length, generator=rng, dtype=torch.float64), "GAUSSIAN"
-
-
-def _real_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, str]:
-    """A random stretch of a sound file, or of one file of a folder; shorter noise is looped."""
-    files = sounds_at(source)
-    path = files[int(torch.randint(len(files), (), generator=rng))]
-    noise = read(path, sample_rate).double()
-    starts = len(noise) if len(noise) < length else len(noise) - length + 1
-    start = int(torch.randint(starts, (), generator=rng))
-    loops = math.ceil((start + length) / len(noise))
-    stretch = noise.repeat(loops)[start : start + length]
-    if not stretch.any():
-        raise BadInput(f"noise_source {shown(path)}: the stretch from {start / sample_rate:.3f} s on is silent")
-    return stretch, str(path)
-
-
-def _levelled(waveform: Tensor, dbfs: float) -> Tensor:
-    return waveform * 10 ** ((dbfs - level_dbfs(waveform)) / 20)
-
-
-def _final_gain(observed: Tensor, config: NoiseConfig, rng: torch.Generator) -> float:
-    """Factor that brings the mixture to its level, lowered where a sample would clip."""
-    low, high = RANDOM_LEVEL_DBFS
-    drawn = low + (high - low) * torch.rand((), generator=rng, dtype=torch.float64).item()
-    level = drawn if config.level_dbfs is None else config.level_dbfs
-    return min(10 ** ((level - level_dbfs(observed)) / 20), CLIPPING / observed.abs().max().item())
+register(
+    Task(
+        name="denoise",
+        about="Remove noise: add it to clean recordings and remove it again, or restore noisy ones with --restore.",
+        settings=NoiseConfig,
+        corrupt=add_noise,
+        presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}},
+        estimates=("output", "mean", MASK),
+    )
+)

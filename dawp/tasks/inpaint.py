@@ -2,18 +2,97 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from dawp.config import LONGEST_GAP_MS, GapConfig
-from dawp.errors import BadInput
-from dawp.io.audio import FRAME_SECONDS, stretches
-from dawp.problem import Problem
+from dawp.errors import BadInput, shown
+from dawp.io.settings import LONGEST_GAP_MS
+from dawp.settings import setting
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dawp.problem import Problem
 
 CROSSFADE = 0.0005  # seconds on either side of a gap in which the estimate goes over into the observed samples
-MARGIN = 0.010  # seconds at least of sound between two drawn gaps, and to the ends of the clip
-SILENT_DB = -40.0  # relative to the clip's loudest 25 ms: drawn gaps lie where there is more
+
+
+@dataclass(frozen=True)
+class GapConfig(CorruptionConfig):
+    """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
+
+    gap_ms: float = setting(
+        2.0, "length of each gap in milliseconds; the paper has 1, 2 and 5", above=0, at_most=LONGEST_GAP_MS
+    )
+    n_gaps: int = setting(1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000)
+    gaps: str | None = setting(
+        None,
+        "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
+        "recording); or auto: the sources are damaged recordings, and their drop-outs the gaps",
+        none="--n_gaps drawn from the seed; with --restore, auto",
+    )
+    min_gap_ms: float = setting(
+        1.0,
+        f"shortest run of zeros that counts as a drop-out of a damaged recording, in milliseconds; runs over "
+        f"{LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
+        above=0,
+        at_most=LONGEST_GAP_MS,
+    )
+    raw_output: bool = setting(
+        False,
+        "take the network's output everywhere, also outside the gaps, where the observed samples are kept otherwise",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        latest = 0.0
+        for start, length in sorted(self.given):
+            if start < 0 or length <= 0:
+                raise BadInput(
+                    f"gaps must begin at 0 s or later and last longer than 0 s, got {shown(f'{start:g}:{length:g}')}"
+                )
+            if start < latest - 1e-9:  # seconds: 0.1 + 0.2 is more than 0.3
+                raise BadInput(f"gaps must not overlap, got {shown(f'{start:g}:{length:g}')} after one to {latest:g} s")
+            latest = start + length
+
+    @property
+    def given(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each gap of ``gaps``; empty where it names none.
+
+        Raises:
+            BadInput: it is neither ``auto`` nor such a list.
+        """
+        if self.gaps is None or self.gaps == "auto":
+            return []
+        return parse_stretches("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
+
+    @property
+    def sources_are_corrupted(self) -> bool:
+        return self.gaps == "auto"
+
+    @property
+    def missing(self) -> float | None:
+        return self.min_gap_ms / 1000
+
+    def identity(self) -> dict[str, Any]:
+        drawn = ("gap_ms", "n_gaps") if self.gaps else ()
+        return {name: value for name, value in super().identity().items() if name not in drawn}
+
+    def restore_identity(self, estimate: str) -> dict[str, Any]:
+        # Gaps are found where none are given, too.
+        names = ("gaps", "raw_output") if self.given else ("gaps", "min_gap_ms", "raw_output")
+        return {name: value for name, value in super().identity().items() if name in names}
+
+    def for_marked(self) -> GapConfig:
+        return dataclasses.replace(self, gaps=None)
+
+    def label(self) -> str:
+        if self.gaps:
+            return "gaps-auto" if self.gaps == "auto" else f"gaps-{len(self.given)}-given"
+        return f"gaps-{self.n_gaps}x{self.gap_ms:g}ms"
 
 
 def cut_gaps(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Generator) -> Problem:
@@ -35,11 +114,13 @@ def cut_gaps(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Gene
     Raises:
         BadInput: the clip is silent, a gap lies outside it, or the gaps do not fit in.
     """
+    from dawp.simulate.gaps import draw_gaps
+
     if not clean.any():
         raise BadInput("the clean clip is silent: a gap in it changes nothing")
     missing = _given(len(clean), sample_rate, config)
     if not config.gaps:
-        missing = _drawn(clean, sample_rate, config, rng)
+        missing = draw_gaps(clean, sample_rate, config.gap_ms, config.n_gaps, rng)
     return _with_gaps(clean, clean, missing, sample_rate, config)
 
 
@@ -67,9 +148,12 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
     """The problem of a waveform of which the samples in ``missing`` are gone."""
+    from dawp.io.audio import stretches
+    from dawp.problem import Problem
+
     if missing.all():
         raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
-    observed = torch.where(missing, 0, waveform)
+    observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
     gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in stretches(missing)]
     return Problem(observed, clean, sample_rate, ~missing, blend, facts={"gaps": gaps})
@@ -77,6 +161,8 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
 
 def _given(length: int, sample_rate: int, config: GapConfig) -> Tensor:
     """Which samples of a clip of ``length`` samples lie in the gaps that the settings name."""
+    import torch
+
     missing = torch.zeros(length, dtype=torch.bool)
     for start, seconds in config.given:
         first, stop = round(start * sample_rate), round((start + seconds) * sample_rate)
@@ -88,52 +174,13 @@ def _given(length: int, sample_rate: int, config: GapConfig) -> Tensor:
     return missing
 
 
-def _drawn(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Generator) -> Tensor:
-    """Which samples lie in gaps drawn one after the other from all places that are left."""
-    length = round(config.gap_ms / 1000 * sample_rate)
-    if length < 2:
-        raise BadInput(f"gap_ms {config.gap_ms:g} ms is less than two samples at {sample_rate} Hz")
-    margin = round(MARGIN * sample_rate)
-    if length + 2 * margin > len(clean):
-        raise BadInput(
-            f"a gap of gap_ms {config.gap_ms:g} ms and 10 ms on either side are longer than the clip of "
-            f"{len(clean) / sample_rate:g} s"
-        )
-    allowed = _loud_enough(clean, sample_rate, length)
-    allowed[:margin] = False
-    allowed[len(allowed) - margin :] = False
-    missing = torch.zeros(len(clean), dtype=torch.bool)
-    for drawn in range(config.n_gaps):
-        places = allowed.nonzero()[:, 0]
-        if not len(places):
-            raise BadInput(
-                f"only {drawn} of n_gaps {config.n_gaps} gaps of {config.gap_ms:g} ms found a place in the clip of "
-                f"{len(clean) / sample_rate:g} s, 10 ms apart and where it is not silent"
-            )
-        start = int(places[torch.randint(len(places), (), generator=rng)])
-        missing[start : start + length] = True
-        allowed[max(0, start - length - margin + 1) : start + length + margin] = False
-    return missing
-
-
-def _loud_enough(clean: Tensor, sample_rate: int, length: int) -> Tensor:
-    """For each start of a gap ``[T - length + 1]``, whether the gap and the 25 ms around it are not silent."""
-
-    def levels(window: int) -> Tensor:
-        """Mean square of every window, in float64 since differences of a running sum lose digits."""
-        total = F.pad(clean.double().square().cumsum(0), (1, 0))
-        return (total[window:] - total[:-window]) / window
-
-    frame = min(len(clean), max(length, round(FRAME_SECONDS * sample_rate)))
-    frames = levels(frame)
-    threshold = frames.max() * 10 ** (SILENT_DB / 10)
-    starts = torch.arange(len(clean) - length + 1)
-    around = (starts - (frame - length) // 2).clamp(0, len(frames) - 1)
-    return (frames[around] > threshold) & (levels(length) > threshold / 100)
-
-
 def _blend(missing: Tensor, sample_rate: int) -> Tensor:
     """1 in the gaps, falling to 0 over 0.5 ms on either side."""
+    import torch
+    from torch.nn import functional as F
+
+    from dawp.io.audio import stretches
+
     width = max(1, round(CROSSFADE * sample_rate))
     ramp = torch.arange(1, width + 1) / (width + 1)
     blend = F.pad(missing.float(), (width, width))
@@ -142,3 +189,20 @@ def _blend(missing: Tensor, sample_rate: int) -> Tensor:
         before.copy_(torch.maximum(before, ramp))
         after.copy_(torch.maximum(after, ramp.flip(0)))
     return blend[width:-width]
+
+
+# Convolutions alone do not fill gaps.
+FAST_GAPS = {**FAST, "lr": 1e-3, "crit": "L1", "channels": 64, "lstm_layers": 1}
+
+register(
+    Task(
+        name="inpaint",
+        about="Fill gaps: cut them into clean recordings, or find them in damaged ones, and fill them.",
+        settings=GapConfig,
+        corrupt=cut_gaps,
+        adopt=find_gaps,
+        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv"}},
+        allows_highpass=False,
+        has_strength=False,
+    )
+)

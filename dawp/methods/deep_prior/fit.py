@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dawp.config import FitConfig
 from dawp.errors import FitDiverged
-from dawp.methods.deep_prior.generators import Generator
+from dawp.methods.deep_prior.generators.generator import Generator
+from dawp.methods.deep_prior.settings import FitConfig
 from dawp.problem import Problem
 
 PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)

@@ -26,7 +26,7 @@ from dawp.io.files import write_csv
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.fit import Epoch, Fit
-from dawp.methods.deep_prior.generators import build
+from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.stopping import (
     EMA,
     BlindStop,
@@ -40,7 +40,7 @@ from dawp.methods.deep_prior.stopping import (
     Watcher,
     hold_out,
 )
-from dawp.metrics import NoPesq, pesq
+from dawp.metrics.functions import NoPesq, pesq
 from dawp.metrics.pesq_pool import Measured, now
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dawp.config import MetricConfig
 from dawp.methods.deep_prior.fit import Epoch
-from dawp.metrics import gap_windows, over_gaps, psnr, si_snr
+from dawp.metrics.functions import gap_windows, over_gaps, psnr, si_snr
 from dawp.metrics.pesq_pool import Measured, pesq_later
+from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
 
 State = Mapping[str, Any]

@@ -17,9 +17,9 @@ import torch
 from julius.resample import ResampleFrac
 from torch import Tensor, nn
 
-from dawp.config import GeneratorConfig
 from dawp.methods.deep_prior.generators import lstm
 from dawp.methods.deep_prior.generators.generator import Generator, centre_trim
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 
 # The paper's architecture itself (section 2.1: "a kernel of size 8 with a step of 4"), not settings of it.
 KERNEL_SIZE = 8

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn, ones
 
-from dawp.config import MIN_LENGTH
 from dawp.errors import BadInput
+from dawp.io.settings import MIN_LENGTH
 
 
 class Generator(nn.Module, ABC):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dawp.config import GeneratorConfig
 from dawp.methods.deep_prior.generators.generator import Generator
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 
 DOWN_KERNEL, UP_KERNEL = 15, 5  # Stoller et al., section 3.1: f_d and f_u
 SLOPE = 0.2  # of the LeakyReLU below zero, as in TensorFlow, which their model was made with

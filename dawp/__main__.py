@@ -1,0 +1,43 @@
+"""``python -m dawp TASK ...``, also the console script ``dawp``: run any registered task."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from dawp.errors import shown
+from dawp.tasks.base import TASKS
+
+PROG = "python -m dawp"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a task, or list the tasks where none is given.
+
+    Args:
+        argv: the task and its flags; those of the command line if None.
+
+    Returns:
+        The exit code of ``dawp.cli.main``; 2 for an unknown task.
+    """
+    task, *flags = (sys.argv[1:] if argv is None else argv) or ("--help",)
+    if task in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if task not in TASKS:
+        print(f"{PROG}: error: task must be one of {', '.join(TASKS)}, got {shown(task)}", file=sys.stderr)
+        return 2
+    from dawp import cli
+
+    return cli.main(task, flags, f"{PROG} {task}")
+
+
+def _usage() -> str:
+    width = max(map(len, TASKS))
+    lines = [f"usage: {PROG} TASK [flags]", "", "tasks:"]
+    lines += [f"  {name:{width}}  {task.about}" for name, task in TASKS.items()]
+    return "\n".join([*lines, "", f"All flags of a task: {PROG} TASK --help"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,167 @@
+"""The paper's metrics (section 2.2), as pure functions of an estimate and its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dawp.errors import BadInput
+from dawp.io.audio import resample
+
+LONGEST_PESQ = 19.0
+"""Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""
+
+
+class NoPesq(ValueError):
+    """PESQ is not defined for this pair of waveforms; the message says why."""
+
+
+def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
+    """Scale-invariant signal-to-noise ratio in dB (paper eq. 1):
+
+        10 log10( |a t|^2 / |e - a t|^2 ),   a = <e, t> / |t|^2
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        zero_mean: subtract both means first.
+
+    Returns:
+        ``[...]``; NaN for a silent target or estimate, for which the ratio is not defined, and for a single sample,
+        which every other is a multiple of.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> si_snr(torch.tensor([2.0, 2.0, 0.0]), torch.tensor([1.0, 1.0, 1.0]))
+        tensor(3.0103)
+    """
+    _check_shapes(estimate, target)
+    if zero_mean:
+        estimate = estimate - estimate.mean(dim=-1, keepdim=True)
+        target = target - target.mean(dim=-1, keepdim=True)
+    scale = (estimate * target).sum(dim=-1, keepdim=True) / target.square().sum(dim=-1, keepdim=True)
+    projection = scale * target
+    if target.shape[-1] == 1:
+        projection = projection * torch.nan
+    return 10 * torch.log10(projection.square().sum(dim=-1) / (estimate - projection).square().sum(dim=-1))
+
+
+def psnr(estimate: Tensor, target: Tensor, data_range: float | None = 2.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB: ``10 log10( R^2 / mean |e - t|^2 )`` (paper eq. 2).
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        data_range: R; 2, the range of full-scale audio, as in the paper's code; None for the target's maximum
+            minus its minimum, as in the paper's text.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    span = data_range if data_range is not None else target.amax(dim=-1) - target.amin(dim=-1)
+    mse = (estimate - target).square().mean(dim=-1)
+    return 10 * torch.log10(span**2 / mse)
+
+
+def gap_windows(gaps: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The places ``[n, length]`` of the samples in gaps (first sample and the one after the last), by their length."""
+    by_length: dict[int, list[int]] = {}
+    for start, stop in gaps:
+        by_length.setdefault(stop - start, []).append(start)
+    return [torch.tensor(starts)[:, None] + torch.arange(length) for length, starts in by_length.items()]
+
+
+def over_gaps(
+    metric: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor, windows: Sequence[Tensor]
+) -> Tensor:
+    """A metric on the gaps alone: its mean over the gaps, each taken as a signal of its own (paper Table 2).
+
+    Args:
+        metric: of an estimate and a target ``[..., T]``.
+        estimate: ``[..., T]``.
+        target: of the same shape.
+        windows: where the gaps are (``gap_windows``).
+
+    Returns:
+        ``[...]``; NaN where the metric of any gap is, as SI-SNR is for a gap filled with zeros.
+    """
+    values = [metric(estimate[..., window], target[..., window]) for window in windows]
+    return torch.cat(values, dim=-1).mean(dim=-1)
+
+
+def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = False) -> Tensor:
+    """Perceptual evaluation of speech quality, MOS-LQO, by the ``pesq`` package (ITU-T P.862, P.862.2).
+
+    Wide band at 16 kHz, narrow band at 8 kHz; any other rate is resampled to 16 kHz first.
+
+    Args:
+        estimate: ``[..., T]``.
+        target: of the same shape.
+        sample_rate: in Hz.
+        strict: raise NoPesq, with the reason, where PESQ is not defined (no utterance found, too short or too
+            long, silence), in place of NaN.
+
+    Returns:
+        ``[...]``, float64, on the CPU.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    length = estimate.shape[-1]
+    values = []
+    for one_estimate, one_target in zip(estimate.reshape(-1, length), target.reshape(-1, length), strict=True):
+        try:
+            values.append(_pesq(*for_pesq(one_estimate, one_target, sample_rate)))
+        except NoPesq:
+            if strict:
+                raise
+            values.append(float("nan"))
+    return torch.tensor(values, dtype=torch.float64).reshape(estimate.shape[:-1])
+
+
+def for_pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, int]:
+    """An estimate and a target ``[T]`` on the CPU, at a rate that PESQ is defined for, and that rate.
+
+    Raises:
+        NoPesq: it cannot be computed for these.
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    estimate, target = estimate.detach().cpu(), target.detach().cpu()
+    if sample_rate not in (8000, 16000):
+        try:
+            estimate, target = resample(estimate, sample_rate, 16000), resample(target, sample_rate, 16000)
+        except BadInput as refusal:
+            raise NoPesq(str(refusal)) from None
+        sample_rate = 16000
+    if not (estimate.isfinite().all() and estimate.any() and target.any()):
+        raise NoPesq("a waveform is silent or not finite")
+    if len(target) > LONGEST_PESQ * sample_rate:
+        raise NoPesq(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
+    return estimate, target, sample_rate
+
+
+def _pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> float:
+    """PESQ of one pair ``[T]`` at 8 or 16 kHz."""
+    from pesq import PesqError
+    from pesq import pesq as itu_pesq
+
+    try:
+        mode = "wb" if sample_rate == 16000 else "nb"
+        return float(itu_pesq(sample_rate, target.numpy(), estimate.numpy(), mode))
+    except (PesqError, ValueError) as error:
+        raise NoPesq(str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)) from None
+
+
+def _check_shapes(estimate: Tensor, target: Tensor) -> None:
+    if estimate.shape != target.shape or estimate.ndim == 0:
+        raise ValueError(f"estimate and target need one shape [..., T], got {[*estimate.shape]} and {[*target.shape]}")

@@ -1,0 +1,30 @@
+"""Settings of the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dawp.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class ReportConfig(Settings):
+    """Report: what is told of a run, and where."""
+
+    report: bool = setting(
+        True, "write report.html into the run's folder: all sounds, pictures and numbers on one page"
+    )
+    pictures: bool = setting(True, "draw the pictures in the repetitions' folders: a second or two for each")
+    tensorboard: Path | None = setting(
+        None,
+        "folder to write curves, spectrograms and sounds to for TensorBoard (extra tensorboard)",
+        none="nothing is written for it",
+    )
+    quiet: bool = setting(
+        False,
+        "no progress bars, notices and tables: only warnings and errors, and on standard output the results' path",
+    )
+    json: bool = setting(
+        False, "in place of the table write one JSON object to standard output: folder, failures and summary"
+    )

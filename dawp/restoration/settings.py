@@ -1,0 +1,75 @@
+"""Settings of the restoration of whole recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dawp.errors import BadInput, shown
+from dawp.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class RestoreConfig(Settings):
+    """Restore: recordings that have no clean version, each from beginning to end into one file."""
+
+    restore: bool = setting(
+        False,
+        "the sources are corrupted recordings (of a pair the second): nothing is added to them, and each is restored "
+        "whole, at its own rate and with its own channels",
+    )
+    output: Path | None = setting(
+        None,
+        "file for one recording, or folder for the restored tree of several; an unfinished restoration goes on where "
+        "it was, a finished one is only replaced with --overwrite",
+        none="the folder restored",
+        short="-o",
+    )
+    output_format: str | None = setting(
+        None,
+        "format of the restored files",
+        choices=("wav", "flac", "ogg"),
+        none="by the suffix of --output, else the recording's",
+    )
+    subtype: str | None = setting(
+        None, "sample type of the restored files, as PCM_16, PCM_24 or FLOAT", none="the recording's, or the nearest"
+    )
+    strength: float = setting(
+        1.0,
+        "fraction of the removed signal that is removed (denoise, dereverb): 1 applies the full restoration, 0 returns "
+        "the recording",
+        at_least=0,
+        at_most=1,
+    )
+    save_removed: Path | None = setting(
+        None,
+        "also write what was removed, the recording minus the restored samples before --clip_mode applies, to this "
+        "file; for several recordings to files in this folder",
+        none="it is not written",
+    )
+    clip_mode: str = setting(
+        "rescale",
+        "what becomes of samples beyond full scale where the sample type ends there: the whole file is made softer, "
+        "or they are cut",
+        choices=("rescale", "clamp"),
+    )
+    block: float = setting(
+        4.0, "seconds at most of each block that a recording is cut into, each fitted by itself", above=0, at_most=600
+    )
+    overlap: float = setting(
+        0.5, "seconds by which blocks overlap, and over which one fades into the next", at_least=0, at_most=300
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output is not None and not self.restore:
+            raise BadInput(f"output is the file of a restored recording and needs --restore, got {shown(self.output)}")
+        if self.save_removed is not None and not self.restore:
+            raise BadInput(f"save_removed needs --restore, got {shown(self.save_removed)}")
+        if self.overlap > self.block / 2:
+            half = f"half the block of {self.block:g} s"
+            raise BadInput(f"overlap must be at most {half}, got {self.overlap:g}: a block and an overlap go together")
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() if self.restore else {}

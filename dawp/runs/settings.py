@@ -1,0 +1,45 @@
+"""Settings of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dawp.errors import BadInput, shown
+from dawp.io.files import safe_name
+from dawp.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """Run: where from, where to, how often."""
+
+    source: Path | None = setting(
+        None,
+        "sound file, folder (searched in depth), text list of files, or text list of clean,corrupted pairs",
+        none="the bundled clips",
+    )
+    experiment_repetition: int | None = setting(
+        None,
+        "number of repetitions, cycling through the recordings",
+        at_least=1,
+        at_most=10**6,
+        none="each recording once",
+    )
+    output_dir: Path = setting(Path("evals"), "folder for the results of all runs")
+    name: str | None = setting(None, "name of this run's folder", none="made from the settings")
+    overwrite: bool = setting(
+        False, "delete this run's earlier results and begin anew; with --restore, replace restored files that are there"
+    )
+    show_every: int = setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
+    save_outputs: bool = setting(
+        False, "every --show_every epochs also save the output: sound, waveform and spectrogram"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not None and (self.name != safe_name(self.name, longest=100)):
+            raise BadInput(
+                "name must be a plain folder name of at most 100 letters, digits, dots, dashes and underscores "
+                f"with a letter or digit at both ends, got {shown(self.name)}"
+            )

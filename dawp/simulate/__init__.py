@@ -1,0 +1,1 @@
+"""What corrupts clean clips: noise, rooms and gaps."""

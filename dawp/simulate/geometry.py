@@ -1,0 +1,18 @@
+"""Bounds of drawn rooms and places, and how a place is written; loads no signal processing."""
+
+from __future__ import annotations
+
+Metres = tuple[float, float, float]
+SMALLEST_ROOM: Metres = (3.0, 3.0, 2.4)  # bounds of a drawn room
+LARGEST_ROOM: Metres = (6.0, 5.0, 3.2)
+FROM_WALLS, NEAREST, FARTHEST = 0.5, 0.5, 2.0  # metres: drawn places from the walls, and from each other
+
+
+def metres(place: Metres) -> str:
+    """A place or a size as its flag takes it.
+
+    Example:
+        >>> metres((5.0, 4.0, 2.5))
+        '5,4,2.5'
+    """
+    return ",".join(f"{length:.4g}" for length in place)

@@ -1,0 +1,75 @@
+"""Noise: drawn or from recordings, and mixed with a clip at a given SNR (Xia et al., DNS-Challenge)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torchaudio.functional
+from torch import Tensor
+
+from dawp.errors import BadInput, shown
+from dawp.io.audio import level_dbfs, read
+from dawp.io.sources import sounds_at
+
+MIX_LEVEL_DBFS = -25.0
+RANDOM_LEVEL_DBFS = (-35.0, -15.0)
+CLIPPING = 0.99
+
+
+def draw_noise(kind: str, length: int, rng: torch.Generator) -> Tensor:
+    """Draw white noise ``[length]``, float64: GAUSSIAN with standard deviation 1, or UNIFORM from -1 to 1."""
+    if kind == "UNIFORM":
+        return torch.rand(length, generator=rng, dtype=torch.float64) * 2 - 1
+    return torch.randn(length, generator=rng, dtype=torch.float64)
+
+
+def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, Path]:
+    """Read a random stretch of a sound file, or of one file of a folder; shorter noise is looped.
+
+    Returns:
+        The noise ``[length]``, float64, and the file.
+
+    Raises:
+        BadInput: the file is unreadable, or the stretch silent.
+    """
+    files = sounds_at(source)
+    path = files[int(torch.randint(len(files), (), generator=rng))]
+    noise = read(path, sample_rate).double()
+    starts = len(noise) if len(noise) < length else len(noise) - length + 1
+    start = int(torch.randint(starts, (), generator=rng))
+    loops = math.ceil((start + length) / len(noise))
+    stretch = noise.repeat(loops)[start : start + length]
+    if not stretch.any():
+        raise BadInput(f"noise_source {shown(path)}: the stretch from {start / sample_rate:.3f} s on is silent")
+    return stretch, path
+
+
+def mix(clean: Tensor, noise: Tensor, snr: float, level: float | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix clip and noise at an SNR, and bring the mixture to a level.
+
+    Both are brought to -25 dBFS first. Should a sample of the mixture exceed 0.99, its level is lowered.
+
+    Args:
+        clean: ``[T]``, float64.
+        noise: ``[T]``, float64.
+        snr: in dB.
+        level: of the mixture in dBFS; None to draw it uniformly from -35 to -15 dBFS.
+        rng: source of the level.
+
+    Returns:
+        The clip, scaled along, and the mixture, both ``[T]``.
+    """
+    clean, noise = _scaled_to(clean, MIX_LEVEL_DBFS), _scaled_to(noise, MIX_LEVEL_DBFS)
+    ratio = torch.tensor([snr], dtype=clean.dtype)
+    observed = torchaudio.functional.add_noise(clean[None], noise[None], ratio)[0]
+    low, high = RANDOM_LEVEL_DBFS
+    drawn = low + (high - low) * torch.rand((), generator=rng, dtype=torch.float64).item()
+    wanted = drawn if level is None else level
+    gain = min(10 ** ((wanted - level_dbfs(observed)) / 20), CLIPPING / observed.abs().max().item())
+    return clean * gain, observed * gain
+
+
+def _scaled_to(waveform: Tensor, dbfs: float) -> Tensor:
+    return waveform * 10 ** ((dbfs - level_dbfs(waveform)) / 20)

@@ -1,0 +1,186 @@
+"""What a task is, and the registry of tasks.
+
+This module and those of the tasks load no signal processing: the command line reads them for its help. What corrupts
+a clip imports it when it is called.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dawp.errors import BadInput, shown
+from dawp.io.settings import LONGEST_CLIP
+from dawp.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dawp.problem import Problem
+
+FAST = {
+    "epochs": 500,
+    "lr": 5e-3,
+    "crit": "L2",
+    "channels": 32,
+    "lstm_layers": 0,
+    "resample": False,
+    "pesq_every": 10,
+}
+BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
+
+PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**FAST, **BLIND}}
+"""What each preset sets differently from the defaults, where a task has none of its own."""
+
+
+@dataclass(frozen=True)
+class CorruptionConfig(Settings, ABC):
+    """How clean clips are corrupted."""
+
+    @abstractmethod
+    def label(self) -> str:
+        """Return a few readable words for the name of a run."""
+
+    def restore_identity(self, estimate: str) -> dict[str, Any]:
+        """Return the settings that a restored recording depends on.
+
+        Args:
+            estimate: the kind of estimate that is taken (``--estimate``).
+        """
+        return {}
+
+    @property
+    def sources_are_corrupted(self) -> bool:
+        """Whether a recording without a twin is the corrupted one, so that there is no clean clip."""
+        return False
+
+    @property
+    def missing(self) -> float | None:
+        """Seconds from which on zeros in a corrupted recording count as missing; None where nothing can be missing."""
+        return None
+
+    @property
+    def given(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each stretch that the settings name as missing."""
+        return []
+
+    @property
+    def profile(self) -> list[tuple[float, float]]:
+        """Start and length in seconds of each stretch of a recording that holds noise alone."""
+        return []
+
+    def for_marked(self) -> CorruptionConfig:
+        """Return the settings for a clip in which every missing sample is NaN."""
+        return self
+
+
+def adopt_unchanged(observed: Tensor, clean: Tensor | None, sample_rate: int, config: CorruptionConfig) -> Problem:
+    """Make a problem of a corrupted clip ``[T]`` and its clean version ``[T]``, or None, as they are."""
+    from dawp.problem import Problem
+
+    return Problem(observed, clean, sample_rate)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of corruption, and what the toolkit has to know of it.
+
+    Attributes:
+        name: as on the command line and in run folders.
+        about: one line for the help.
+        settings: class of the settings of the corruption.
+        corrupt: makes a problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
+        adopt: makes a problem of a corrupted clip ``[T]`` and its clean version, or None:
+            ``adopt(observed, clean, sample_rate, config)``.
+        presets: presets of ``PRESETS`` that set something else for this task, by name.
+        estimates: values of ``--estimate`` that the task allows.
+        allows_highpass: whether a high-pass before the fit makes sense.
+        has_strength: whether a restored recording can be blended with the recording (``--strength``).
+    """
+
+    name: str
+    about: str
+    settings: type[CorruptionConfig]
+    corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
+    adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
+    presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    estimates: tuple[str, ...] = ("output", "mean")
+    allows_highpass: bool = True
+    has_strength: bool = True
+
+    def preset(self, name: str) -> dict[str, Any]:
+        """Return what a preset sets differently from the defaults."""
+        return self.presets.get(name, PRESETS[name])
+
+
+TASKS: dict[str, Task] = {}
+"""The registered tasks, by name."""
+
+
+def register(task: Task) -> None:
+    """Add a task: the command line and the library find it by its name.
+
+    Raises:
+        ValueError: there is a task of that name.
+    """
+    if task.name in TASKS:
+        raise ValueError(f"there is a task {task.name} already")
+    TASKS[task.name] = task
+
+
+def get_task(name: str) -> Task:
+    """Return a registered task.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    if not isinstance(name, str) or name not in TASKS:
+        raise BadInput(f"task must be one of {', '.join(TASKS)}, got {shown(name)}")
+    return TASKS[name]
+
+
+def make_problem(
+    task: str,
+    clean: Tensor | None,
+    corrupted: Tensor | None,
+    sample_rate: int,
+    config: CorruptionConfig,
+    rng: torch.Generator,
+) -> Problem:
+    """Make the problem of a clean clip, of a corrupted one, or of a pair.
+
+    Args:
+        task: name of a task.
+        clean: ``[T]``, or None.
+        corrupted: ``[T]``, sample-aligned with ``clean``; None to corrupt it.
+        sample_rate: in Hz.
+        config: the task's corruption.
+        rng: source of its random draws.
+
+    Raises:
+        BadInput: a clip is silent, or cannot be corrupted as asked.
+    """
+    if corrupted is not None:
+        return get_task(task).adopt(corrupted, clean, sample_rate, config)
+    if clean is None:
+        raise BadInput("a problem needs a clean clip or a corrupted one")
+    return get_task(task).corrupt(clean, sample_rate, config, rng)
+
+
+def parse_stretches(name: str, text: str, expected: str) -> list[tuple[float, float]]:
+    """Parse ``START:LENGTH,START:LENGTH,...`` as start and length in seconds of each stretch.
+
+    Raises:
+        BadInput: the text is no such list; the message names the setting.
+    """
+    try:
+        pairs = [tuple(float(number) for number in stretch.split(":")) for stretch in text.split(",")]
+        stretches = [(start, length) for start, length in pairs]
+    except ValueError:
+        stretches = []
+    if not stretches or not all(abs(number) <= LONGEST_CLIP for pair in stretches for number in pair):  # nor NaN
+        raise BadInput(f"{name} must be {expected} in seconds, got {shown(text)}")
+    return stretches
