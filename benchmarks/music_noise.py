@@ -22,7 +22,7 @@ from dawp.io.audio import read_clip
 from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.randomness import seeded
-from dawp.restoration import restore_waveform
+from dawp.restoration.waveform import restore_waveform
 
 EXPONENTS = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # of 1 / f in the amplitude spectrum
 LOWEST_HZ = 20.0

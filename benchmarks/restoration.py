@@ -24,7 +24,7 @@ from dawp.methods import baselines
 from dawp.metrics.functions import pesq, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration import restore_waveform
+from dawp.restoration.waveform import restore_waveform
 from dawp.tasks.base import make_problem
 
 

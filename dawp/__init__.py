@@ -50,8 +50,8 @@ from dawp.io.settings import MIN_LENGTH, ClipConfig
 from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.restoration import restore_waveform
 from dawp.restoration.settings import RestoreConfig
+from dawp.restoration.waveform import restore_waveform
 from dawp.runs.settings import RunConfig
 from dawp.tasks.base import make_problem
 

@@ -13,7 +13,6 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dawp import restoration
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
@@ -21,6 +20,7 @@ from dawp.io.sources import Recording, find_recordings
 from dawp.report import tensorboard
 from dawp.report.page import REPORT, is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
+from dawp.restoration import files as restoration
 from dawp.runs import experiment
 from dawp.runs.summary import table
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of

@@ -18,10 +18,11 @@ from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
 from dawp.metrics.functions import si_snr
-from dawp.restoration import channels, files, run
+from dawp.restoration import channels, files
 from dawp.restoration.block_cache import BlockCache
 from dawp.restoration.blocks import Block, RestoredBlock, Sound, overlap_add, split_blocks
 from dawp.restoration.context import read_marked
+from dawp.restoration.files import run
 from dawp.restoration.targets import plan_targets
 
 SMALL = {**TINY, "epochs": 2}

@@ -3,11 +3,6 @@
 A recording is split into overlapping blocks. Each channel of each block is restored on its own, and the restored
 blocks are joined by overlap-add, so memory use does not depend on the length of the recording.
 
-``restore_waveform`` restores a waveform in memory. ``run`` restores files; it caches finished blocks on disk, so an
-interrupted command resumes where it stopped.
+``waveform.restore_waveform`` restores a waveform in memory. ``files.run`` restores files; it caches finished blocks on
+disk, so an interrupted command resumes where it stopped.
 """
-
-from dawp.restoration.files import run
-from dawp.restoration.waveform import restore_waveform
-
-__all__ = ["restore_waveform", "run"]
