@@ -173,40 +173,58 @@ class VaryingModel(NamedTuple):
 
 
 def fit_varying(
-    samples: Array, rows: NDArray[np.int64], order: int, tau: Array, weights: Array, ridge: float, slope_ridge: float
+    samples: Array,
+    predicted: tuple[NDArray[np.int64], NDArray[np.int64]],
+    order: int,
+    tau: Array,
+    weights: Array,
+    ridge: float,
+    slope_ridge: float,
 ) -> VaryingModel:
-    """Fit a model with coefficients that are linear in time, by the covariance method.
+    """Fit a model with coefficients that are linear in time, by the modified covariance method.
+
+    The same coefficients predict samples from those before and from those after them, so that the estimate is the same
+    for the time-reversed signal.
 
     Args:
         samples: ``[N]``.
-        rows: indices ``[R]`` of the samples to predict, each with ``order`` known samples before it.
+        predicted: indices of the samples that are predicted from the ``order`` samples before them, and of those that
+            are predicted from as many after them.
         order: p.
         tau: ``[N]``, the time that slopes refer to.
         weights: ``[N]`` of the squared residual.
         ridge: on the constants, times the mean power.
         slope_ridge: on the slopes, times the mean power.
 
+    Raises:
+        numpy.linalg.LinAlgError: the equations are singular.
+
     Source:
-        Hall, Oppenheim and Willsky, Time-varying parametric modeling of speech (Signal Processing 1983).
+        Hall, Oppenheim and Willsky, Time-varying parametric modeling of speech (Signal Processing 1983); modified
+        covariance: Marple, IEEE Trans. ASSP 1980.
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    past = np.lib.stride_tricks.sliding_window_view(samples, order)[rows - order, ::-1]
-    root = np.sqrt(weights[rows])[:, None]
-    design = np.concatenate([past * root, past * (root * tau[rows][:, None])], axis=1)
-    target = samples[rows] * root[:, 0]
+    spans = np.lib.stride_tricks.sliding_window_view(samples, order)
+    ahead, behind = predicted
+    others = np.concatenate([spans[ahead - order, ::-1], spans[behind + 1]])
+    places = np.concatenate([ahead, behind])
+    root = np.sqrt(weights[places])
+    others = others * root[:, None]
+    design = np.concatenate([others, others * tau[places][:, None]], axis=1)
     gram = design.T @ design
     power = np.trace(gram[:order, :order]) / order
     gram[np.diag_indices(2 * order)] += power * np.repeat([ridge, slope_ridge], order)
-    solution = -cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), design.T @ target)
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    solution = -cho_solve(factor, design.T @ (samples[places] * root))
     return VaryingModel(solution[:order], solution[order:])
 
 
-def interpolate_varying(known: Array, start: int, stop: int, model: VaryingModel, tau: Array) -> Array:
-    """Fill one gap with the least residual energy under a time-varying model.
+def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingModel, tau: Array) -> Array:
+    """Fill one gap with the least energy of the forward and backward residuals of a time-varying model.
 
     Args:
-        known: ``[N]`` with zeros in the gap; the order is known on either side.
+        samples: ``[N]``; the order is known on either side of the gap, which is not read.
         start: of the gap.
         stop: of the gap.
         model: of order p.
@@ -214,21 +232,26 @@ def interpolate_varying(known: Array, start: int, stop: int, model: VaryingModel
 
     Returns:
         ``[stop - start]``.
+
+    Raises:
+        numpy.linalg.LinAlgError: the equations are singular.
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    order, length = len(model.constant), stop - start
-    rows = np.arange(start, stop + order)
-    coefficients = np.empty((len(rows), order + 1))
-    coefficients[:, 0] = 1
-    coefficients[:, 1:] = model.constant + np.multiply.outer(tau[rows], model.slope)
-    past = np.lib.stride_tricks.sliding_window_view(known, order + 1)[rows - order, ::-1]
-    residual = np.einsum("rk,rk->r", coefficients, past)
-    design = np.zeros((len(rows), length))
-    for lag in range(order + 1):
-        count = length
-        design[np.arange(count) + lag, np.arange(count)] = coefficients[np.arange(count) + lag, lag]
-    gram = design.T @ design
-    return np.asarray(
-        -cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), design.T @ residual)
-    )
+    order, length, size = len(model.constant), stop - start, len(samples)
+    known = samples.copy()
+    known[start:stop] = 0
+    gram, right = np.zeros((length, length)), np.zeros(length)
+    columns = np.arange(length)
+    for turn, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
+        rows = np.arange(first, first + length + order)
+        coefficients = np.ones((len(rows), order + 1))
+        coefficients[:, 1:] = model.constant + np.multiply.outer(tau[turn][rows], model.slope)
+        spans = np.lib.stride_tricks.sliding_window_view(known[turn], order + 1)[rows - order, ::-1]
+        residual = np.einsum("rk,rk->r", coefficients, spans)
+        design = np.zeros((len(rows), length))
+        for lag in range(order + 1):
+            design[columns + lag, columns] = coefficients[columns + lag, lag]
+        gram += (design.T @ design)[turn, turn]
+        right -= (design.T @ residual)[turn]
+    return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
 
 RIDGE, SLOPE_RIDGE = 1e-7, 1e-3  # of a time-varying model, times the mean power
+VARYING_ROUNDS, FILLED_WEIGHT = 2, 0.3  # fits of a time-varying model, weight of the filled samples in the second one
 MAX_VARYING_SECONDS = 0.1  # longest gap that a time-varying model fills
 MAX_UNKNOWNS = 2000  # missing samples that are solved for together where gaps are close to each other
 MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
@@ -152,7 +153,10 @@ def _extrapolated(window: Window, models: Sequence[Model]) -> Array:
 
 
 def _varying_fill(window: Window, filler: Filler) -> Array | None:
-    """Fill a gap by a time-varying model, the mean of both directions of time; None if too little is known nearby."""
+    """Fill a gap by a time-varying model; None if too little is known nearby.
+
+    The model is fitted to the known samples, and once more to all samples, with the filled ones at a lower weight.
+    """
     start, stop = window.gap
     rate = window.sample_rate
     context = round(filler.context * rate)
@@ -163,24 +167,25 @@ def _varying_fill(window: Window, filler: Filler) -> Array | None:
     order = min(round(filler.order * rate), min(start - first, last - stop) // 2)
     if order < 1 or stop - start > MAX_VARYING_SECONDS * rate or not window.samples[first:last].any():
         return None
-    samples = window.samples[first:last]
+    samples = window.samples[first:last].copy()
     size, start, stop = last - first, start - first, stop - first
     places = np.arange(size, dtype=np.float64)
     tau = (places - (start + stop - 1) / 2) / (context + (stop - start) / 2)
     weights = _cosine_weights(start, stop, context, places)
-    filled = np.zeros(stop - start)
-    for turn in (slice(None), slice(None, None, -1)):
-        known, begin = np.ascontiguousarray(samples[turn]), start if turn.step is None else size - stop
-        end = begin + stop - start
-        rows = np.concatenate([np.arange(order, begin), np.arange(end + order, size)])
-        time = tau if turn.step is None else -tau[turn]
+    ahead = np.concatenate([np.arange(order, start), np.arange(stop + order, size)])
+    behind = np.concatenate([np.arange(start - order), np.arange(stop, size - order)])
+    peak = np.abs(samples).max()
+    for _ in range(VARYING_ROUNDS):
         try:
-            model = autoregression.fit_varying(known, rows, order, time, weights[turn], RIDGE, SLOPE_RIDGE)
-            filled += autoregression.interpolate_varying(known, begin, end, model, time)[turn] / 2
+            model = autoregression.fit_varying(samples, (ahead, behind), order, tau, weights, RIDGE, SLOPE_RIDGE)
+            samples[start:stop] = autoregression.interpolate_varying(samples, start, stop, model, tau)
         except np.linalg.LinAlgError:
             return None
-    peak = np.abs(samples).max()
-    return filled if np.isfinite(filled).all() and np.abs(filled).max() <= MAX_PEAK * peak else None
+        if not np.abs(samples).max() <= MAX_PEAK * peak:  # or NaN
+            return None
+        ahead, behind = np.arange(order, size), np.arange(size - order)
+        weights[start:stop] = FILLED_WEIGHT
+    return samples[start:stop]
 
 
 def with_noise(window: Window, filled: Array) -> Array:

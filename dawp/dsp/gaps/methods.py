@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
     Waveform = TypeVar("Waveform", Tensor, NDArray[Any])
 
-STRETCH_SECONDS = 30.0
+STRETCH_SECONDS = 60.0
 
 
 def ar(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
@@ -43,8 +43,8 @@ def ar_mean(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers:
 def ar_varying(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
     """Fill gaps by a time-varying and a short autoregressive model, for speech; see `fill`.
 
-    The weighted mean of a model whose coefficients are linear in time (0.7; order 12 ms, 35 ms on either side) and of a
-    constant one (0.3; 12 ms, 25 ms).
+    The weighted mean of a model whose coefficients are linear in time (0.85; order 12 ms, 35 ms on either side) and of
+    a constant one (0.15; 12 ms, 25 ms).
     """
     return _fill_all(waveform, mask, sample_rate, workers, lambda recording, gap: _fill(recording, gap, SPEECH))
 
@@ -65,7 +65,7 @@ def ar_stack(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers
 def auto(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
     """Fill gaps by the recipe for speech or the one for music, chosen by pseudo-gaps of similar length; see `fill`.
 
-    The choice is made for each stretch of 30 s and for each octave of lengths.
+    The choice is made for each stretch of 60 s and for each octave of lengths.
     """
     recipes: dict[Gap, Recipe] = {}
 

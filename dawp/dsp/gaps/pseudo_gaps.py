@@ -34,7 +34,7 @@ MUSIC: Recipe = {
     Filler("separate", 0.0232, 0.1858): 0.25,
 }
 SHORT = Filler("shared", 0.012, 0.025)
-SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.7, SHORT: 0.3}
+SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, SHORT: 0.15}
 STACK = (
     Filler("shared", 0.0116, 0.0464),
     Filler("shared", 0.0232, 0.0929),
