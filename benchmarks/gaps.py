@@ -71,7 +71,7 @@ def read(source: Path, seconds: float) -> list[Clip]:
     """Name, clip ``[T]`` and rate of each recording."""
     clips = []
     for recording in find_recordings(source):
-        clip, _, rate = read_clip(recording, ClipConfig(clip_length=seconds, quiet_thresh=1))
+        clip, _, rate = read_clip(recording, ClipConfig(samplerate=None, clip_length=seconds, quiet_thresh=1))
         if clip is not None:
             clips.append((f"{source.name}/{recording.name}", clip, rate))
     return clips
