@@ -1,0 +1,257 @@
+"""Autoregressive models: estimation, extrapolation and least-squares interpolation.
+
+A model is ``[1, a_1, ..., a_p]``: the residual is ``e(t) = x(t) + a_1 x(t-1) + ... + a_p x(t-p)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Weighting = Callable[[Array], Array]
+
+POWER_FLOOR = 1e-28  # share of the power at which nothing but rounding errors is left to predict
+
+
+class Model(NamedTuple):
+    """An autoregressive model."""
+
+    coefficients: Array  # [p + 1], the first one is 1
+    variance: float  # of the residual, as a share of the power of the samples
+
+
+def burg(
+    samples: Array,
+    segments: Sequence[tuple[int, int]],
+    orders: Sequence[int],
+    weighting: Weighting | None = None,
+) -> list[Model]:
+    """Estimate models of several orders by Burg's method on segments of a signal.
+
+    Stage m minimises ``sum of v(t - m/2) (f_m(t)² + b_m(t)²)`` over all segments, where f and b are the forward and the
+    backward prediction error and t - m/2 is the centre of the samples that they span. So the estimate is the same for
+    the time-reversed signal, and all poles are inside the unit circle.
+
+    Args:
+        samples: ``[N]``.
+        segments: first index of each segment and the one after its last.
+        orders: ascending, below the length of the longest segment.
+        weighting: maps positions ``[N]``, in samples from the first one, to weights ``[N]``; None for equal weights.
+
+    Returns:
+        One model for each order. An order is lowered where the prediction error vanishes.
+
+    Source:
+        Burg, Modern spectral analysis (PhD thesis, Stanford 1975); weights: Swingler, IEEE Trans. ASSP 1979.
+    """
+    from dawp.dsp import lattice
+
+    places = np.arange(len(samples), dtype=np.float64)
+    even = np.ones(len(samples)) if weighting is None else weighting(places)
+    odd = even if weighting is None else weighting(places + 0.5)
+    bounds = np.array(segments, dtype=np.int64).reshape(-1, 2)
+    models, shares = lattice.burg(
+        samples.astype(np.float64),
+        samples.astype(np.float64),
+        even,
+        odd,
+        np.ascontiguousarray(bounds[:, 0]),
+        np.ascontiguousarray(bounds[:, 1]),
+        np.array(orders, dtype=np.int64),
+        POWER_FLOOR,
+    )
+    return [Model(model[: order + 1], float(share)) for model, order, share in zip(models, orders, shares, strict=True)]
+
+
+def extrapolate(samples: Array, model: Model, count: int, excitation: Array | None = None) -> Array:
+    """Continue a signal after its last sample.
+
+    Args:
+        samples: ``[N]``; those before the first one count as 0.
+        model: with a minimum-phase polynomial, as from Burg's method, or the result may grow without bound.
+        count: number of samples to predict.
+        excitation: residual ``[count]`` of the continuation; None for 0, which gives the prediction.
+
+    Returns:
+        ``[count]``. For samples before the first one, reverse the signal and the result.
+    """
+    from scipy.signal import lfilter, lfiltic
+
+    excitation = np.zeros(count) if excitation is None else excitation
+    past = samples[::-1][: len(model.coefficients) - 1]
+    if len(model.coefficients) == 1:
+        return excitation
+    continued, _ = lfilter([1.0], model.coefficients, excitation, zi=lfiltic([1.0], model.coefficients, past))
+    return np.asarray(continued)
+
+
+def interpolate(samples: Array, missing: NDArray[np.bool_], models: Sequence[Model]) -> Array:
+    """Interpolate missing samples by their conditional mean given the known ones.
+
+    The signal is a stationary Gaussian autoregressive process, so the mean minimises ``x' R⁻¹ x`` with R the covariance
+    of the samples. With the orders known on both sides of one gap this is the gap of least residual energy (Janssen,
+    Veldhuis and Vries, IEEE Trans. ASSP 1986), a Toeplitz system; at an end it is the extrapolation. With several
+    models, the sum of their energies is minimised, each divided by its variance.
+
+    Args:
+        samples: ``[N]``; missing ones are not read.
+        missing: ``[N]``.
+        models: one or more, of orders below N.
+
+    Returns:
+        The missing samples ``[U]``; NaN if the system cannot be solved.
+    """
+    known = np.where(missing, 0.0, samples)
+    places = missing.nonzero()[0]
+    if not len(places):
+        return np.zeros(0)
+    order = max(len(model.coefficients) for model in models) - 1
+    first, last = int(places[0]), int(places[-1]) + 1
+    largest = min(model.variance for model in models)
+    scales = [max(largest, POWER_FLOOR) / max(model.variance, POWER_FLOOR) for model in models]
+    if len(places) == last - first and first >= order and len(samples) - last >= order:
+        return _interpolate_gap(known[first - order : last + order], len(places), models, scales)
+    return _interpolate_any(known, missing, models, scales)
+
+
+def _interpolate_gap(known: Array, length: int, models: Sequence[Model], scales: Sequence[float]) -> Array:
+    """Interpolate one gap, between as many known samples as the highest order on either side."""
+    from dawp.dsp import lattice
+
+    order = (len(known) - length) // 2
+    column = np.zeros(order + 1)
+    for model, scale in zip(models, scales, strict=True):
+        column[: len(model.coefficients)] += scale * autocorrelation(model.coefficients)
+    right = -_correlate(known, np.concatenate([column[:0:-1], column]))
+    padded = np.zeros(max(length, order + 1))
+    padded[: order + 1] = column
+    solution: Array = lattice.solve_toeplitz(padded[:length], right)
+    return solution
+
+
+def _interpolate_any(
+    known: Array, missing: NDArray[np.bool_], models: Sequence[Model], scales: Sequence[float]
+) -> Array:
+    """Interpolate missing samples anywhere."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    from dawp.dsp import lattice
+
+    places = np.full(len(known), -1, dtype=np.int64)
+    count = int(missing.sum())
+    places[missing] = np.arange(count)
+    matrix, right = np.zeros((count, count)), np.zeros(count)
+    for model, scale in zip(models, scales, strict=True):
+        lattice.add_precision(model.coefficients, scale, known, places, matrix, right)
+    try:
+        return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), right))
+    except (LinAlgError, ValueError):
+        return np.full(count, np.nan)
+
+
+def autocorrelation(values: Array) -> Array:
+    """Sums of products ``[N]`` of values ``[N]`` at lags from 0."""
+    return np.correlate(values, values, "full")[len(values) - 1 :]
+
+
+def _correlate(values: Array, kernel: Array) -> Array:
+    """The valid part of a correlation."""
+    return np.correlate(values, kernel, "valid")
+
+
+class VaryingModel(NamedTuple):
+    """A model whose coefficients are ``a_k + b_k tau(t)``."""
+
+    constant: Array  # [p]
+    slope: Array  # [p]
+
+
+def fit_varying(
+    samples: Array,
+    predicted: tuple[NDArray[np.int64], NDArray[np.int64]],
+    order: int,
+    tau: Array,
+    weights: Array,
+    ridge: float,
+    slope_ridge: float,
+) -> VaryingModel:
+    """Fit a model with coefficients that are linear in time, by the modified covariance method.
+
+    The same coefficients predict samples from those before and from those after them, so that the estimate is the same
+    for the time-reversed signal.
+
+    Args:
+        samples: ``[N]``.
+        predicted: indices of the samples that are predicted from the ``order`` samples before them, and of those that
+            are predicted from as many after them.
+        order: p.
+        tau: ``[N]``, the time that slopes refer to.
+        weights: ``[N]`` of the squared residual.
+        ridge: on the constants, times the mean power.
+        slope_ridge: on the slopes, times the mean power.
+
+    Raises:
+        numpy.linalg.LinAlgError: the equations are singular.
+
+    Source:
+        Hall, Oppenheim and Willsky, Time-varying parametric modeling of speech (Signal Processing 1983); modified
+        covariance: Marple, IEEE Trans. ASSP 1980.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    spans = np.lib.stride_tricks.sliding_window_view(samples, order)
+    ahead, behind = predicted
+    others = np.concatenate([spans[ahead - order, ::-1], spans[behind + 1]])
+    places = np.concatenate([ahead, behind])
+    root = np.sqrt(weights[places])
+    others = others * root[:, None]
+    design = np.concatenate([others, others * tau[places][:, None]], axis=1)
+    gram = design.T @ design
+    power = np.trace(gram[:order, :order]) / order
+    gram[np.diag_indices(2 * order)] += power * np.repeat([ridge, slope_ridge], order)
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    solution = -cho_solve(factor, design.T @ (samples[places] * root))
+    return VaryingModel(solution[:order], solution[order:])
+
+
+def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingModel, tau: Array) -> Array:
+    """Fill one gap with the least energy of the forward and backward residuals of a time-varying model.
+
+    Args:
+        samples: ``[N]``; the order is known on either side of the gap, which is not read.
+        start: of the gap.
+        stop: of the gap.
+        model: of order p.
+        tau: ``[N]``, as in `fit_varying`.
+
+    Returns:
+        ``[stop - start]``.
+
+    Raises:
+        numpy.linalg.LinAlgError: the equations are singular.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    order, length, size = len(model.constant), stop - start, len(samples)
+    known = samples.copy()
+    known[start:stop] = 0
+    gram, right = np.zeros((length, length)), np.zeros(length)
+    columns = np.arange(length)
+    for turn, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
+        rows = np.arange(first, first + length + order)
+        coefficients = np.ones((len(rows), order + 1))
+        coefficients[:, 1:] = model.constant + np.multiply.outer(tau[turn][rows], model.slope)
+        spans = np.lib.stride_tricks.sliding_window_view(known[turn], order + 1)[rows - order, ::-1]
+        residual = np.einsum("rk,rk->r", coefficients, spans)
+        design = np.zeros((len(rows), length))
+        for lag in range(order + 1):
+            design[columns + lag, columns] = coefficients[columns + lag, lag]
+        gram += (design.T @ design)[turn, turn]
+        right -= (design.T @ residual)[turn]
+    return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))

@@ -1,0 +1,194 @@
+"""Pseudo-gaps: known parts of a recording that are filled as if they were missing, to choose a method blind."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from dawp.dsp.gaps.fillers import Filler, fill_window
+from dawp.dsp.gaps.window import Gap, Recording, window_around
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Recipe = dict[Filler, float]
+"""Fillers and the weight of each in the weighted mean."""
+
+AR: Recipe = {Filler("shared", 0.0464, 0.1858): 1.0}
+MUSIC: Recipe = {
+    Filler("shared", 0.0232, 0.1858): 0.25,
+    Filler("shared", 0.0464, 0.1858): 0.25,
+    Filler("shared", 0.0464, 0.3715): 0.25,
+    Filler("separate", 0.0232, 0.1858): 0.25,
+}
+SHORT = Filler("shared", 0.012, 0.025)
+SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, SHORT: 0.15}
+STACK = (
+    Filler("shared", 0.0116, 0.0464),
+    Filler("shared", 0.0232, 0.0929),
+    Filler("shared", 0.0232, 0.1858),
+    Filler("shared", 0.0464, 0.1858),
+    Filler("shared", 0.0464, 0.3715),
+    Filler("separate", 0.0232, 0.0929),
+    Filler("separate", 0.0232, 0.1858),
+    Filler("zero"),
+)
+
+PSEUDO_GAPS, STACK_PSEUDO_GAPS = 12, 8
+MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from the gap
+PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
+STACK_RIDGE = 1e-9  # times the trace of the error matrix
+UNCLEAR_DB = 3.0  # advantage of the recipe for music over the short model, up to which that for speech is tried
+QUIET = 1e-3  # RMS of a pseudo-gap, relative to that of what is around it, below which it is not used
+
+
+def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list[Gap]:
+    """The nearest known places of some length, in pairs of the same distance on either side of a gap.
+
+    Args:
+        recording: with the gap.
+        gap: one of its gaps.
+        count: number of places, one more if two have the same distance.
+        length: in samples.
+
+    Returns:
+        Fewer than ``count`` if there are no more within 5 s. Places that are much quieter than what is around them are
+        left out.
+    """
+    rate = recording.sample_rate
+    step = round(PSEUDO_STEP * rate) + length
+    margin = min(step - length, length)
+    found: list[Gap] = []
+    centre = gap.start + gap.stop
+    for k in range(1, math.ceil(MAX_PSEUDO_DISTANCE * rate / step) + 1):
+        after = Gap(gap.stop + k * step - length, gap.stop + k * step)
+        before = Gap(centre - after.stop, centre - after.start)
+        for place in (before, after):
+            first, last = place.start - margin, place.stop + margin
+            if first < 0 or last > len(recording.mask) or not recording.mask[first:last].all():
+                continue
+            around = recording.waveform[max(0, first - step) : last + step]
+            known = recording.mask[max(0, first - step) : last + step]
+            inside = recording.waveform[place.start : place.stop]
+            if _rms(inside) > QUIET * _rms(around[known]):
+                found.append(place)
+        if len(found) >= count:
+            break
+    return found
+
+
+def _rms(samples: NDArray[Any]) -> float:
+    peak = float(np.abs(samples).max())
+    return peak * math.sqrt(np.square(samples / peak, dtype=np.float64).mean()) if peak else 0.0
+
+
+def _errors(recording: Recording, gap: Gap, fillers: Sequence[Filler]) -> tuple[Array, Array]:
+    """The errors ``[fillers, length]`` at a pseudo-gap and its samples ``[length]``, in units of the window."""
+    window = window_around(recording, gap, max(filler.context for filler in fillers))
+    fills = fill_window(window, fillers)
+    true = np.ldexp(recording.waveform[gap.start : gap.stop].astype(np.float64), -window.exponent)
+    return np.stack([fills[filler] - true for filler in fillers]), true
+
+
+def stack_weights(errors: Sequence[Array]) -> Array:
+    """Weights of fillers that sum to 1, are not negative and minimise the squared error at pseudo-gaps.
+
+    The error at each pseudo-gap is divided by its median over the fillers.
+
+    Args:
+        errors: ``[fillers, length]`` at each pseudo-gap.
+
+    Returns:
+        ``[fillers]``.
+    """
+    from scipy.optimize import nnls
+
+    grams = [error @ error.T for error in errors]
+    medians = [float(np.median(gram.diagonal())) for gram in grams]
+    total = np.sum([gram / median for gram, median in zip(grams, medians, strict=True) if median > 0], axis=0)
+    size = len(grams[0])
+    if not np.any(total):
+        return np.full(size, 1 / size)
+    # Since the weights sum to 1, their direction is that of least squares with any penalty on the sum.
+    root = np.linalg.cholesky(total / np.trace(total) + STACK_RIDGE * np.eye(size)).T
+    weights, _ = nnls(np.concatenate([root, np.ones((1, size))]), np.concatenate([np.zeros(size), [1.0]]))
+    return np.asarray(weights / weights.sum())
+
+
+def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
+    """Fit the weights of the eight interpolations of `STACK` to the pseudo-gaps nearest to a gap.
+
+    The mean of four is returned if there are fewer than four pseudo-gaps.
+    """
+    length = min(gap.stop - gap.start, round(MAX_PSEUDO_SECONDS * recording.sample_rate))
+    places = pseudo_gaps(recording, gap, STACK_PSEUDO_GAPS, length)
+    if len(places) < STACK_PSEUDO_GAPS // 2:
+        return MUSIC
+    weights = stack_weights([_errors(recording, place, STACK)[0] for place in places])
+    return {filler: weight for filler, weight in zip(STACK, weights.tolist(), strict=True) if weight}
+
+
+def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Recipe:
+    """Choose the recipe with the higher mean SNR in dB at pseudo-gaps near some of the gaps.
+
+    Args:
+        recording: with the gaps.
+        gaps: of similar length, in order.
+        workers: number of threads.
+
+    Returns:
+        `SPEECH` or `MUSIC`.
+    """
+    lengths = sorted(gap.stop - gap.start for gap in gaps)
+    length = min(lengths[len(lengths) // 2], round(MAX_PSEUDO_SECONDS * recording.sample_rate))
+    used = min(len(gaps), PSEUDO_GAPS // 2)
+    lower = [int((i + 0.5) * len(gaps) / used) for i in range((used + 1) // 2)]
+    chosen = sorted({*lower, *(len(gaps) - 1 - index for index in lower)})
+    count = math.ceil(PSEUDO_GAPS / len(chosen))
+    places = list(dict.fromkeys(p for i in chosen for p in pseudo_gaps(recording, gaps[i], count, length)))
+    if not places:
+        return MUSIC
+    # The time-varying model takes most of the time, so that a constant one stands for it where the case is clear.
+    short, music = np.mean(
+        list(parallel_map(functools.partial(_snrs, recording, ({SHORT: 1.0}, MUSIC)), places, workers)), 0
+    )
+    if not short < music < short + UNCLEAR_DB:
+        return MUSIC if music > short else SPEECH
+    (speech,) = np.mean(list(parallel_map(functools.partial(_snrs, recording, (SPEECH,)), places, workers)), 0)
+    return MUSIC if music > speech else SPEECH
+
+
+def _snrs(recording: Recording, recipes: Sequence[Recipe], gap: Gap) -> Array:
+    """SNR in dB of each recipe at a pseudo-gap."""
+    fillers = list(dict.fromkeys(filler for recipe in recipes for filler in recipe))
+    errors, true = _errors(recording, gap, fillers)
+    snrs = []
+    for recipe in recipes:
+        error = sum((weight * errors[fillers.index(filler)] for filler, weight in recipe.items()), np.zeros(len(true)))
+        snrs.append(10 * math.log10(max(float(true @ true), 1e-300) / max(float(error @ error), 1e-300)))
+    return np.array(snrs)
+
+
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """Apply a function in threads, in order, with a bounded number of results in flight."""
+    if workers <= 1 or len(items) < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        rest = iter(items)
+        pending = [pool.submit(function, item) for item in islice(rest, 4 * workers)]
+        while pending:
+            yield pending.pop(0).result()
+            pending.extend(pool.submit(function, item) for item in islice(rest, 1))
