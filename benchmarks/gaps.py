@@ -19,13 +19,13 @@ import common
 import torch
 from torch import Tensor
 
-from dawp.audio import read_clip
-from dawp.baselines import janssen
-from dawp.config import ClipConfig
 from dawp.dsp import gaps
+from dawp.io.audio import read_clip
+from dawp.io.settings import ClipConfig
+from dawp.io.sources import find_recordings
+from dawp.methods.baselines import janssen
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.sources import find_recordings
 
 LENGTHS = "1,2,5,10,20,50,80"
 MARGIN_SECONDS = 0.05  # between gaps, and to the ends
