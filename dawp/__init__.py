@@ -169,7 +169,7 @@ def restore(
             runs of zeros unless ``gaps`` names the gaps.
         preset: ``restore``, or another one.
         progress: show a progress bar on standard error.
-        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
+        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``method="auto"``,
             ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
 
     Returns:
@@ -184,7 +184,7 @@ def restore(
         >>> restore(noisy, epochs=2, channels=4, lstm_layers=0).shape
         torch.Size([4000])
     """
-    _check_names(settings, taken=("samplerate", "block", "overlap", "strength"))
+    _check_names(settings, taken=("samplerate", "method", "block", "overlap", "strength"))
     config = Config.of(task, preset, restore=True, **settings)
     for name in settings.keys() - config.effective().keys():
         logging.getLogger(__name__).warning("%s has no effect with these settings", name)

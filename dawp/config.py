@@ -12,6 +12,7 @@ from typing import Any
 
 from dawp.errors import BadInput, shown
 from dawp.io.settings import ClipConfig
+from dawp.methods.base import DEEP_PRIOR, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig, StopConfig
 from dawp.metrics.settings import MetricConfig
@@ -75,6 +76,7 @@ class Config:
         if not kind.allows_highpass and config.fit.highpass != 0:
             got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
             raise BadInput(f"highpass must be 0 for the task {task}, got {got}")
+        get_method(task, config.restoration.method)
         return config
 
     def effective(self) -> dict[str, Any]:
@@ -86,8 +88,10 @@ class Config:
                 settings |= group.identity()
             return settings
         # No clip is chosen, corrupted or evaluated.
-        whole = (RestoreConfig, GeneratorConfig, FitConfig, StopConfig, WorkConfig)
-        single = ("source", "overwrite", "samplerate", "ema", "quiet", "json")
+        whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
+        single: tuple[str, ...] = ("source", "overwrite", "quiet", "json")
+        if self.restoration.method == DEEP_PRIOR:
+            whole, single = (*whole, GeneratorConfig, FitConfig, StopConfig), (*single, "samplerate", "ema")
         for group in groups.values():
             if isinstance(group, CorruptionConfig):
                 settings |= group.restore_identity(self.stop.estimate)

@@ -7,7 +7,8 @@ from conftest import SAMPLES
 
 from dawp.errors import BadInput
 from dawp.io.audio import read
-from dawp.methods import baselines
+from dawp.methods import base, baselines
+from dawp.methods.classical import gaps
 from dawp.metrics.functions import gap_windows, over_gaps, si_snr
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -43,7 +44,7 @@ def test_every_baseline_gives_the_clips_length_and_improves_it(task):
     problem = posed(task, read(SAMPLES / "speech.wav", RATE)[:32001])
     before = si_snr(problem.observed, problem.clean)
     estimates = baselines.run(task, problem)
-    assert list(estimates) == list(baselines.BASELINES[task])
+    assert list(estimates) == [name for name, method in base.METHODS[task].items() if method.is_baseline]
     for name, estimate in estimates.items():
         assert estimate.shape == problem.observed.shape
         assert estimate.dtype == torch.float32
@@ -78,9 +79,9 @@ def test_missing_packages_are_named_in_one_line(monkeypatch):
 def test_a_line_across_the_gap():
     ramp = torch.linspace(0.5, 1, 200)
     problem = with_gap(ramp, 50, 60)
-    torch.testing.assert_close(baselines.linear(problem), ramp)
+    torch.testing.assert_close(gaps.linear(problem), ramp)
     at_the_end = with_gap(ramp, 190, 200)
-    assert (baselines.linear(at_the_end)[190:] == ramp[189]).all()
+    assert (gaps.linear(at_the_end)[190:] == ramp[189]).all()
 
 
 def test_two_tones_are_continued_through_a_gap():
@@ -88,8 +89,8 @@ def test_two_tones_are_continued_through_a_gap():
     time = torch.arange(4000, dtype=torch.float64)
     tones = (torch.sin(time / 5) + 0.5 * torch.sin(time / 2.3)).float()
     problem = with_gap(tones, 2000, 2080)
-    assert gap_si_snr(baselines.janssen(problem), problem) > 40
-    assert gap_si_snr(baselines.linear(problem), problem) < 5
+    assert gap_si_snr(gaps.janssen(problem), problem) > 40
+    assert gap_si_snr(gaps.linear(problem), problem) < 5
 
 
 def test_the_banded_equations_are_those_of_the_residual():
@@ -100,7 +101,7 @@ def test_the_banded_equations_are_those_of_the_residual():
     missing[250:262] = missing[268:275] = True
     order = 16
     window = np.hanning(602)[1:-1]
-    filled = baselines._fill(sound, missing, window, order)
+    filled = gaps._fill(sound, missing, window, order)
     previous = filled  # converged: the model of the filled sound fills it so again
     spectrum = np.correlate(previous * window, previous * window, "full")[599 : 599 + order + 1]
     matrix = np.array([[spectrum[abs(i - j)] for j in range(order)] for i in range(order)])
@@ -116,7 +117,7 @@ def test_janssen_beats_the_line_on_speech():
     speech = read(SAMPLES / "speech.wav", RATE)
     for gap_ms in (1.0, 2.0, 5.0):
         problem = cut_gaps(speech, RATE, GapConfig(gap_ms=gap_ms, n_gaps=16), seeded(0, "corruption"))
-        janssen, linear = (gap_si_snr(method(problem), problem) for method in (baselines.janssen, baselines.linear))
+        janssen, linear = (gap_si_snr(method(problem), problem) for method in (gaps.janssen, gaps.linear))
         assert janssen > linear + 3
 
 
@@ -126,7 +127,7 @@ def test_janssen_near_the_ends():
     worst = []
     for start in (20, 50, 100, len(speech) - 60):
         problem = with_gap(speech, start, start + 16)
-        worst.append(gap_si_snr(baselines.janssen(problem), problem) - gap_si_snr(baselines.linear(problem), problem))
+        worst.append(gap_si_snr(gaps.janssen(problem), problem) - gap_si_snr(gaps.linear(problem), problem))
     assert min(worst) > -1
     assert sum(worst) / len(worst) > 2
 
@@ -154,8 +155,9 @@ def test_a_baseline_that_fails_is_nan_with_a_warning(speech, monkeypatch, caplog
     def wrong(problem):
         return problem.observed / 0
 
-    broken = {"a": baselines.Baseline(fail), "b": baselines.Baseline(wrong), "c": baselines.Baseline(baselines.linear)}
-    monkeypatch.setitem(baselines.BASELINES, "inpaint", broken)
+    methods = {"a": fail, "b": wrong, "c": gaps.linear}
+    broken = {name: base.Method(name, "inpaint", function) for name, function in methods.items()}
+    monkeypatch.setitem(base.METHODS, "inpaint", broken)
     estimates = baselines.run("inpaint", with_gap(speech, 4000, 4020))
     assert [estimate.isnan().all().item() for estimate in estimates.values()] == [True, True, False]
     assert "baseline a cannot be computed and counts as NaN: no luck" in caplog.text
@@ -167,4 +169,4 @@ def test_a_clip_with_a_silent_surrounding_is_filled_with_silence():
     clip[:100] = torch.sin(torch.arange(100) / 3)
     clip[5020] = 0.1
     problem = with_gap(clip, 5000, 5040)
-    assert not baselines.janssen(problem)[4000:].any()
+    assert not gaps.janssen(problem)[4000:].any()

@@ -17,6 +17,7 @@ from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
 from dawp.io import audio
+from dawp.methods.base import get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
 from dawp.parallel.jobs import Job, ProgressReporter
@@ -191,6 +192,10 @@ def restore_channel(
     try:
         with memory_as_bad_input("not restored"):
             original, problem = _make_problems(channel, context, rate, config, index)
+            method = get_method(config.task, config.restoration.method)
+            if method:
+                progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
+                return None if part is not None else (_combine(original, method.restore(original), config, label), 0)
             checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
             if estimate is not None:

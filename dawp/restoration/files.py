@@ -21,6 +21,7 @@ from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
+from dawp.methods.base import check_method
 from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
@@ -69,6 +70,7 @@ def run(
         KeyboardInterrupt: finished blocks stay in the cache.
     """
     check_device(config)
+    check_method(config.task, config.restoration.method)
     targets = plan_targets(config, recordings)
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):

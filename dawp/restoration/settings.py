@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dawp.errors import BadInput, shown
+from dawp.methods.base import DEEP_PRIOR, METHODS
 from dawp.settings import Settings, setting
 
 
@@ -18,6 +19,12 @@ class RestoreConfig(Settings):
         False,
         "the sources are corrupted recordings (of a pair the second): nothing is added to them, and each is restored "
         "whole, at its own rate and with its own channels",
+    )
+    method: str = setting(
+        DEEP_PRIOR,
+        f"what restores: {DEEP_PRIOR}, the network, or a classical method, which is much faster ("
+        + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
+        + "; auto chooses among the ar methods)",
     )
     output: Path | None = setting(
         None,
@@ -65,6 +72,8 @@ class RestoreConfig(Settings):
         super().__post_init__()
         if self.output is not None and not self.restore:
             raise BadInput(f"output is the file of a restored recording and needs --restore, got {shown(self.output)}")
+        if self.method != DEEP_PRIOR and not self.restore:
+            raise BadInput(f"method needs --restore, got {shown(self.method)}; --baselines evaluates the others")
         if self.save_removed is not None and not self.restore:
             raise BadInput(f"save_removed needs --restore, got {shown(self.save_removed)}")
         if self.overlap > self.block / 2:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.methods.base import check_method
 from dawp.parallel.progress import ProgressBars
 from dawp.parallel.scheduler import run_jobs
 from dawp.parallel.settings import WorkConfig
@@ -35,6 +36,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     """
     if config.work.executor != "local":
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
+    check_method(config.task, config.restoration.method)
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
     blocks = plan_blocks(sound, config)

@@ -1,0 +1,131 @@
+"""The registry of methods: what turns a problem into an estimate.
+
+This module loads no signal processing: the command line reads it for its help.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dawp.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dawp.problem import Problem
+
+DEEP_PRIOR = "deep_prior"
+"""The method that is fitted epoch by epoch, with settings and stopping rules of its own."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that needs nothing but the problem.
+
+    Attributes:
+        name: as on the command line and in result.json.
+        task: that it serves.
+        function: maps a problem to the estimate ``[T]``; looks at its observed clip, never at its clean one. As
+            ``"module:function"`` it is imported when it is needed.
+        package: that it needs beyond the toolkit's own, or None.
+        is_baseline: whether ``--baselines`` runs it.
+    """
+
+    name: str
+    task: str
+    function: str | Callable[[Problem], Tensor]
+    package: str | None = None
+    is_baseline: bool = True
+
+    def restore(self, problem: Problem) -> Tensor:
+        """Return the estimate ``[T]``, of the type of the observed clip.
+
+        Raises:
+            BadInput: the method failed, or its output is not finite.
+        """
+        function = self.function
+        if isinstance(function, str):
+            module, _, name = function.partition(":")
+            function = getattr(importlib.import_module(module), name)
+        try:
+            estimate = function(problem).to(problem.observed.dtype)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a library makes of an odd clip
+            raise BadInput(f"method {self.name} failed: {error}") from error
+        if not estimate.isfinite().all():
+            raise BadInput(f"method {self.name} failed: its output is not finite")
+        return estimate
+
+
+METHODS: dict[str, dict[str, Method]] = {}
+"""The registered methods of each task, by name."""
+
+
+def register(method: Method) -> None:
+    """Add a method: the command line and the library find it by its task and name.
+
+    Raises:
+        ValueError: the task has one of that name already.
+    """
+    methods = METHODS.setdefault(method.task, {})
+    if method.name in methods or method.name == DEEP_PRIOR:
+        raise ValueError(f"there is a method {method.name} for {method.task} already")
+    methods[method.name] = method
+
+
+def get_method(task: str, name: str) -> Method | None:
+    """Return a method of a task; None for the deep prior.
+
+    Raises:
+        BadInput: the task has none of that name.
+    """
+    names = [DEEP_PRIOR, *METHODS.get(task, {})]
+    if name not in names:
+        raise BadInput(f"method must be one of {', '.join(names)}, got {shown(name)}")
+    return None if name == DEEP_PRIOR else METHODS[task][name]
+
+
+def check_method(task: str, name: str) -> None:
+    """Refuse to go on without the package of a task's method.
+
+    Raises:
+        BadInput: the task has no such method, or its package is missing.
+    """
+    method = get_method(task, name)
+    check_installed([method] if method else [], f"method {name}")
+
+
+def check_installed(methods: Iterable[Method], what: str) -> None:
+    """Refuse to go on without the packages that methods need.
+
+    Args:
+        methods: that are going to be used.
+        what: the setting that asks for them, for the message.
+
+    Raises:
+        BadInput: packages are missing; the message names them.
+    """
+    packages = dict.fromkeys(method.package for method in methods if method.package)
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BadInput(
+            f"packages of {what} are not installed: {', '.join(missing)} "
+            "(pip install '.[baselines]' in the toolkit's folder)"
+        )
+
+
+for _task, _module, _methods in (
+    ("denoise", "noise", {"noisereduce": "noisereduce", "noisereduce_stationary": "noisereduce", "log_mmse": None}),
+    ("denoise", "noise", {"wiener": None}),
+    ("dereverb", "reverberation", {"wpe": "nara_wpe"}),
+    ("inpaint", "gaps", {"linear": None, "janssen": None}),
+):
+    for _name, _package in _methods.items():
+        register(Method(_name, _task, f"dawp.methods.classical.{_module}:{_name}", _package))
+for _name in ("ar", "ar_mean", "ar_varying", "ar_stack", "auto"):
+    register(Method(_name, "inpaint", f"dawp.methods.classical.gaps:{_name}", is_baseline=False))

@@ -1,0 +1,1 @@
+"""Classical methods, from well-kept libraries where there are any."""

@@ -1,0 +1,21 @@
+"""Classical methods against reverberation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dawp.problem import Problem
+
+WPE_SIZE, WPE_SHIFT, WPE_TAPS, WPE_DELAY, WPE_ITERATIONS = 1024, 256, 10, 2, 5
+
+
+def wpe(problem: Problem) -> Tensor:
+    """Weighted prediction error (Nakatani et al. 2010) for one channel, by the package nara_wpe."""
+    from nara_wpe.utils import istft, stft
+    from nara_wpe.wpe import wpe as dereverberate
+
+    observed = problem.observed.double().numpy()
+    spectrum = stft(observed, size=WPE_SIZE, shift=WPE_SHIFT)  # (frames, bins)
+    drier = dereverberate(spectrum.T[:, None], taps=WPE_TAPS, delay=WPE_DELAY, iterations=WPE_ITERATIONS)
+    return torch.from_numpy(istft(drier[:, 0].T, size=WPE_SIZE, shift=WPE_SHIFT)[: len(observed)])

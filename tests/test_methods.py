@@ -1,0 +1,75 @@
+"""Methods other than the deep prior, in the restoration of recordings."""
+
+import json
+
+import pytest
+import soundfile
+import torch
+from conftest import RATE
+
+import dawp
+from dawp.errors import BadInput
+from dawp.methods import base
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """The clean stereo tones ``[T, 2]``, which of its samples are missing, and a file with gaps in one channel."""
+    time = torch.arange(5 * RATE) / RATE
+    tones = torch.stack([0.3 * torch.sin(2 * torch.pi * f * time) for f in (440.0, 997.0)], dim=1)
+    missing = torch.zeros(tones.shape, dtype=torch.bool)
+    for start in (0.7, 2.25, 2.6, 4.9):  # with blocks of 3 s, two of them lie where the blocks overlap
+        missing[round(start * RATE) : round(start * RATE) + 80, 1] = True
+    soundfile.write(tmp_path / "damaged.wav", torch.where(missing, 0, tones).numpy(), RATE, "FLOAT")
+    return tones, missing, tmp_path / "damaged.wav"
+
+
+@pytest.mark.parametrize("method", ["janssen", "ar", "ar_mean", "auto"])
+def test_a_method_fills_the_gaps_of_a_file_in_blocks(method, damaged, door, tmp_path):
+    tones, missing, source = damaged
+    output = tmp_path / "filled.wav"
+    flags = ["--restore", "--method", method, "--block", "3", "--device", "cpu", "--workers", "1"]
+    assert door("inpaint", *flags, "--source", str(source), "-o", str(output)).returncode == 0
+    filled = torch.from_numpy(soundfile.read(output, dtype="float32")[0])
+    error = (filled - tones)[missing].square().mean() / tones[missing].square().mean()
+    assert 10 * torch.log10(error) < -40
+    assert torch.equal(filled[:, 0], tones[:, 0])
+    record = json.loads((tmp_path / "filled.wav.json").read_text())
+    assert record["settings"]["method"] == method
+    assert "epochs" not in record["settings"]
+    assert all(epochs == [0, 0] for epochs in (block["epochs"] for block in record["blocks"]))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--restore", "--method", "log_mmse"],  # of another task
+        ["--restore", "--method", "nothing"],
+        ["--method", "janssen"],
+    ],
+)
+def test_a_method_that_cannot_be_used_is_refused(flags, damaged, door, tmp_path):
+    assert door("inpaint", *flags, "--source", str(damaged[2]), "--output_dir", str(tmp_path / "runs")).returncode == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_registered_outside_the_package(monkeypatch, speech):
+    monkeypatch.setitem(base.METHODS, "denoise", dict(base.METHODS["denoise"]))
+    base.register(base.Method("half", "denoise", lambda problem: problem.observed / 2))
+    restored = dawp.restore(speech, RATE, task="denoise", method="half", highpass=0.0)
+    assert torch.allclose(restored, speech / 2, atol=1e-6)
+    with pytest.raises(ValueError, match="half"):
+        base.register(base.Method("half", "denoise", lambda problem: problem.observed))
+
+
+@pytest.mark.parametrize("broken", [lambda problem: problem.observed / 0, lambda problem: 1 / 0])
+def test_a_method_that_fails_is_bad_input(broken, monkeypatch, speech):
+    monkeypatch.setitem(base.METHODS, "denoise", {"broken": base.Method("broken", "denoise", broken)})
+    with pytest.raises(BadInput, match="broken"):
+        dawp.restore(speech, RATE, task="denoise", method="broken")
+
+
+def test_a_missing_package_is_named(monkeypatch, speech):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match="nara_wpe"):
+        dawp.restore(speech, RATE, task="dereverb", method="wpe")
