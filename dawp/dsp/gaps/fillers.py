@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RIDGE, SLOPE_RIDGE = 1e-7, 1e-3  # of a time-varying model, times the mean power
 VARYING_ROUNDS, FILLED_WEIGHT = 2, 0.3  # fits of a time-varying model, weight of the filled samples in the second one
-MAX_VARYING_SECONDS = 0.1  # longest gap that a time-varying model fills
+MAX_VARYING = 1024  # samples of the longest gap that a time-varying model fills: its system is dense
 MAX_UNKNOWNS = 2000  # missing samples that are solved for together where gaps are close to each other
 MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
 LOWERED_ORDER = 4  # divides the order of a model whose result exceeds that peak
@@ -165,7 +165,7 @@ def _varying_fill(window: Window, filler: Filler) -> Array | None:
     first += int(before[-1]) + 1 if len(before) else 0
     last = stop + int(after[0]) if len(after) else last
     order = min(round(filler.order * rate), min(start - first, last - stop) // 2)
-    if order < 1 or stop - start > MAX_VARYING_SECONDS * rate or not window.samples[first:last].any():
+    if order < 1 or stop - start > MAX_VARYING or not window.samples[first:last].any():
         return None
     samples = window.samples[first:last].copy()
     size, start, stop = last - first, start - first, stop - first
