@@ -23,7 +23,7 @@ from dawp.dsp import gaps
 from dawp.io.audio import read_clip
 from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
-from dawp.methods.baselines import janssen
+from dawp.methods.classical.gaps import janssen
 from dawp.problem import Problem
 from dawp.randomness import seeded
 

@@ -169,8 +169,8 @@ def restore(
             runs of zeros unless ``gaps`` names the gaps.
         preset: ``restore``, or another one.
         progress: show a progress bar on standard error.
-        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``method="auto"``,
-            ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
+        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
+            ``method="auto"``, ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
 
     Returns:
         The restored waveform, of the same shape, float32 on the CPU.
