@@ -224,7 +224,7 @@ PLACES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["ar_varying", "auto"])  # auto uses the fillers of the others
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("signal", HOSTILE)
 def test_hostile_input_is_filled_with_finite_samples(method, place, signal):
