@@ -323,6 +323,9 @@ def leaves(values, path: str = "") -> dict[str, object]:
     return {name: leaf for key, value in pairs for name, leaf in leaves(value, f"{path}/{key}").items()}
 
 
+WITHOUT_FIT = ("input", "corruption", "observed", "clean.wav", "corrupted.wav", "rir.wav", "baselines")
+
+
 def tolerance(path: str, value: float) -> float:
     """How far a number may be from its reference: rounding differs between processors.
 
@@ -330,18 +333,19 @@ def tolerance(path: str, value: float) -> float:
     learning rate that is 1 % higher or lower changes some number of each case by 1.7 of this or more. Most fits agree
     to 1e-6; where rounding decides whether a unit is active at all, Adam's next step is another one for its weights.
     """
+    share = 0.1 if path[1:].startswith(WITHOUT_FIT) else 1  # nothing increases rounding there
     name = path.lower().replace("-", "_")
     if "projections" in name:
-        return 1e-3  # of vectors of unit variance with a signal of unit norm
+        return share * 1e-3  # of vectors of unit variance with a signal of unit norm
     if "si_snr" in name:  # where it is far from 0 dB, a relative error of 1e-5 in the waveform counts for more
-        return max(0.01, 8.7e-5 * 10 ** (abs(value) / 20))
+        return share * max(0.01, 8.7e-5 * 10 ** (abs(value) / 20))
     if "pesq" in name:
-        return 0.05
+        return share * 0.05
     if any(unit in name for unit in ("snr", "dbfs", "/db")):
-        return 3e-3
+        return share * 3e-3
     if "wmv" in name:
         return 0.01 * abs(value)
-    return 2e-4 * abs(value)
+    return share * 2e-4 * abs(value)
 
 
 def differences(found: dict[str, object], reference: dict[str, object]) -> list[str]:
@@ -402,6 +406,7 @@ def test_the_numbers_of_the_library(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'dawp.paper.__main__' found in sys.modules:RuntimeWarning")
 def test_the_numbers_of_a_table_of_the_paper(tmp_path, monkeypatch):
     check_numbers("table 3", of_paper(tmp_path, monkeypatch))
 
