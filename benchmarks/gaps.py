@@ -102,9 +102,9 @@ def measure(
             mask[start : start + length] = False
         observed = torch.where(mask, clip, 0)
         for method in methods:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             estimate = FUNCTIONS[method](observed, mask, rate)
-            seconds[method] += time.perf_counter() - begun
+            seconds[method] += time.perf_counter() - start
             snrs[method] += [snr(estimate[s : s + length], clip[s : s + length]) for s in starts]
     return {method: (statistics.fmean(snrs[method]), seconds[method] / filled) for method in methods}
 

@@ -79,6 +79,11 @@ class Config:
         get_method(task, config.restoration.method)
         return config
 
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether a restoration estimates the noise from the recording around a block."""
+        return self.stop.estimate == "mask" and self.restoration.method == DEEP_PRIOR
+
     def effective(self) -> dict[str, Any]:
         """Return the settings that have an effect with the others as they are, by name."""
         settings: dict[str, Any] = {"task": self.task}
@@ -94,7 +99,7 @@ class Config:
             whole, single = (*whole, GeneratorConfig, FitConfig, StopConfig), (*single, "samplerate", "ema")
         for group in groups.values():
             if isinstance(group, CorruptionConfig):
-                settings |= group.restore_identity(self.stop.estimate)
+                settings |= group.restore_identity(self.estimates_noise)
             else:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}

@@ -56,7 +56,7 @@ def test_a_method_that_cannot_be_used_is_refused(flags, damaged, door, tmp_path)
 def test_a_method_registered_outside_the_package(monkeypatch, speech):
     monkeypatch.setitem(base.METHODS, "denoise", dict(base.METHODS["denoise"]))
     base.register(base.Method("half", "denoise", lambda problem: problem.observed / 2))
-    restored = dawp.restore(speech, RATE, task="denoise", method="half", highpass=0.0)
+    restored = dawp.restore(speech, RATE, task="denoise", method="half")
     assert torch.allclose(restored, speech / 2, atol=1e-6)
     with pytest.raises(ValueError, match="half"):
         base.register(base.Method("half", "denoise", lambda problem: problem.observed))
@@ -73,3 +73,19 @@ def test_a_missing_package_is_named(monkeypatch, speech):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="nara_wpe"):
         dawp.restore(speech, RATE, task="dereverb", method="wpe")
+
+
+@pytest.mark.parametrize("settings", [{}, {"samplerate": 8000, "fits": 3, "noise_profile": "0:0.2"}])
+def test_settings_of_the_network_change_nothing(settings, monkeypatch, speech):
+    """The method gets the recording as it is: no high-pass, no other rate, no noise estimate."""
+    seen = []
+
+    def keep(problem):
+        seen.append(problem)
+        return problem.observed
+
+    monkeypatch.setitem(base.METHODS, "denoise", {"keep": base.Method("keep", "denoise", keep)})
+    assert torch.equal(dawp.restore(speech, RATE, task="denoise", method="keep", **settings), speech)
+    (problem,) = seen
+    assert (problem.sample_rate, problem.noise) == (RATE, None)
+    assert torch.equal(problem.observed, speech)

@@ -30,7 +30,7 @@ class ClipConfig(Settings):
     )
     quiet_thresh: float = setting(
         0.2,
-        "pass over stretches of which more than this share is silent "
+        "skip segments with a larger fraction of silence than this "
         "(25 ms frames over 50 dB below the recording's loudest)",
         at_least=0,
         at_most=1,

@@ -55,10 +55,10 @@ class Method:
             estimate = function(problem).to(problem.observed.dtype)
         except MemoryError:
             raise
-        except Exception as error:  # whatever a library makes of an odd clip
-            raise BadInput(f"method {self.name} failed: {error}") from error
+        except Exception as error:  # libraries raise errors of any type
+            raise BadInput(str(error)) from error
         if not estimate.isfinite().all():
-            raise BadInput(f"method {self.name} failed: its output is not finite")
+            raise BadInput("its output is not finite")
         return estimate
 
 
@@ -91,7 +91,7 @@ def get_method(task: str, name: str) -> Method | None:
 
 
 def check_method(task: str, name: str) -> None:
-    """Refuse to go on without the package of a task's method.
+    """Check that the package of a task's method is installed.
 
     Raises:
         BadInput: the task has no such method, or its package is missing.
@@ -101,11 +101,11 @@ def check_method(task: str, name: str) -> None:
 
 
 def check_installed(methods: Iterable[Method], what: str) -> None:
-    """Refuse to go on without the packages that methods need.
+    """Check that the packages that methods need are installed.
 
     Args:
-        methods: that are going to be used.
-        what: the setting that asks for them, for the message.
+        methods: the methods to use.
+        what: the methods in words, for the message.
 
     Raises:
         BadInput: packages are missing; the message names them.
@@ -119,13 +119,18 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
         )
 
 
-for _task, _module, _methods in (
-    ("denoise", "noise", {"noisereduce": "noisereduce", "noisereduce_stationary": "noisereduce", "log_mmse": None}),
-    ("denoise", "noise", {"wiener": None}),
-    ("dereverb", "reverberation", {"wpe": "nara_wpe"}),
-    ("inpaint", "gaps", {"linear": None, "janssen": None}),
+for _method in (
+    Method("noisereduce", "denoise", "dawp.methods.classical.noise:noisereduce", "noisereduce"),
+    Method("noisereduce_stationary", "denoise", "dawp.methods.classical.noise:noisereduce_stationary", "noisereduce"),
+    Method("log_mmse", "denoise", "dawp.methods.classical.noise:log_mmse"),
+    Method("wiener", "denoise", "dawp.methods.classical.noise:wiener"),
+    Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
+    Method("linear", "inpaint", "dawp.methods.classical.gaps:linear"),
+    Method("janssen", "inpaint", "dawp.methods.classical.gaps:janssen"),
+    Method("ar", "inpaint", "dawp.methods.classical.gaps:ar", is_baseline=False),
+    Method("ar_mean", "inpaint", "dawp.methods.classical.gaps:ar_mean", is_baseline=False),
+    Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", is_baseline=False),
+    Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", is_baseline=False),
+    Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", is_baseline=False),
 ):
-    for _name, _package in _methods.items():
-        register(Method(_name, _task, f"dawp.methods.classical.{_module}:{_name}", _package))
-for _name in ("ar", "ar_mean", "ar_varying", "ar_stack", "auto"):
-    register(Method(_name, "inpaint", f"dawp.methods.classical.gaps:{_name}", is_baseline=False))
+    register(_method)

@@ -1,4 +1,4 @@
-"""Runs all classical methods of a task beside the deep prior."""
+"""Run the baselines of a task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def check_installed(task: str) -> None:
-    """Refuse to go on without the packages of a task's methods.
+    """Check that the packages of a task's baselines are installed.
 
     Raises:
         BadInput: packages are missing; the message names them.

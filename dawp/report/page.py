@@ -432,17 +432,17 @@ def _facts_of_run(about: dict[str, Any], done: int, planned: int, seconds: float
 
 def _facts_of_clip(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """The corruption's numbers and the fit's."""
-    told = [
+    rows = [
         (UNITS.get(name, name.replace("_", " ")), _fact(value))
         for name, value in facts["corruption"].items()
         if name != "gaps"
     ]
     gaps = facts["corruption"].get("gaps")
     if gaps:
-        told.append(("gaps", f"{len(gaps)}, {1000 * sum(length for _, length in gaps):.3g} ms in all"))
+        rows.append(("gaps", f"{len(gaps)}, {1000 * sum(length for _, length in gaps):.3g} ms in all"))
     length = f"{facts['samples'] / facts['sample_rate']:.2f} s at {facts['sample_rate']} Hz"
     return [
-        *told,
+        *rows,
         ("length", length),
         ("epochs run", str(facts["epochs_run"])),
         ("time", format_duration(facts["seconds"])),

@@ -10,7 +10,7 @@ from dawp.settings import Settings, setting
 
 @dataclass(frozen=True)
 class ReportConfig(Settings):
-    """Report: what is told of a run, and where."""
+    """Report: which outputs describe a run."""
 
     report: bool = setting(
         True, "write report.html into the run's folder: all sounds, pictures and numbers on one page"
@@ -19,7 +19,7 @@ class ReportConfig(Settings):
     tensorboard: Path | None = setting(
         None,
         "folder to write curves, spectrograms and sounds to for TensorBoard (extra tensorboard)",
-        none="nothing is written for it",
+        none="disabled",
     )
     quiet: bool = setting(
         False,

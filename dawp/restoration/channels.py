@@ -17,7 +17,7 @@ from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
 from dawp.io import audio
-from dawp.methods.base import get_method
+from dawp.methods.base import Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
 from dawp.parallel.jobs import Job, ProgressReporter
@@ -191,11 +191,11 @@ def restore_channel(
     """
     try:
         with memory_as_bad_input("not restored"):
-            original, problem = _make_problems(channel, context, rate, config, index)
             method = get_method(config.task, config.restoration.method)
             if method:
                 progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
-                return None if part is not None else (_combine(original, method.restore(original), config, label), 0)
+                return None if part is not None else (_apply(method, channel, rate, config, index, label), 0)
+            original, problem = _make_problems(channel, context, rate, config, index)
             checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
             if estimate is not None:
@@ -213,6 +213,17 @@ def restore_channel(
             return _combine(original, output, config, label), epoch
     except (BadInput, FitDiverged) as failure:
         raise type(failure)(f"{label}: {failure}") from None
+
+
+def _apply(method: Method, channel: Tensor, rate: int, config: Config, index: int, label: str) -> Tensor:
+    """Restore a channel ``[T]`` by a method that needs no fit, at its own rate."""
+    rng = seeded(config.fit.seed, "corruption", index)
+    problem = make_problem(config.task, None, channel, rate, config.corruption.for_marked(), rng)
+    try:
+        estimate = method.restore(problem)
+    except BadInput as error:
+        raise BadInput(f"method {method.name} failed: {error}") from error
+    return _combine(problem, estimate, config, label)
 
 
 def _make_problems(

@@ -59,7 +59,7 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     """
     if config.corruption.missing is not None:
         return read_marked(sound, config.corruption, block), None
-    if config.stop.estimate != "mask":
+    if not config.estimates_noise:
         return sound.read(*block), None
     # Start the context a whole number of frames of the noise estimate, at the working rate, before the block.
     rate = config.clip.samplerate or sound.rate
@@ -99,7 +99,7 @@ def noise_profile(sound: Sound, config: Config) -> Tensor | None:
         BadInput: an interval lies outside the recording, is too short, or is silent in a channel that is not.
     """
     intervals = config.corruption.profile
-    if not intervals or config.stop.estimate != "mask":
+    if not intervals or not config.estimates_noise:
         return None
     rate = config.clip.samplerate or sound.rate
     powers = []

@@ -17,12 +17,12 @@ class RestoreConfig(Settings):
 
     restore: bool = setting(
         False,
-        "the sources are corrupted recordings (of a pair the second): nothing is added to them, and each is restored "
-        "whole, at its own rate and with its own channels",
+        "restore corrupted recordings (the second file of each pair) without corrupting them: whole, at their own "
+        "sample rate and with all channels",
     )
     method: str = setting(
         DEEP_PRIOR,
-        f"what restores: {DEEP_PRIOR}, the network, or a classical method, which is much faster ("
+        f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
         + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
         + "; auto chooses among the ar methods)",
     )
@@ -57,8 +57,7 @@ class RestoreConfig(Settings):
     )
     clip_mode: str = setting(
         "rescale",
-        "what becomes of samples beyond full scale where the sample type ends there: the whole file is made softer, "
-        "or they are cut",
+        "how to handle clipping in integer formats: rescale the whole file, or clamp samples to full scale",
         choices=("rescale", "clamp"),
     )
     block: float = setting(

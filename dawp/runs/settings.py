@@ -29,7 +29,7 @@ class RunConfig(Settings):
     output_dir: Path = setting(Path("evals"), "folder for the results of all runs")
     name: str | None = setting(None, "name of this run's folder", none="made from the settings")
     overwrite: bool = setting(
-        False, "delete this run's earlier results and begin anew; with --restore, replace restored files that are there"
+        False, "delete the earlier results of this run and restart; with --restore, replace existing output files"
     )
     show_every: int = setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
     save_outputs: bool = setting(

@@ -44,11 +44,11 @@ class CorruptionConfig(Settings, ABC):
     def label(self) -> str:
         """Return a few readable words for the name of a run."""
 
-    def restore_identity(self, estimate: str) -> dict[str, Any]:
+    def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
         """Return the settings that a restored recording depends on.
 
         Args:
-            estimate: the kind of estimate that is taken (``--estimate``).
+            estimates_noise: whether the noise is estimated (``Config.estimates_noise``).
         """
         return {}
 

@@ -72,8 +72,8 @@ class NoiseConfig(CorruptionConfig):
         }
         return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
 
-    def restore_identity(self, estimate: str) -> dict[str, Any]:
-        if self.noise_profile is None or estimate != MASK:
+    def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
+        if self.noise_profile is None or not estimates_noise:
             return {}
         return {"noise_profile": self.noise_profile}
 

@@ -81,7 +81,7 @@ class GapConfig(CorruptionConfig):
         drawn = ("gap_ms", "n_gaps") if self.gaps else ()
         return {name: value for name, value in super().identity().items() if name not in drawn}
 
-    def restore_identity(self, estimate: str) -> dict[str, Any]:
+    def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
         # Gaps are found where none are given, too.
         names = ("gaps", "raw_output") if self.given else ("gaps", "min_gap_ms", "raw_output")
         return {name: value for name, value in super().identity().items() if name in names}

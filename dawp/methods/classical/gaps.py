@@ -30,10 +30,10 @@ def linear(problem: Problem) -> Tensor:
 
 
 def janssen(problem: Problem) -> Tensor:
-    """Autoregressive interpolation (Janssen, Veldhuis and Vries 1986): the strongest classical method for short gaps.
+    """Autoregressive interpolation (Janssen, Veldhuis and Vries 1986).
 
-    The gaps are filled with what an autoregressive model of the sound around them leaves the least residual for; the
-    model is then estimated anew from the filled sound, and so on.
+    Alternates between estimating an autoregressive model of the signal around a gap and filling the gap with the
+    samples of least residual energy.
     """
     import numpy as np
 

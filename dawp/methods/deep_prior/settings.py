@@ -20,7 +20,7 @@ class FitConfig(Settings):
     input_std: float | None = setting(
         None, "standard deviation of the input noise", above=0, at_most=1e6, none="gaussian 0.1, uniform from -1 to 1"
     )
-    resample_input: bool = setting(False, "draw the input noise anew each epoch, as the paper's text says")
+    resample_input: bool = setting(False, "draw new input noise in each epoch, as in the paper's text")
     highpass: float | None = setting(
         0.0,
         "remove what lies below this frequency in Hz before the fit (Butterworth, zero phase); 0 for nothing",
@@ -42,8 +42,8 @@ class StopConfig(Settings):
 
     stop: str = setting(
         "wmv",
-        "what tells that the output begins to follow the corruption: holdout, the error on samples kept out of the "
-        "loss; wmv, the windowed moving variance of the outputs; epochs, nothing, so that the last epoch counts",
+        "early-stopping rule: holdout, smallest error on samples excluded from the loss; wmv, smallest windowed moving "
+        "variance of the outputs; epochs, the last epoch",
         choices=("holdout", "wmv", "epochs"),
     )
     holdout: float = setting(
