@@ -19,11 +19,10 @@ copying the corruption. There is no training data and there are no weights to do
 "Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. ``result.restored`` is the
 estimate at a blind stop, which does without.
 
-The same from the shell, for files, folders and lists: ``python denoise.py --help``. The rooms of the package,
-in the direction the data goes: ``sources``, ``alignment``, ``audio``, ``corruptions``, ``problem``, ``generators``,
-``fitting``, ``metrics``, ``listening``, ``stopping``, ``spectral``, ``baselines``, ``checkpoints``, ``solver``,
-``workers``, ``cluster``, ``experiment``, ``formats``, ``restoration``, ``report``, ``cli``; the settings are
-in the ``settings`` module of each package and in ``tasks``.
+The same from the shell, for files, folders and lists: ``python denoise.py --help``. The packages, from lower to
+higher layers: ``io``, ``dsp``, ``metrics``, ``simulate``, ``tasks``, ``methods``, ``parallel``, ``runs``,
+``restoration``, ``report``, ``cli``, ``paper``. The settings are in the module ``settings`` of each package, and in
+``tasks``.
 """
 
 from __future__ import annotations
