@@ -97,7 +97,7 @@ def check_method(task: str, name: str) -> None:
         BadInput: the task has no such method, or its package is missing.
     """
     method = get_method(task, name)
-    check_installed([method] if method else [], f"method {name}")
+    check_installed([method] if method else [], f"method {name} needs")
 
 
 def check_installed(methods: Iterable[Method], what: str) -> None:
@@ -105,7 +105,7 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
 
     Args:
         methods: the methods to use.
-        what: the methods in words, for the message.
+        what: the setting and a verb, as ``baselines need``, for the message.
 
     Raises:
         BadInput: packages are missing; the message names them.
@@ -114,7 +114,7 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise BadInput(
-            f"packages of {what} are not installed: {', '.join(missing)} "
+            f"{what} packages that are not installed: {', '.join(missing)} "
             "(pip install '.[baselines]' in the toolkit's folder)"
         )
 

@@ -20,7 +20,7 @@ def check_installed(task: str) -> None:
     Raises:
         BadInput: packages are missing; the message names them.
     """
-    base.check_installed(_baselines(task).values(), "baselines")
+    base.check_installed(_baselines(task).values(), "baselines need")
 
 
 def run(task: str, problem: Problem) -> dict[str, Tensor]:
