@@ -22,6 +22,7 @@ from dawp.report.page import REPORT, is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.restoration import files as restoration
 from dawp.runs import experiment
+from dawp.runs.folder import SUMMARY
 from dawp.runs.summary import table
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
@@ -221,7 +222,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
-    there = outcome.folder / experiment.SUMMARY
+    there = outcome.folder / SUMMARY
     summary = read_json(there) if there.exists() else None
     if summary and not (config.report.quiet or config.report.json):
         print(f"\n{table(summary)}\n")  # before anything else can go wrong

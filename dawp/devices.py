@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -47,3 +49,15 @@ def _machine_cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+@contextmanager
+def memory_as_bad_input(what: str) -> Iterator[None]:
+    """Make running out of memory a refusal of one recording; torch's CPU allocator raises a plain RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            hint = "a shorter clip_length or a smaller network needs less"
+            raise BadInput(f"{what}: out of memory; {hint}") from None
+        raise

@@ -12,6 +12,7 @@ from dawp.report import page
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
+from dawp.runs.folder import repetition_folders
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -126,7 +127,7 @@ def test_levels_are_matched_or_true(browser, reports):
 
 def test_the_table_is_sorted_by_numbers(browser, reports):
     folder = reports["denoise"].parent
-    facts = [json.loads((here / "result.json").read_text()) for here in experiment.repetition_folders(folder)]
+    facts = [json.loads((here / "result.json").read_text()) for here in repetition_folders(folder)]
     values = [fact["best"]["psnr"]["gain"] for fact in facts]
     tab = Opened(browser, reports["denoise"]).page
     heading = tab.locator(".sortable th", has=tab.get_by_text("PSNR gain", exact=True))
@@ -161,7 +162,7 @@ def test_every_control_has_a_name(browser, reports):
 
 def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports, tmp_path):
     folder = shutil.copytree(reports["denoise"].parent, tmp_path / "run")
-    (model, *others) = experiment.repetition_folders(folder)
+    (model, *others) = repetition_folders(folder)
     for other in others:
         shutil.rmtree(other)
     facts = json.loads((model / "result.json").read_text())

@@ -14,7 +14,8 @@ from dawp.errors import BadInput
 from dawp.io.files import held
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior.generators.demucs import Demucs
-from dawp.runs import experiment
+from dawp.runs import experiment, repetition
+from dawp.runs.folder import Plan
 
 
 def no_pictures(folder, facts):
@@ -238,7 +239,7 @@ def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, capl
 
 def test_changes_in_several_runs_are_told_once(tmp_path, sounds, caplog):
     plans = [
-        experiment.Plan(
+        Plan(
             Config.of("denoise", **{**TINY, "clip_length": 0.25, "output_dir": tmp_path / "evals", "snr": snr}), sounds
         )
         for snr in (0, 5)
@@ -430,18 +431,18 @@ def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
     "error", [MemoryError, torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch, error):
-    solve = experiment.solve
+    solve = repetition.solve
 
-    def short_of_memory(problem, config, repetition, *others):
-        if repetition == 1:
+    def short_of_memory(problem, config, number, *others):
+        if number == 1:
             raise error
-        return solve(problem, config, repetition, *others)
+        return solve(problem, config, number, *others)
 
-    monkeypatch.setattr(experiment, "solve", short_of_memory)
+    monkeypatch.setattr(repetition, "solve", short_of_memory)
     outcome = run(tmp_path, sounds)
     assert (outcome.done, len(folders(outcome))) == (2, 2)
     assert "out of memory" in outcome.failures[0]
-    monkeypatch.setattr(experiment, "solve", lambda *others: short_of_memory(None, None, 1))
+    monkeypatch.setattr(repetition, "solve", lambda *others: short_of_memory(None, None, 1))
     assert run(tmp_path, sounds, name="none").folder is None
     assert not (tmp_path / "evals" / "denoise" / "none").exists()
 
@@ -498,7 +499,7 @@ def test_of_several_runs_one_that_is_in_use_does_not_stop_the_others(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     recordings = [Recording(tmp_path / "a.wav")]
     plans = [
-        experiment.Plan(Config.of("denoise", **{**TINY, "output_dir": tmp_path, "name": name}), recordings)
+        Plan(Config.of("denoise", **{**TINY, "output_dir": tmp_path, "name": name}), recordings)
         for name in ("one", "two", "three")
     ]
     held_folder = tmp_path / "denoise" / "two"

@@ -21,6 +21,7 @@ from dawp.report import page
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
+from dawp.runs.folder import Plan, repetition_folders
 from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
@@ -121,7 +122,7 @@ def test_the_means_are_those_of_the_summary(finished):
 
 def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finished):
     text = text_of(write_report(finished))
-    sounds = [path for here in experiment.repetition_folders(finished) for path in here.glob("*.wav")]
+    sounds = [path for here in repetition_folders(finished) for path in here.glob("*.wav")]
     assert text.count("<audio") == len(sounds) + 2  # and the outputs of both
     pictures = re.findall(r"<img[^>]*>", text)
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
@@ -138,7 +139,7 @@ def test_sounds_are_those_of_the_files(finished):
     import soundfile
 
     text = text_of(write_report(finished))
-    here = experiment.repetition_folders(finished)[0]
+    here = repetition_folders(finished)[0]
     first = re.search(r'<audio[^>]* src="data:audio/flac;base64,([^"]+)"', text)[1]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(first)))
     clip, clip_rate = soundfile.read(here / "corrupted.wav")
@@ -160,7 +161,7 @@ def test_levels_are_matched_by_rms():
 
 def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    begun, other = experiment.repetition_folders(folder)
+    begun, other = repetition_folders(folder)
     (begun / "result.json").unlink()
     (begun / "restored.wav").unlink()
     words = words_of(write_report(folder))
@@ -192,7 +193,7 @@ def test_a_page_is_stale_when_a_result_is_newer(finished):
 
     place = write_report(finished)
     assert not page.is_stale(finished)
-    result = experiment.repetition_folders(finished)[0] / "result.json"
+    result = repetition_folders(finished)[0] / "result.json"
     os.utime(result, (place.stat().st_mtime + 1, place.stat().st_mtime + 1))
     assert page.is_stale(finished)
     os.utime(result, (place.stat().st_mtime - 1, place.stat().st_mtime - 1))
@@ -211,7 +212,7 @@ def test_settings_that_matter_only_with_another_are_told(tmp_path):
 
 def test_a_result_that_cannot_be_read_is_marked_and_the_others_are_shown(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    first, _ = experiment.repetition_folders(folder)
+    first, _ = repetition_folders(folder)
     (first / "result.json").write_text('{"best": {}}')
     words = words_of(write_report(folder))
     assert "Missing: its files cannot be read" in words
@@ -270,7 +271,7 @@ def test_what_a_paper_has_stands_beside_it(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     source = {"output_dir": tmp_path, "name": "run", "source": tmp_path / "a.wav"}
     published = {"where": "Table 3 <of it>", "values": {"si_snr": {"best": 5.42}}}
-    plan = experiment.Plan(Config.of("denoise", **{**TINY, **source}), find_recordings(tmp_path / "a.wav"), published)
+    plan = Plan(Config.of("denoise", **{**TINY, **source}), find_recordings(tmp_path / "a.wav"), published)
     (outcome,) = experiment.run_all([plan], draw_nothing)
     words = words_of(write_report(outcome.folder))
     assert "Published: Table 3 <of it>." in words
@@ -282,7 +283,7 @@ def test_gaps_and_rooms_are_shown(tmp_path):
     folder = run(tmp_path, "dereverb", experiment_repetition=1)
     text = text_of(write_report(folder))
     assert "Impulse response of the room" in text
-    (here,) = experiment.repetition_folders(folder)
+    (here,) = repetition_folders(folder)
     assert (here / "rir.wav").exists()
     rt60 = json.loads((here / "result.json").read_text())["corruption"]["rt60"]
     assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
@@ -320,10 +321,10 @@ def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
     from dawp.report import tensorboard
 
     finished = shutil.copytree(finished, tmp_path / "in" / "denoise" / "run")
-    (experiment.repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
+    (repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
     for _ in range(2):  # the second time replaces the first
         tensorboard.write(finished, tmp_path)
-    for here in experiment.repetition_folders(finished):
+    for here in repetition_folders(finished):
         events = EventAccumulator(
             str(tmp_path / "denoise" / "run" / here.name), size_guidance={"audio": 0, "images": 0}
         )

@@ -24,7 +24,8 @@ from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
-from dawp.runs.experiment import NOT_IDENTITY, circumstances
+from dawp.runs.environment import circumstances
+from dawp.runs.folder import NOT_IDENTITY
 from dawp.settings import flag_of
 
 STUDIES: dict[str, Study] = {

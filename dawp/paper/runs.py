@@ -25,7 +25,7 @@ from dawp.randomness import seeded
 from dawp.report.page import is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
-from dawp.runs.experiment import Plan, finished, note_published, run_folder
+from dawp.runs.folder import Plan, finished, note_published, repetition_folders, run_folder, unusable
 from dawp.settings import text_of
 from dawp.tasks.base import make_problem
 
@@ -50,9 +50,9 @@ class Part(NamedTuple):
     @property
     def repetitions(self) -> list[int]:
         """Those that count: the first but for those known to have a recording that cannot be used, if others can."""
-        unusable = experiment.unusable(self.folder)
+        passed_over = unusable(self.folder)
         there = range(max(self.clips, len(self.plan.recordings)))
-        return [number for number in there if number not in unusable][: self.clips]
+        return [number for number in there if number not in passed_over][: self.clips]
 
     @property
     def needed(self) -> int:
@@ -63,8 +63,8 @@ class Part(NamedTuple):
     @property
     def passed_over(self) -> int:
         """How many recordings of these cannot be used."""
-        unusable = (number for number in experiment.unusable(self.folder) if number < self.needed)
-        return len({number % len(self.plan.recordings) for number in unusable})
+        numbers = (number for number in unusable(self.folder) if number < self.needed)
+        return len({number % len(self.plan.recordings) for number in numbers})
 
 
 Grid = Mapping[Cell, Sequence[Part]]
@@ -168,7 +168,7 @@ def _found(parts: Sequence[Part]) -> Iterator[Fit]:
     """Those that restored anything: a fit that diverged at once did not."""
     for part in parts:
         counting = part.repetitions
-        for here in experiment.repetition_folders(part.folder) if part.folder.is_dir() else ():
+        for here in repetition_folders(part.folder) if part.folder.is_dir() else ():
             facts = finished(here)
             if facts and facts["best"] and facts["repetition"] in counting:
                 yield Fit(part.kind, here, facts)

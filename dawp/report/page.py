@@ -21,7 +21,7 @@ from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
-from dawp.runs.experiment import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
+from dawp.runs.folder import NOT_IDENTITY, SUMMARY, finished, refusals, repetition_folders
 from dawp.runs.summary import LABELS, rows, sections, summarise
 from dawp.settings import flag_of
 from dawp.tasks.base import PRESETS, get_task

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dawp.errors import BadInput
 from dawp.report import pictures
-from dawp.runs.experiment import repetition_folders
+from dawp.runs.folder import repetition_folders
 
 
 def check_installed() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config
+from dawp.devices import memory_as_bad_input
 from dawp.errors import BadInput, FitDiverged, shown
 from dawp.io.files import changed_at, check_writable, whole, write_json
 from dawp.io.formats import Form, form_of, write
@@ -30,7 +31,8 @@ from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
-from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
+from dawp.runs.environment import check_device, circumstances, said_device
+from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)

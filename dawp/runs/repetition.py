@@ -1,0 +1,102 @@
+"""One repetition of a run: make its problem, fit it, and write its results."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dawp.config import Config
+from dawp.devices import memory_as_bad_input
+from dawp.errors import BadInput, shown
+from dawp.io import audio
+from dawp.io.files import OUTPUTS, RESULT, whole, write_json
+from dawp.io.sources import Recording
+from dawp.methods.deep_prior import checkpoints
+from dawp.methods.deep_prior.fit import Epoch
+from dawp.methods.deep_prior.solver import History, Result, fit_ahead, solve
+from dawp.methods.deep_prior.stopping import EMA
+from dawp.parallel.jobs import ProgressReporter
+from dawp.problem import Problem
+from dawp.randomness import seeded
+from dawp.tasks.base import make_problem
+
+Draw = Callable[[Path, dict[str, Any]], None]
+"""Draws the pictures of a repetition's folder, given the content of its result.json."""
+
+
+def pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
+    """The problem of one repetition: read, and corrupted unless it is already."""
+    clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
+    try:
+        rng = seeded(config.fit.seed, "corruption", index)
+        problem = make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
+        name = shown(recording.path)
+        return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
+    except BadInput as refusal:
+        raise BadInput(f"{shown(recording.path)}: {refusal}") from None
+
+
+def repeat(
+    here: Path,
+    line: ProgressReporter,
+    part: int | None,
+    problem: Problem,
+    recording: Recording,
+    config: Config,
+    index: int,
+    draw: Draw,
+) -> str | None:
+    """One repetition into its folder, result.json last, or one of its fits; returns why it diverged, if it did."""
+    kept = checkpoints.Checkpoints(here, line.saved)
+
+    def on_epoch(step: Epoch, history: History) -> None:
+        if step.epoch % config.run.show_every == 0:
+            history.write(here / "metrics.csv")
+            if config.run.save_outputs:
+                (here / OUTPUTS).mkdir(exist_ok=True)
+                output = here / OUTPUTS / f"epoch_{step.epoch:05d}.wav"
+                audio.write(output, step.output, problem.sample_rate)
+                line.saved(output)
+            draw(here, {})
+
+    with memory_as_bad_input(here.name):
+        if not part:
+            if problem.clean is not None:
+                audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
+            audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+            if problem.rir is not None:
+                audio.write(here / "rir.wav", problem.rir, problem.sample_rate)
+        if part is not None:
+            fit_ahead(problem, config, index, part, line, None if part else on_epoch, kept)
+            return None
+        result = solve(problem, config, index, line, on_epoch, kept)
+        _write_result(here, result, recording, index, draw)
+    return None if result.error is None else f"{here.name}: {result.error}"
+
+
+def _write_result(here: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
+    sounds = {f"best_{name}": best.waveform for name, best in result.best.items() if not name.startswith(EMA)}
+    sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
+    if result.restored:
+        sounds["restored"] = result.restored.waveform
+    for name, waveform in sounds.items():
+        if waveform is not None and waveform.isfinite().all():
+            audio.write(here / f"{name}.wav", waveform, result.problem.sample_rate)
+    result.history.write(here / "metrics.csv")
+    weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
+    torch.save(result.generator, weights)
+    with whole(here / "generator.pt") as temporary:
+        temporary.write_bytes(weights.getbuffer())
+    facts = {
+        "repetition": index,
+        "recording": str(recording.path),
+        "pair": str(recording.corrupted) if len(recording.paths) == 2 else None,
+        **result.facts(),
+    }
+    draw(here, facts)
+    write_json(here / RESULT, facts)
