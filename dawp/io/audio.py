@@ -168,7 +168,7 @@ def level_dbfs(waveform: Tensor) -> float:
 
 
 def read_clip(
-    recording: Recording, config: ClipConfig, turn: int = 0, missing: float | None = None
+    recording: Recording, config: ClipConfig, segment_index: int = 0, missing: float | None = None
 ) -> tuple[Tensor | None, Tensor | None, int]:
     """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
@@ -177,8 +177,8 @@ def read_clip(
     Args:
         recording: one file or a pair.
         config: which stretch, at which rate.
-        turn: how often the recording has come up before: each turn takes the next stretch that is loud enough,
-            and after the last one the first again.
+        segment_index: which of the segments that are loud enough to use, in order; starts again from the first after
+            the last.
         missing: what the corrupted file lacks becomes NaN (see ``read``); None to refuse such a file.
 
     Returns:
@@ -197,7 +197,7 @@ def read_clip(
         names = f"{name} and {shown(recording.corrupted)}"
         clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
-    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, turn, name)
+    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, segment_index, name)
     clips = []
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
@@ -225,7 +225,7 @@ def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names
     return clean[:shorter], corrupted[:shorter]
 
 
-def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:
+def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, segment_index: int, name: str) -> tuple[int, int]:
     """First and last sample of the stretch to take."""
     total = len(waveform)
     begin = round(config.trim_start * rate)
@@ -251,7 +251,7 @@ def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, 
     if length < asked:
         seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"
         log.info("%s: %s: used whole", name, seconds)
-    start = loud[turn % len(loud)]
+    start = loud[segment_index % len(loud)]
     return start, start + length
 
 

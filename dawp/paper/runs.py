@@ -14,20 +14,18 @@ from typing import Any, NamedTuple
 from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.errors import BadInput, shown
-from dawp.io import audio
 from dawp.io.sources import SAMPLES, Recording
 from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Fit, Found, Study
 from dawp.parallel.allocation import allocate_workers, torch_threads
 from dawp.problem import Problem
-from dawp.randomness import seeded
 from dawp.report.page import is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
 from dawp.runs.folder import Plan, finished, note_published, repetition_folders, run_folder, unusable
+from dawp.runs.repetition import make_problem_of
 from dawp.settings import text_of
-from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -228,13 +226,11 @@ def _seconds(problem: Problem, config: Config) -> float:
 
 
 def _first_problem(parts: Sequence[Part]) -> Problem:
-    """Of the first recording that can be used, as the others will be passed over."""
+    """Return the problem of the first recording that can be used."""
     config = parts[0].plan.config
     for recording in (recording for part in parts for recording in part.plan.recordings):
         try:
-            clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
-            rng = seeded(config.fit.seed, "corruption")
-            return make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
+            return make_problem_of(recording, config)
         except BadInput as error:
             refusal = error
     raise refusal

@@ -32,7 +32,7 @@ from dawp.runs.folder import (
     run_folder,
     write_summary,
 )
-from dawp.runs.repetition import Draw, pose, repeat
+from dawp.runs.repetition import Draw, make_problem_of, repeat
 
 log = logging.getLogger(__name__)
 
@@ -182,12 +182,12 @@ class _Run:
     def jobs(self, bars: ProgressBars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
         config, fits = self._plan.config, self._plan.config.stop.fits
-        for index, (here, (recording, turn)) in enumerate(zip(self._places, self._repetitions, strict=True)):
+        for index, (here, (recording, segment_index)) in enumerate(zip(self._places, self._repetitions, strict=True)):
             if here in self._earlier:
                 continue
             try:
                 with memory_as_bad_input(shown(recording.path)):
-                    problem = pose(recording, config, index, turn)
+                    problem = make_problem_of(recording, config, index, segment_index)
             except BadInput as refusal:
                 self._failures.append(str(refusal))
                 self._reasons[here.name] = str(refusal)

@@ -29,14 +29,24 @@ Draw = Callable[[Path, dict[str, Any]], None]
 """Draws the pictures of a repetition's folder, given the content of its result.json."""
 
 
-def pose(recording: Recording, config: Config, index: int, turn: int) -> Problem:
-    """The problem of one repetition: read, and corrupted unless it is already."""
-    clean, corrupted, rate = audio.read_clip(recording, config.clip, turn, config.corruption.missing)
+def make_problem_of(recording: Recording, config: Config, index: int = 0, segment_index: int = 0) -> Problem:
+    """Read a clip of a recording, corrupt it unless it is corrupted already, and return the problem.
+
+    Args:
+        recording: one file or a pair.
+        config: all settings.
+        index: of the repetition; selects the stream of random draws.
+        segment_index: which segment of the recording to use (see ``audio.read_clip``).
+
+    Raises:
+        BadInput: the recording cannot be used; the message begins with its name.
+    """
+    clean, corrupted, rate = audio.read_clip(recording, config.clip, segment_index, config.corruption.missing)
     try:
         rng = seeded(config.fit.seed, "corruption", index)
         problem = make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
         name = shown(recording.path)
-        return dataclasses.replace(problem, name=f"{name}, clip {turn + 1}" if turn else name)
+        return dataclasses.replace(problem, name=f"{name}, clip {segment_index + 1}" if segment_index else name)
     except BadInput as refusal:
         raise BadInput(f"{shown(recording.path)}: {refusal}") from None
 
