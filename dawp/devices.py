@@ -52,12 +52,20 @@ def _machine_cores() -> int:
 
 
 @contextmanager
-def memory_as_bad_input(what: str) -> Iterator[None]:
-    """Make running out of memory a refusal of one recording; torch's CPU allocator raises a plain RuntimeError."""
+def memory_as_bad_input(what: str, length_setting: str) -> Iterator[None]:
+    """Raise BadInput where the memory runs out, so that only one recording fails.
+
+    Args:
+        what: the recording, for the message.
+        length_setting: name of the setting that limits the length of the signal.
+
+    Raises:
+        BadInput: out of memory. The CPU allocator of PyTorch raises a plain RuntimeError.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
-            hint = "a shorter clip_length or a smaller network needs less"
+            hint = f"a shorter {length_setting} or a smaller network needs less"
             raise BadInput(f"{what}: out of memory; {hint}") from None
         raise

@@ -441,7 +441,7 @@ def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, mon
     monkeypatch.setattr(repetition, "solve", short_of_memory)
     outcome = run(tmp_path, sounds)
     assert (outcome.done, len(folders(outcome))) == (2, 2)
-    assert "out of memory" in outcome.failures[0]
+    assert "out of memory; a shorter clip_length" in outcome.failures[0]
     monkeypatch.setattr(repetition, "solve", lambda *others: short_of_memory(None, None, 1))
     assert run(tmp_path, sounds, name="none").folder is None
     assert not (tmp_path / "evals" / "denoise" / "none").exists()

@@ -190,7 +190,7 @@ def restore_channel(
         FitDiverged: a fit ended without an estimate.
     """
     try:
-        with memory_as_bad_input("not restored"):
+        with memory_as_bad_input("not restored", "block"):
             method = get_method(config.task, config.restoration.method)
             if method:
                 progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))

@@ -165,7 +165,7 @@ class FileRestoration:
                 self._epochs[index] = cached.epochs
                 bars.skip_fits(fits * channels)
                 continue
-            with memory_as_bad_input(self._sound.block_label(block)):
+            with memory_as_bad_input(self._sound.block_label(block), "block"):
                 samples, context = read_block(self._sound, self._config, block)
                 pending = PendingBlock(samples, context, self._config, self._profile)
             self._pending[index] = pending
@@ -334,7 +334,7 @@ class BatchRestoration:
             self.skipped += 1
             return None
         try:
-            with memory_as_bad_input(shown(target.path)):
+            with memory_as_bad_input(shown(target.path), "block"):
                 return FileRestoration(target, self._config, self._command, position)
         except BadInput as refusal:
             self._fail(refusal)

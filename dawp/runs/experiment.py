@@ -186,7 +186,7 @@ class _Run:
             if here in self._earlier:
                 continue
             try:
-                with memory_as_bad_input(shown(recording.path)):
+                with memory_as_bad_input(shown(recording.path), "clip_length"):
                     problem = make_problem_of(recording, config, index, segment_index)
             except BadInput as refusal:
                 self._failures.append(str(refusal))

@@ -74,7 +74,7 @@ def repeat(
                 line.saved(output)
             draw(here, {})
 
-    with memory_as_bad_input(here.name):
+    with memory_as_bad_input(here.name, "clip_length"):
         if not part:
             if problem.clean is not None:
                 audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
