@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from dawp.errors import shown
+from dawp import plugins
+from dawp.errors import BadInput, shown
 from dawp.tasks.base import TASKS
 
 PROG = "python -m dawp"
@@ -18,8 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the task and its flags; those of the command line if None.
 
     Returns:
-        The exit code of ``dawp.cli.main``; 2 for an unknown task.
+        The exit code of ``dawp.cli.main``; 2 for an unknown task, or a plugin that cannot be imported.
     """
+    try:
+        plugins.load()
+    except BadInput as refusal:
+        print(f"{PROG}: error: {refusal}", file=sys.stderr)
+        return 2
     task, *flags = (sys.argv[1:] if argv is None else argv) or ("--help",)
     if task in ("-h", "--help"):
         print(_usage())

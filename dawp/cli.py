@@ -13,6 +13,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dawp import plugins
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.io.files import json_text, read_json
@@ -73,6 +74,11 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
+    try:
+        plugins.load()
+    except BadInput as refusal:
+        print(f"{prog or f'{task}.py'}: error: {refusal}", file=sys.stderr)
+        return BAD_INPUT
     parser = get_parser(task, prog)
     given = vars(parser.parse_args(argv))
     show_notices(parser.prog, quiet=given.get("quiet", False))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dawp import plugins
 from dawp.devices import cores, limit_cores
 from dawp.parallel.executor import Event, Executor, LogMessage, ProcessDied, Progress
 from dawp.parallel.jobs import WorkItem
@@ -170,6 +171,7 @@ def _worker_main(pipe: connection.Connection, threads: int, core_limit: int, lev
             pipe.send_bytes(pickle.dumps(event))
 
     forward_logs(send, level)
+    plugins.load()
     while True:
         try:
             folder, function, part, args = pickle.loads(pipe.recv_bytes())  # noqa: S301 - from the parent process

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dawp import plugins
 from dawp.devices import limit_cores
 from dawp.errors import BadInput, shown
 from dawp.io.files import RESULT, whole
@@ -209,6 +210,7 @@ def _run_on_node(
     torch.set_num_threads(threads)
     limit_cores(threads)
     forward_logs(send, level)
+    plugins.load()
     with tempfile.TemporaryDirectory(prefix="dawp-") as temporary:
         folder = Path(temporary)
         _write_files(folder, files)

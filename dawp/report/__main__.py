@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dawp import plugins
 from dawp.cli import BAD_INPUT, FAILED, OK, Parser
 from dawp.errors import BadInput, os_error_line, shown
 from dawp.report import tensorboard
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write curves, spectrograms and sounds")
     given = parser.parse_args(argv)
     try:
+        plugins.load()
         if given.tensorboard:
             tensorboard.check_installed()
         for folder in given.run_folder:

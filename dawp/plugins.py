@@ -1,0 +1,25 @@
+"""Modules from outside the package that register tasks, methods and other parts."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from dawp.errors import BadInput, shown
+
+VARIABLE = "DAWP_PLUGINS"
+"""Environment variable that names the modules, separated by commas. Worker processes inherit it."""
+
+
+def load() -> None:
+    """Import the modules that the environment variable ``DAWP_PLUGINS`` names; each registers its parts on import.
+
+    Raises:
+        BadInput: a module cannot be imported.
+    """
+    for name in filter(None, (name.strip() for name in os.environ.get(VARIABLE, "").split(","))):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module from outside can raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise BadInput(f"{VARIABLE} must name modules that can be imported, got {shown(name)} ({reason})") from None
