@@ -31,7 +31,7 @@ from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
-from dawp.runs.environment import check_device, circumstances, said_device
+from dawp.runs.environment import check_device, circumstances, device_label
 from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
@@ -121,7 +121,7 @@ class FileRestoration:
             self._environment = circumstances(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
-            facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {said_device(config)}"
+            facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"
             log.info("%s%s: %s", position, self._sound.name, facts)
             self._intact = is_intact(self._sound, config, self._blocks)
             if self._intact:

@@ -23,7 +23,7 @@ def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:
         "task": config.task,
         "preset": config.preset,
         "seed": config.fit.seed,
-        "device": said_device(config),
+        "device": device_label(config),
         "command": list(command),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
@@ -35,7 +35,7 @@ def check_device(config: Config) -> None:
         pick_device(config.fit.device)
 
 
-def said_device(config: Config) -> str:
+def device_label(config: Config) -> str:
     """The device of a command, in words."""
     if config.work.executor == "ray":
         return f"{config.fit.device} of a Ray cluster's nodes"

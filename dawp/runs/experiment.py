@@ -22,7 +22,7 @@ from dawp.parallel.jobs import Job
 from dawp.parallel.progress import ProgressBars
 from dawp.parallel.scheduler import run_jobs
 from dawp.randomness import seeded
-from dawp.runs.environment import check_device, said_device
+from dawp.runs.environment import check_device, device_label
 from dawp.runs.folder import (
     Plan,
     begin,
@@ -98,7 +98,7 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
                 for job in one.jobs(bars):
                     if not told:
                         counts = f"repetitions: {sum(r.count for r in runs)}, recordings: {sum(r.files for r in runs)}"
-                        log.info("%s, device: %s", counts, said_device(first))
+                        log.info("%s, device: %s", counts, device_label(first))
                         told = True
                     yield job
 
