@@ -24,7 +24,7 @@ from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
-from dawp.runs.environment import circumstances
+from dawp.runs.environment import environment
 from dawp.runs.folder import NOT_IDENTITY
 from dawp.settings import flag_of
 
@@ -172,7 +172,7 @@ def _about(
         lines.append(f"in the paper's text {'; '.join(departed)}")
     lines += missing
     lines += _sounds(study, parts, sources)
-    about = {**circumstances(config, command), "cores": cores()}
+    about = {**environment(config, command), "cores": cores()}
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")

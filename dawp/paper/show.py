@@ -183,7 +183,7 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
         "conclusions": [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)],
         "notes": list(study.notes),
     }
-    write_json(paths[2], {**about.circumstances, **told})
+    write_json(paths[2], {**about.environment, **told})
     return paths
 
 

@@ -135,13 +135,13 @@ class About(NamedTuple):
         headline: whether it is as in the paper, and its size.
         lines: the rest: settings, what is missing, sounds, machine, command.
         size: that was asked for.
-        circumstances: of the command, for the JSON file.
+        environment: of the command, for the JSON file.
     """
 
     headline: str
     lines: Sequence[str]
     size: Size
-    circumstances: Mapping[str, Any]
+    environment: Mapping[str, Any]
 
 
 def counted(count: int, thing: str) -> str:

@@ -31,7 +31,7 @@ from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
-from dawp.runs.environment import check_device, circumstances, device_label
+from dawp.runs.environment import check_device, device_label, environment
 from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
@@ -118,7 +118,7 @@ class FileRestoration:
             self._settings = {
                 name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
             }
-            self._environment = circumstances(config, command)
+            self._environment = environment(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
             facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"

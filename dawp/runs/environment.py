@@ -17,7 +17,7 @@ PACKAGES = (
 )
 
 
-def circumstances(config: Config, command: Sequence[str]) -> dict[str, Any]:
+def environment(config: Config, command: Sequence[str]) -> dict[str, Any]:
     """What is to be known of a command beside its settings: versions, seed, device."""
     return {
         "task": config.task,

@@ -31,7 +31,7 @@ from dawp.io.files import (
 )
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
-from dawp.runs.environment import circumstances
+from dawp.runs.environment import environment
 from dawp.runs.summary import rows, summarise
 
 SUMMARY = "summary.json"
@@ -122,7 +122,7 @@ def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> 
         hold.enter_context(held(folder))
         if not (folder / RUN_CONFIG).exists():
             about = {
-                **circumstances(config, command),
+                **environment(config, command),
                 "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
                 "identity": _identity(config, plan.recordings),
