@@ -11,7 +11,7 @@ from conftest import ROOT, TINY, write_sound
 
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.io.files import held
+from dawp.io.files import exclusive_lock
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.runs import experiment, repetition
@@ -479,18 +479,18 @@ def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_pat
 
 def test_a_command_that_was_killed_holds_nothing(tmp_path):
     code = (
-        "import os, pathlib, sys; from dawp.io.files import held; folder = pathlib.Path(sys.argv[1])\n"
-        "with held(folder):\n    print('held', flush=True); input()"
+        "import os, pathlib, sys; from dawp.io.files import exclusive_lock; folder = pathlib.Path(sys.argv[1])\n"
+        "with exclusive_lock(folder):\n    print('held', flush=True); input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(BadInput, match=rf"is in use by process {process.pid} on "), held(tmp_path):
+    with pytest.raises(BadInput, match=rf"is in use by process {process.pid} on "), exclusive_lock(tmp_path):
         pass
     process.kill()
     process.communicate()
-    with held(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -504,7 +504,7 @@ def test_of_several_runs_one_that_is_in_use_does_not_stop_the_others(tmp_path):
     ]
     held_folder = tmp_path / "denoise" / "two"
     held_folder.mkdir(parents=True)
-    with held(held_folder):
+    with exclusive_lock(held_folder):
         one, two, three = experiment.run_all(plans, no_pictures)
     assert [outcome.done for outcome in (one, two, three)] == [1, 0, 1]
     assert "is in use by process" in two.failures[0]

@@ -101,7 +101,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path, what: Path | None = None) -> Iterator[None]:
+def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     """Keep a folder for this command alone; the hold ends with the process, however that ends.
 
     Args:

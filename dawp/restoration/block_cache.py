@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dawp.errors import shown
-from dawp.io.files import held, whole
+from dawp.io.files import exclusive_lock, whole
 from dawp.restoration.blocks import Block, RestoredBlock
 
 
@@ -42,7 +42,7 @@ def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
     settings = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     try:
-        with held(folder, output):
+        with exclusive_lock(folder, output):
             cache = BlockCache(folder / settings)
             try:
                 yield cache

@@ -21,7 +21,7 @@ from dawp.io.files import (
     OUTPUTS,
     RESULT,
     RUN_CONFIG,
-    held,
+    exclusive_lock,
     json_text,
     read_json,
     run_identity,
@@ -115,11 +115,11 @@ def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> 
         if config.run.overwrite and run_identity(folder):
             # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
             old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
-            with held(folder):
+            with exclusive_lock(folder):
                 folder.rename(old)
             shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
-        hold.enter_context(held(folder))
+        hold.enter_context(exclusive_lock(folder))
         if not (folder / RUN_CONFIG).exists():
             about = {
                 **environment(config, command),
