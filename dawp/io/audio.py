@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dawp.dsp.alignment import MAX_LAG, measure_lag
 from dawp.errors import BadInput, shown
-from dawp.io.files import whole
+from dawp.io.files import atomic_write
 from dawp.io.reader import Reader
 from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.io.sources import Recording
@@ -157,7 +157,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
 
     sound = io.BytesIO()
     wavfile.write(sound, sample_rate, waveform.detach().cpu().float().numpy())
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(sound.getbuffer())
 
 

@@ -21,7 +21,7 @@ HOLDER = ".holder"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give out a temporary name beside ``path``; rename it to ``path`` if the block succeeds, else remove it.
 
     Raises:
@@ -53,7 +53,7 @@ def changed_at(path: Path) -> float:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as strict JSON."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"{json_text(content)}\n", encoding="utf-8")
 
 
@@ -86,7 +86,10 @@ def is_restored(path: Path) -> bool:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
@@ -128,7 +131,7 @@ def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
             return
         if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
             raise BadInput(f"{refusal} another command")  # which has just put another folder in its place
-        with whole(folder / HOLDER) as temporary:
+        with atomic_write(folder / HOLDER) as temporary:
             temporary.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         try:
             yield

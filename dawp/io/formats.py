@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dawp.errors import BadInput, shown
 from dawp.io.chunks import chunks_of
-from dawp.io.files import whole
+from dawp.io.files import atomic_write
 from dawp.io.metadata import Metadata, set_serial, write_metadata
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def write(
         _correct_header(path, frames)
 
     try:
-        with whole(output) as temporary:
+        with atomic_write(output) as temporary:
             encode(temporary)
             try:
                 length = _frames_of(temporary)

@@ -21,7 +21,7 @@ import torch
 from dawp import plugins
 from dawp.devices import limit_cores
 from dawp.errors import BadInput, shown
-from dawp.io.files import RESULT, whole
+from dawp.io.files import RESULT, atomic_write
 from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
@@ -241,5 +241,5 @@ def _write_files(folder: Path | None, files: Files) -> None:
             raise BadInput(f"a job wrote {shown(name)}, which is outside its folder")
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, shown
-from dawp.io.files import RESULT, RUN_CONFIG, read_json, run_identity, whole
+from dawp.io.files import RESULT, RUN_CONFIG, atomic_write, read_json, run_identity
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
@@ -131,7 +131,7 @@ def write_report(folder: Path) -> Path:
     page = folder / REPORT
     shelf = _Shelf(folder, sounds_are_linked=_sound_bytes(folder) > MOST_EMBEDDED)
     text = _rendered(_gathered(folder, shelf))
-    with whole(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
     shelf.clear()
     return page
@@ -246,7 +246,7 @@ class _Shelf:
         place = self._folder / PICTURES / f"{hashlib.sha256(content).hexdigest()[:16]}.webp"
         self.written.add(place)
         place.parent.mkdir(exist_ok=True)
-        with whole(place) as temporary:
+        with atomic_write(place) as temporary:
             temporary.write_bytes(content)
         return Picture(f"{PICTURES}/{place.name}", alt)
 

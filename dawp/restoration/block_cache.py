@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dawp.errors import shown
-from dawp.io.files import exclusive_lock, whole
+from dawp.io.files import atomic_write, exclusive_lock
 from dawp.restoration.blocks import Block, RestoredBlock
 
 
@@ -70,7 +70,7 @@ class BlockCache:
         """Store a block."""
         import numpy as np
 
-        with whole(self._path(index)) as temporary, temporary.open("wb") as file:
+        with atomic_write(self._path(index)) as temporary, temporary.open("wb") as file:
             np.savez(file, samples=restored.samples.numpy(), epochs=np.array(restored.epochs, dtype=np.int64))
 
     def get(self, index: int, block: Block, channels: int) -> RestoredBlock | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.devices import memory_as_bad_input
 from dawp.errors import BadInput, FitDiverged, shown
-from dawp.io.files import changed_at, check_writable, whole, write_json
+from dawp.io.files import atomic_write, changed_at, check_writable, write_json
 from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata import read_metadata
 from dawp.io.reader import Reader
@@ -219,7 +219,7 @@ class FileRestoration:
         """Write the output, as a copy of an intact recording in the same format, and return the gain applied."""
         target = self._target
         if self._intact and self._form == self._source_form:
-            with whole(target.output) as temporary:
+            with atomic_write(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
             return 1.0
         clip_mode = self._config.restoration.clip_mode

@@ -14,7 +14,7 @@ from dawp.config import Config
 from dawp.devices import memory_as_bad_input
 from dawp.errors import BadInput, shown
 from dawp.io import audio
-from dawp.io.files import OUTPUTS, RESULT, whole, write_json
+from dawp.io.files import OUTPUTS, RESULT, atomic_write, write_json
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.fit import Epoch
@@ -100,7 +100,7 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
     result.history.write(here / "metrics.csv")
     weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
     torch.save(result.generator, weights)
-    with whole(here / "generator.pt") as temporary:
+    with atomic_write(here / "generator.pt") as temporary:
         temporary.write_bytes(weights.getbuffer())
     facts = {
         "repetition": index,

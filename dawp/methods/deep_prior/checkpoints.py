@@ -16,7 +16,7 @@ import torch
 
 from dawp.config import Config
 from dawp.errors import shown
-from dawp.io.files import whole
+from dawp.io.files import atomic_write
 from dawp.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Checkpoint:
         began = time.monotonic()
         content = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
         torch.save({**state, "digest": self._digest}, content)
-        with whole(self._path) as temporary, temporary.open("wb") as file:
+        with atomic_write(self._path) as temporary, temporary.open("wb") as file:
             file.write(hashlib.sha256(content.getbuffer()).digest())
             file.write(content.getbuffer())
         if self._saved:
