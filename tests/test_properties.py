@@ -26,7 +26,7 @@ from test_restore_command import TINY
 from dawp.cli import get_parser
 from dawp.config import Config, groups_of
 from dawp.errors import LONGEST_SHOWN, BadInput, shown
-from dawp.io.audio import REACH, mark_missing, resample, stretches
+from dawp.io.audio import REACH, mark_missing, resample, true_runs
 from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
@@ -404,7 +404,7 @@ def test_stretches_are_the_groups_of_equal_flags(flags):
         stop = start + len(list(group))
         expected += [(start, stop)] if value else []
         start = stop
-    assert stretches(torch.tensor(flags, dtype=torch.bool)) == expected
+    assert true_runs(torch.tensor(flags, dtype=torch.bool)) == expected
 
 
 @given(data=st.data(), shortest=st.floats(1e-4, 0.05))

@@ -95,7 +95,7 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
     powers = channels.square().mean(dim=1) if power is None else power
     runs = [
-        [(start, stop) for start, stop in stretches(channel == 0) if least <= stop - start <= most]
+        [(start, stop) for start, stop in true_runs(channel == 0) if least <= stop - start <= most]
         for channel in channels
     ]
     drop_outs = {
@@ -134,7 +134,7 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     if (rate // common) * (new_rate // common) > LARGEST_FILTERS:
         raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, rates with too little in common")
     missing = waveform.isnan()
-    gone = stretches(missing) if waveform.ndim == 1 else []
+    gone = true_runs(missing) if waveform.ndim == 1 else []
     there = torch.where(missing, 0, waveform) if gone else waveform
     resampled: Tensor = torchaudio.functional.resample(there, rate, new_rate)
     length = -(-waveform.shape[-1] * new_rate // rate)
@@ -264,11 +264,11 @@ def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
     return 10 * torch.log10(power / power.max())
 
 
-def stretches(flags: Tensor) -> list[tuple[int, int]]:
+def true_runs(flags: Tensor) -> list[tuple[int, int]]:
     """First index and the one after the last of each stretch of True in a bool tensor ``[T]``.
 
     Example:
-        >>> stretches(torch.tensor([True, False, True, True]))
+        >>> true_runs(torch.tensor([True, False, True, True]))
         [(0, 1), (2, 4)]
     """
     edges = torch.diff(torch.nn.functional.pad(flags.to(torch.int8), (1, 1)))

@@ -148,14 +148,14 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
     """The problem of a waveform of which the samples in ``missing`` are gone."""
-    from dawp.io.audio import stretches
+    from dawp.io.audio import true_runs
     from dawp.problem import Problem
 
     if missing.all():
         raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
     observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
-    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in stretches(missing)]
+    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in true_runs(missing)]
     return Problem(observed, clean, sample_rate, ~missing, blend, facts={"gaps": gaps})
 
 
@@ -179,12 +179,12 @@ def _blend(missing: Tensor, sample_rate: int) -> Tensor:
     import torch
     from torch.nn import functional as F
 
-    from dawp.io.audio import stretches
+    from dawp.io.audio import true_runs
 
     width = max(1, round(CROSSFADE * sample_rate))
     ramp = torch.arange(1, width + 1) / (width + 1)
     blend = F.pad(missing.float(), (width, width))
-    for start, stop in stretches(missing):
+    for start, stop in true_runs(missing):
         before, after = blend[start : start + width], blend[stop + width : stop + 2 * width]
         before.copy_(torch.maximum(before, ramp))
         after.copy_(torch.maximum(after, ramp.flip(0)))
