@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 _core_limit: int | None = None
 
@@ -23,7 +23,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if name not in ("cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
-        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(name)}")
+        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {printable(name)}")
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= present:
         raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")

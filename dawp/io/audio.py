@@ -12,7 +12,7 @@ import torchaudio.functional
 from torch import Tensor
 
 from dawp.dsp.alignment import MAX_LAG, measure_lag
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import atomic_write
 from dawp.io.reader import Reader
 from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
@@ -50,24 +50,24 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         rate, channels = file.rate, file.channels
         blocks = list(file.blocks(READ_FRAMES))
     if not blocks:
-        raise BadInput(f"{shown(path)}: holds no samples")
+        raise BadInput(f"{printable(path)}: holds no samples")
     if missing is not None:
         blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
     waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
     gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
     if gone.all():
-        raise BadInput(f"{shown(path)}: all samples are missing")
+        raise BadInput(f"{printable(path)}: all samples are missing")
     waveform = torch.where(gone, torch.nan, waveform)
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
-        raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+        raise BadInput(f"{printable(path)}: holds samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %s", shown(path), _said_of(channels, first_channel))
+        log.info("%s: %s", printable(path), _said_of(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
-            raise BadInput(f"{shown(path)}: {refusal}") from None
-        log.info("%s: resampled from %d to %d Hz", shown(path), rate, sample_rate)
+            raise BadInput(f"{printable(path)}: {refusal}") from None
+        log.info("%s: resampled from %d to %d Hz", printable(path), rate, sample_rate)
     return waveform
 
 
@@ -187,14 +187,14 @@ def read_clip(
     Raises:
         BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
     """
-    name, rate = shown(recording.path), config.samplerate
+    name, rate = printable(recording.path), config.samplerate
     if rate is None:
         with Reader(recording.path) as file:
             rate = file.rate
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:
-        names = f"{name} and {shown(recording.corrupted)}"
+        names = f"{name} and {printable(recording.corrupted)}"
         clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
     start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, segment_index, name)
@@ -202,7 +202,7 @@ def read_clip(
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
         if clip is not None and not clip.nan_to_num().any():
-            raise BadInput(f"{shown(path)}: is silent, all samples are zero")
+            raise BadInput(f"{printable(path)}: is silent, all samples are zero")
         clips.append(clip)
     return clips[0], clips[1], rate
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # of a run, and of its repetitions
 HOLDER = ".holder"
@@ -100,7 +100,7 @@ def check_writable(folder: Path) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "no permission" if there.is_dir() else "not a folder"
-        raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
+        raise BadInput(f"{printable(folder)}: cannot be written ({printable(there)}: {why})")
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     except ImportError:  # no such locks on this system
         yield
         return
-    refusal = f"{shown(what or folder)}: is in use by"
+    refusal = f"{printable(what or folder)}: is in use by"
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -145,7 +145,7 @@ def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
 def _holder(folder: Path) -> str:
     """Who holds a folder, in words."""
     try:
-        return shown((folder / HOLDER).read_text(encoding="utf-8").strip())
+        return printable((folder / HOLDER).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
         return "another command"
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from dawp.errors import shown
+from dawp.errors import printable
 from dawp.io.chunks import Container, Order, append_chunks, chunks_of, container_of, find_data, replace_chunk
 from dawp.io.mp3 import ID3_HEADER, id3_size
 
@@ -172,12 +172,12 @@ def read_metadata(path: Path) -> Metadata:
     except OSError:
         raise
     except Exception as error:  # whatever damaged metadata make of their reader
-        log.warning("%s: metadata cannot be read (%s)", shown(path), _reason(error))
+        log.warning("%s: metadata cannot be read (%s)", printable(path), _reason(error))
         return Metadata()
     size = sum(len(name) + len(text) for name, text in found.tags)
     size += sum(map(len, found.pictures)) + sum(len(extra.data) for extra in found.extras)
     if size > MAX_BYTES:
-        log.warning("%s: metadata of %.0f MiB are ignored", shown(path), size / 2**20)
+        log.warning("%s: metadata of %.0f MiB are ignored", printable(path), size / 2**20)
         return dataclasses.replace(found, tags=(), pictures=(), extras=())
     return found
 
@@ -221,7 +221,7 @@ def _read_chunks(file: BinaryIO, container: Container, path: Path) -> Metadata:
             continue
         name = _name_of(chunk.name)
         if total + chunk.size > MAX_BYTES:
-            log.warning("%s: metadata of over %.0f MiB: %s ignored", shown(path), MAX_BYTES / 2**20, name)
+            log.warning("%s: metadata of over %.0f MiB: %s ignored", printable(path), MAX_BYTES / 2**20, name)
             continue
         total += chunk.size
         content = file.read(chunk.size)
@@ -230,7 +230,7 @@ def _read_chunks(file: BinaryIO, container: Container, path: Path) -> Metadata:
                 raise ValueError("the file ends in it")
             _take_chunk(found, container.family, chunk.name, content)
         except Exception as error:  # whatever damaged metadata make of their reader
-            log.warning("%s: %s cannot be read (%s)", shown(path), name, _reason(error))
+            log.warning("%s: %s cannot be read (%s)", printable(path), name, _reason(error))
     tags = _merged(found.id3_tags, (tag for tag in found.tags if tag[1]))
     return Metadata(tags, tuple(found.pictures), tuple(found.extras), found.mask)
 
@@ -266,11 +266,11 @@ def _merged(tags: list[tuple[str, str]], others: Iterable[tuple[str, str]]) -> t
 def _name_of(id_: bytes, content: bytes = b"") -> str:
     if id_ == b"LIST":
         id_ = content[:4]
-    return CHUNK_NAMES.get(id_) or shown(id_.decode("ascii", errors="replace").strip())
+    return CHUNK_NAMES.get(id_) or printable(id_.decode("ascii", errors="replace").strip())
 
 
 def _reason(error: Exception) -> str:
-    return shown(error) or type(error).__name__
+    return printable(error) or type(error).__name__
 
 
 def _format_chunk(id_: bytes, content: bytes, order: Order) -> tuple[int, int | None]:
@@ -346,7 +346,7 @@ def _read_mp3(file: BinaryIO, path: Path) -> Metadata:
 
     size = id3_size(file.read(ID3_HEADER))
     if size > MAX_BYTES:
-        log.warning("%s: metadata of %.0f MiB are ignored", shown(path), size / 2**20)
+        log.warning("%s: metadata of %.0f MiB are ignored", printable(path), size / 2**20)
         return Metadata()
     tags: list[tuple[str, str]] = []
     with suppress(APENoHeaderError):
@@ -368,7 +368,7 @@ def _from_id3(id3: Any) -> tuple[list[tuple[str, str]], list[bytes], list[Extra]
 
     tags: list[tuple[str, str]] = []
     pictures: list[bytes] = []
-    extras = [Extra("", f"ID3 {shown(frame[:4].decode('latin-1'))}", b"") for frame in id3.unknown_frames]
+    extras = [Extra("", f"ID3 {printable(frame[:4].decode('latin-1'))}", b"") for frame in id3.unknown_frames]
     for frame in id3.values():
         name = frame.FrameID
         if name in ID3_TEXT or name == "TXXX":
@@ -382,7 +382,7 @@ def _from_id3(id3: Any) -> tuple[list[tuple[str, str]], list[bytes], list[Extra]
             picture.type, picture.mime, picture.desc, picture.data = frame.type, frame.mime, frame.desc, frame.data
             pictures.append(picture.write())
         else:
-            extras.append(Extra("ID3", f"ID3 {shown(name)}", _id3_bytes([frame])))
+            extras.append(Extra("ID3", f"ID3 {printable(name)}", _id3_bytes([frame])))
     return tags, pictures, extras
 
 
@@ -611,7 +611,7 @@ def _vorbis(metadata: Metadata) -> tuple[list[tuple[str, str]], list[str]]:
     """Vorbis comments, and the names that they cannot have."""
     valid = re.compile("[ -<>-}]+")
     comments = [tag for tag in metadata.tags if valid.fullmatch(tag[0])]
-    return comments, sorted({shown(name.lower()) for name, _ in metadata.tags if not valid.fullmatch(name)})
+    return comments, sorted({printable(name.lower()) for name, _ in metadata.tags if not valid.fullmatch(name)})
 
 
 def _write_flac(path: Path, metadata: Metadata, channels: int) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from dawp.config import Config
 from dawp.devices import pick_device
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.sources import SAMPLES, Recording
 from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
@@ -87,7 +87,7 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
         raise BadInput(f"clips must be a whole number from 1 to {MOST_CLIPS}, got {clips}")
     for name, value in given.items():
         if name in study.own_settings:
-            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {shown(text_of(value))}")
+            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {printable(text_of(value))}")
     asked = sources or {kind: SAMPLES / name for kind, name in BUNDLED.items()}
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: path for kind, path in asked.items() if kind in kinds}
@@ -118,7 +118,7 @@ def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
             if kinds.setdefault(path, kind) != kind:
                 both = " and ".join(sorted((kind, kinds[path])))
                 raise BadInput(
-                    f"{both} both have {shown(path)}: a recording is of one kind of sound; "
+                    f"{both} both have {printable(path)}: a recording is of one kind of sound; "
                     "name the recordings of each by themselves, or one kind alone"
                 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,8 +109,8 @@ class Fit(NamedTuple):
         paths = [self.folder / name for name in names]
         for path in paths:
             if not path.exists():
-                again = f"without {shown(self.folder)} the same command does this fit again"
-                raise BadInput(f"{shown(path)}: is not there, so there is nothing to show; {again}")
+                again = f"without {printable(self.folder)} the same command does this fit again"
+                raise BadInput(f"{printable(path)}: is not there, so there is nothing to show; {again}")
         return paths
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dawp.config import Config, groups_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import RESULT, RUN_CONFIG, atomic_write, read_json, run_identity
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.parallel.progress import format_duration
@@ -124,10 +124,10 @@ def write_report(folder: Path) -> Path:
         BadInput: the folder holds no run, or one whose config.json is not whole.
     """
     if run_identity(folder) is None:
-        raise BadInput(f"{shown(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
+        raise BadInput(f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
     lacking = NEEDED - read_json(folder / RUN_CONFIG).keys()
     if lacking:
-        raise BadInput(f"{shown(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
+        raise BadInput(f"{printable(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
     page = folder / REPORT
     shelf = _Shelf(folder, sounds_are_linked=_sound_bytes(folder) > MOST_EMBEDDED)
     text = _rendered(_gathered(folder, shelf))
@@ -194,11 +194,11 @@ def _gathered(folder: Path, shelf: _Shelf) -> dict[str, Any]:
     return {
         "about": about,
         "name": folder.resolve().name,
-        "command": shown(shlex.join(about["command"])) if about["command"] else None,
+        "command": printable(shlex.join(about["command"])) if about["command"] else None,
         "differing": _differing(about),
         "facts": _facts_of_run(about, len(results), planned, seconds),
         "unfinished": planned - len(results),
-        "refused": [(name, shown(why)) for name, why in refusals(folder).items()],
+        "refused": [(name, printable(why)) for name, why in refusals(folder).items()],
         "sections": _sections(summary, about.get("published")) if summary else [],
         "published": about.get("published"),
         "several": len(results) > 1,
@@ -300,7 +300,7 @@ def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) 
     if (here / "metrics.csv").is_file():
         columns = pictures.read_columns(here / "metrics.csv")
     if facts:
-        clip.name, clip.path = shown(Path(facts["recording"]).name), shown(facts["recording"])
+        clip.name, clip.path = printable(Path(facts["recording"]).name), printable(facts["recording"])
         clip.error, clip.facts = facts["error"], _facts_of_clip(facts)
     else:
         done = len(columns["epoch"]) if columns else 0
@@ -456,7 +456,7 @@ def _fact(value: Any) -> str:
         return _number(value, ".3g")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else shown(value)
+    return "-" if value is None else printable(value)
 
 
 def _differing(about: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dawp.errors import shown
+from dawp.errors import printable
 from dawp.io.files import atomic_write, exclusive_lock
 from dawp.restoration.blocks import Block, RestoredBlock
 
@@ -95,7 +95,9 @@ class BlockCache:
         """
         restored = self.get(index, block, channels)
         if restored is None:
-            raise OSError(f"{shown(self._path(index))}: was deleted or damaged; run the command again to recompute it")
+            raise OSError(
+                f"{printable(self._path(index))}: was deleted or damaged; run the command again to recompute it"
+            )
         return restored.samples
 
     def remove(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, FitDiverged, shown
+from dawp.errors import BadInput, FitDiverged, printable
 from dawp.io.files import atomic_write, changed_at, check_writable, write_json
 from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata import read_metadata
@@ -77,7 +77,7 @@ def run(
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):
         check_writable(folder)
-    title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
+    title = f"{len(targets)} recordings" if len(targets) > 1 else printable(targets[0].path.name)
     with (
         BatchRestoration(targets, config, command) as batch,
         ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
@@ -136,7 +136,7 @@ class FileRestoration:
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
-                    f"{shown(target.output)}: already exists, from another command (use --overwrite to replace it)"
+                    f"{printable(target.output)}: already exists, from another command (use --overwrite to replace it)"
                 )
             self.resources = resources.pop_all()
 
@@ -203,7 +203,7 @@ class FileRestoration:
         seconds = time.perf_counter() - self._began
         write_json(self._target.record, self._record(removed, gain, seconds))
         self._cache.remove()
-        log.info("%s: done in %s", shown(self._target.output), format_duration(seconds))
+        log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
 
     def _samples(self) -> Iterator[Tensor]:
         """Yield consecutive parts ``[channels, n]`` of the restored waveform."""
@@ -262,12 +262,12 @@ class FileRestoration:
         if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
-        log.info("%s: %s", shown(target.output), removed)
+        log.info("%s: %s", printable(target.output), removed)
         if removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
-                shown(target.output),
+                printable(target.output),
             )
         return removed
 
@@ -328,13 +328,13 @@ class BatchRestoration:
         """Start a recording; None if its output exists or it cannot be restored."""
         if target.output.exists() and not self._config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
-            log.info("%s: already exists%s (use --overwrite to recompute it)", shown(target.output), older)
+            log.info("%s: already exists%s (use --overwrite to recompute it)", printable(target.output), older)
             if target.removed and not target.removed.exists():
-                log.warning("%s: is not written, because the output already exists", shown(target.removed))
+                log.warning("%s: is not written, because the output already exists", printable(target.removed))
             self.skipped += 1
             return None
         try:
-            with memory_as_bad_input(shown(target.path), "block"):
+            with memory_as_bad_input(printable(target.path), "block"):
                 return FileRestoration(target, self._config, self._command, position)
         except BadInput as refusal:
             self._fail(refusal)

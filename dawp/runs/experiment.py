@@ -13,7 +13,7 @@ import torch
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, FitDiverged, shown
+from dawp.errors import BadInput, FitDiverged, printable
 from dawp.io.files import RESULT, RUN_CONFIG, changed_at, check_writable
 from dawp.io.sources import Recording, sounds_at
 from dawp.methods import baselines
@@ -186,7 +186,7 @@ class _Run:
             if here in self._earlier:
                 continue
             try:
-                with memory_as_bad_input(shown(recording.path), "clip_length"):
+                with memory_as_bad_input(printable(recording.path), "clip_length"):
                     problem = make_problem_of(recording, config, index, segment_index)
             except BadInput as refusal:
                 self._failures.append(str(refusal))
@@ -264,5 +264,5 @@ def _warn_of_changes(changed: Sequence[tuple[Path, Path]]) -> None:
     if changed:
         path, here = changed[0]
         more = f", and {len(changed) - 1} more like it" if changed[1:] else ""
-        told = f"{shown(path)} is newer than its results in {shown(here)}{more}"
+        told = f"{printable(path)} is newer than its results in {printable(here)}{more}"
         log.warning("%s: if its sound is another, delete them, and the same command makes them again", told)

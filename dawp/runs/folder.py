@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import (
     OUTPUTS,
     RESULT,
@@ -84,26 +84,26 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
 def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
     """Refuse a run's folder that holds something else, or a run with other settings that is not to be overwritten."""
     if folder.is_symlink():
-        raise BadInput(f"{shown(folder)}: is a link, not a run's folder")
+        raise BadInput(f"{printable(folder)}: is a link, not a run's folder")
     there = run_identity(folder)
     if there is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise BadInput(f"{shown(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
+            raise BadInput(f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
         return
     if config.run.overwrite:
         inputs = [path for recording in recordings for path in recording.paths]
         if any(folder.resolve() in path.resolve().parents for path in inputs):
-            raise BadInput(f"{shown(folder)}: holds recordings of this command, --overwrite would delete them")
+            raise BadInput(f"{printable(folder)}: holds recordings of this command, --overwrite would delete them")
         return
     asked = _identity(config, recordings)
     differing = [
-        f"{name} is {shown(there.get(name))} there and {shown(asked.get(name))} here"
+        f"{name} is {printable(there.get(name))} there and {printable(asked.get(name))} here"
         for name in [*asked, *(there.keys() - asked.keys())]
         if there.get(name) != asked.get(name)
     ]
     if differing:
         raise BadInput(
-            f"{shown(folder)}: holds a run with other settings: {'; '.join(differing)} "
+            f"{printable(folder)}: holds a run with other settings: {'; '.join(differing)} "
             "(--overwrite deletes it, another --name keeps both)"
         )
 
@@ -130,7 +130,7 @@ def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> 
             }
             write_json(folder / RUN_CONFIG, about)
     except OSError as error:
-        raise BadInput(f"{shown(folder)}: cannot be written ({error.strerror})") from None
+        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})") from None
 
 
 def note_published(folder: Path, published: dict[str, Any]) -> None:

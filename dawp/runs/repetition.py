@@ -12,7 +12,7 @@ import torch
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io import audio
 from dawp.io.files import OUTPUTS, RESULT, atomic_write, write_json
 from dawp.io.sources import Recording
@@ -45,10 +45,10 @@ def make_problem_of(recording: Recording, config: Config, index: int = 0, segmen
     try:
         rng = seeded(config.fit.seed, "corruption", index)
         problem = make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
-        name = shown(recording.path)
+        name = printable(recording.path)
         return dataclasses.replace(problem, name=f"{name}, clip {segment_index + 1}" if segment_index else name)
     except BadInput as refusal:
-        raise BadInput(f"{shown(recording.path)}: {refusal}") from None
+        raise BadInput(f"{printable(recording.path)}: {refusal}") from None
 
 
 def repeat(

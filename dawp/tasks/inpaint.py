@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput
 from dawp.io.settings import LONGEST_GAP_MS
 from dawp.settings import setting
 from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
@@ -51,11 +51,9 @@ class GapConfig(CorruptionConfig):
         latest = 0.0
         for start, length in sorted(self.given):
             if start < 0 or length <= 0:
-                raise BadInput(
-                    f"gaps must begin at 0 s or later and last longer than 0 s, got {shown(f'{start:g}:{length:g}')}"
-                )
+                raise BadInput(f"gaps must begin at 0 s or later and last longer than 0 s, got {start:g}:{length:g}")
             if start < latest - 1e-9:  # seconds: 0.1 + 0.2 is more than 0.3
-                raise BadInput(f"gaps must not overlap, got {shown(f'{start:g}:{length:g}')} after one to {latest:g} s")
+                raise BadInput(f"gaps must not overlap, got {start:g}:{length:g} after one to {latest:g} s")
             latest = start + length
 
     @property

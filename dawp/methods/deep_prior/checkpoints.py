@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dawp.config import Config
-from dawp.errors import shown
+from dawp.errors import printable
 from dawp.io.files import atomic_write
 from dawp.problem import Problem
 
@@ -59,7 +59,7 @@ class Checkpoint:
                     return state
                 why = "of another fit"
         aside = self._path.with_name(f"{self._path.name}.unusable")
-        log.warning("%s is %s and set aside as %s: its fit begins anew", shown(self._path), why, aside.name)
+        log.warning("%s is %s and set aside as %s: its fit begins anew", printable(self._path), why, aside.name)
         self._path.replace(aside)
         return None
 
