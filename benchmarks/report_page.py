@@ -67,10 +67,10 @@ def _copy(run: Path, clips: int) -> None:
     model = repetition_folders(run)[0]
     facts = json.loads((model / "result.json").read_text())
     for number in range(1, clips):
-        here = run / f"{number:03d}_clip"
-        if not here.exists():
-            shutil.copytree(model, here)
-            (here / "result.json").write_text(json.dumps({**facts, "repetition": number}))
+        repetition_dir = run / f"{number:03d}_clip"
+        if not repetition_dir.exists():
+            shutil.copytree(model, repetition_dir)
+            (repetition_dir / "result.json").write_text(json.dumps({**facts, "repetition": number}))
 
 
 def _opened(browser: Any, page: Path, clips: int) -> float:

@@ -127,7 +127,7 @@ def test_levels_are_matched_or_true(browser, reports):
 
 def test_the_table_is_sorted_by_numbers(browser, reports):
     folder = reports["denoise"].parent
-    facts = [json.loads((here / "result.json").read_text()) for here in repetition_folders(folder)]
+    facts = [json.loads((repetition_dir / "result.json").read_text()) for repetition_dir in repetition_folders(folder)]
     values = [fact["best"]["psnr"]["gain"] for fact in facts]
     tab = Opened(browser, reports["denoise"]).page
     heading = tab.locator(".sortable th", has=tab.get_by_text("PSNR gain", exact=True))
@@ -167,8 +167,8 @@ def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports
         shutil.rmtree(other)
     facts = json.loads((model / "result.json").read_text())
     for number in range(1, 100):
-        here = shutil.copytree(model, folder / f"{number:03d}_clip")
-        (here / "result.json").write_text(json.dumps({**facts, "repetition": number}))
+        repetition_dir = shutil.copytree(model, folder / f"{number:03d}_clip")
+        (repetition_dir / "result.json").write_text(json.dumps({**facts, "repetition": number}))
     place = write_report(folder)
     opened = Opened(browser, place)
     assert opened.page.locator("details.clip").count() == 100

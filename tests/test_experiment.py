@@ -68,11 +68,11 @@ def test_the_layout_of_a_run(tmp_path, sounds):
 
 
 def test_all_sounds_are_float32_and_aligned(tmp_path, sounds):
-    here = run(tmp_path, sounds[:1]).folder / "000_a"
-    for path in here.glob("*.wav"):
+    repetition_dir = run(tmp_path, sounds[:1]).folder / "000_a"
+    for path in repetition_dir.glob("*.wav"):
         info = soundfile.info(path)
         assert (info.frames, info.samplerate, info.subtype) == (4000, 16000, "FLOAT")
-    clean, corrupted = (soundfile.read(here / f"{name}.wav")[0] for name in ("clean", "corrupted"))
+    clean, corrupted = (soundfile.read(repetition_dir / f"{name}.wav")[0] for name in ("clean", "corrupted"))
     assert 0.5 < (clean * corrupted).sum() / (clean**2).sum() < 1.5
 
 
@@ -116,15 +116,15 @@ def test_a_finished_repetition_is_not_run_again_and_more_can_be_added(tmp_path, 
 
 def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
     first = run(tmp_path, sounds[:1])
-    here = first.folder / "000_a"
-    before = (here / "metrics.csv").read_text()
-    (here / "result.json").unlink()
-    (here / "metrics.csv").write_text("rubbish")
-    (here / "left_over").write_text("rubbish")
+    repetition_dir = first.folder / "000_a"
+    before = (repetition_dir / "metrics.csv").read_text()
+    (repetition_dir / "result.json").unlink()
+    (repetition_dir / "metrics.csv").write_text("rubbish")
+    (repetition_dir / "left_over").write_text("rubbish")
     again = run(tmp_path, sounds[:1])
     assert again.done == 1
-    assert (here / "metrics.csv").read_text() == before
-    assert not (here / "left_over").exists()
+    assert (repetition_dir / "metrics.csv").read_text() == before
+    assert not (repetition_dir / "left_over").exists()
 
 
 def test_a_damaged_result_is_begun_anew(tmp_path, sounds):
@@ -390,11 +390,11 @@ def test_a_pair_of_equals_is_refused(tmp_path, sounds):
 
 
 def test_the_generator_file_is_safe_and_makes_the_best_output_again(tmp_path, sounds):
-    here = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
-    kept = torch.load(here / "generator.pt", weights_only=True)
+    repetition_dir = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
+    kept = torch.load(repetition_dir / "generator.pt", weights_only=True)
     generator = Demucs(Config.of("denoise", **TINY).generator)
     generator.load_state_dict(kept["state_dict"])
-    best = torch.from_numpy(soundfile.read(here / "best_si_snr.wav", dtype="float32")[0])
+    best = torch.from_numpy(soundfile.read(repetition_dir / "best_si_snr.wav", dtype="float32")[0])
     torch.testing.assert_close(generator(kept["z"], len(best))[0, 0].detach(), best)
 
 

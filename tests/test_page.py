@@ -122,7 +122,7 @@ def test_the_means_are_those_of_the_summary(finished):
 
 def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finished):
     text = text_of(write_report(finished))
-    sounds = [path for here in repetition_folders(finished) for path in here.glob("*.wav")]
+    sounds = [path for repetition_dir in repetition_folders(finished) for path in repetition_dir.glob("*.wav")]
     assert text.count("<audio") == len(sounds) + 2  # and the outputs of both
     pictures = re.findall(r"<img[^>]*>", text)
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
@@ -139,10 +139,10 @@ def test_sounds_are_those_of_the_files(finished):
     import soundfile
 
     text = text_of(write_report(finished))
-    here = repetition_folders(finished)[0]
+    repetition_dir = repetition_folders(finished)[0]
     first = re.search(r'<audio[^>]* src="data:audio/flac;base64,([^"]+)"', text)[1]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(first)))
-    clip, clip_rate = soundfile.read(here / "corrupted.wav")
+    clip, clip_rate = soundfile.read(repetition_dir / "corrupted.wav")
     assert rate == clip_rate
     assert np.abs(heard - clip).max() < 2**-15  # 16 bit
 
@@ -150,12 +150,12 @@ def test_sounds_are_those_of_the_files(finished):
 def test_levels_are_matched_by_rms():
     from pathlib import Path
 
-    here = Path("clip")
+    repetition_dir = Path("clip")
     rms = {"corrupted": 0.2, "clean": 0.1, "best_si_snr": 0.4, "epoch_00010": 0.004, "epoch_00001": 1e-4, "zero": 0.0}
-    volumes = page._volumes({here / f"{name}.wav": level for name, level in rms.items()}, here)
+    volumes = page._volumes({repetition_dir / f"{name}.wav": level for name, level in rms.items()}, repetition_dir)
     heard = {path.stem: volume * rms[path.stem] for path, volume in volumes.items()}
     assert [heard[name] for name in ("corrupted", "clean", "best_si_snr")] == pytest.approx([0.1] * 3)
-    assert [volumes[here / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
+    assert [volumes[repetition_dir / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
     assert min(volumes.values()) == 0.25  # the faint ones have not made the others faint
 
 
@@ -174,8 +174,8 @@ def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     assert "Missing: restored.wav" in words
     (other / "clean.wav").write_bytes(b"RIFF, and no more")
     assert "Missing: restored.wav; clean.wav" in words_of(write_report(folder))
-    for here in (begun, other):
-        shutil.rmtree(here)
+    for repetition_dir in (begun, other):
+        shutil.rmtree(repetition_dir)
     assert "No clip has been begun" in words_of(write_report(folder))
 
 
@@ -283,9 +283,9 @@ def test_gaps_and_rooms_are_shown(tmp_path):
     folder = run(tmp_path, "dereverb", experiment_repetition=1)
     text = text_of(write_report(folder))
     assert "Impulse response of the room" in text
-    (here,) = repetition_folders(folder)
-    assert (here / "rir.wav").exists()
-    rt60 = json.loads((here / "result.json").read_text())["corruption"]["rt60"]
+    (repetition_dir,) = repetition_folders(folder)
+    assert (repetition_dir / "rir.wav").exists()
+    rt60 = json.loads((repetition_dir / "result.json").read_text())["corruption"]["rt60"]
     assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
 
 
@@ -324,13 +324,13 @@ def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
     (repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
     for _ in range(2):  # the second time replaces the first
         tensorboard.write(finished, tmp_path)
-    for here in repetition_folders(finished):
+    for repetition_dir in repetition_folders(finished):
         events = EventAccumulator(
-            str(tmp_path / "denoise" / "run" / here.name), size_guidance={"audio": 0, "images": 0}
+            str(tmp_path / "denoise" / "run" / repetition_dir.name), size_guidance={"audio": 0, "images": 0}
         )
         events.Reload()
         tags = events.Tags()
-        rows = (here / "metrics.csv").read_text().splitlines()
+        rows = (repetition_dir / "metrics.csv").read_text().splitlines()
         column = rows[0].split(",").index("si_snr")
         expected = [float(row.split(",")[column]) for row in rows[1:]]
         assert [scalar.value for scalar in events.Scalars("si_snr")] == pytest.approx(expected)

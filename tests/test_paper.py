@@ -179,10 +179,10 @@ def headline(tmp_path, monkeypatch):
                 room = getattr(part.plan.config.corruption, "rt60", None)
                 lacking = lacks if (part.kind, room) == ("singing", 0.2) else 0
                 for number in range(part.clips - lacking):
-                    here = tmp_path / "made up" / f"{number:03d}_clip"
+                    repetition_dir = tmp_path / "made up" / f"{number:03d}_clip"
                     best = {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}
                     error = "diverged" if number < diverged else None
-                    yield Fit(part.kind, here, {"best": best, "error": error})
+                    yield Fit(part.kind, repetition_dir, {"best": best, "error": error})
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(runs, "_found", found)

@@ -103,8 +103,8 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
                 continue
             epochs = {"epochs": study.epochs} if preset == "paper" else {}
             settings = {**epochs, **given, **cell.settings}
-            here = {"source": paths[kind], "experiment_repetition": count}
-            config = Config.of(cell.task, preset, **settings, **here)
+            own = {"source": paths[kind], "experiment_repetition": count}
+            config = Config.of(cell.task, preset, **settings, **own)
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
             made[cell].append(Part(kind, plan, count))
     return made
@@ -166,10 +166,10 @@ def _found(parts: Sequence[Part]) -> Iterator[Fit]:
     """Those that restored anything: a fit that diverged at once did not."""
     for part in parts:
         counting = part.repetitions
-        for here in repetition_folders(part.folder) if part.folder.is_dir() else ():
-            facts = finished(here)
+        for repetition_dir in repetition_folders(part.folder) if part.folder.is_dir() else ():
+            facts = finished(repetition_dir)
             if facts and facts["best"] and facts["repetition"] in counting:
-                yield Fit(part.kind, here, facts)
+                yield Fit(part.kind, repetition_dir, facts)
 
 
 class Estimate(NamedTuple):

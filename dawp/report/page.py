@@ -140,7 +140,7 @@ def write_report(folder: Path) -> Path:
 def is_stale(folder: Path) -> bool:
     """Whether a run's page is not there, or older than one of its results or their summary."""
     page, summary = folder / REPORT, folder / SUMMARY
-    told = [here / RESULT for here in repetition_folders(folder) if finished(here)]
+    told = [repetition_dir / RESULT for repetition_dir in repetition_folders(folder) if finished(repetition_dir)]
     told += [summary] if summary.exists() else []
     return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in told)
 
@@ -149,16 +149,16 @@ def _rendered(content: dict[str, Any]) -> str:
     import jinja2
     from markupsafe import Markup
 
-    here = Path(__file__).parent
+    template_dir = Path(__file__).parent
     surroundings = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
+        loader=jinja2.FileSystemLoader(template_dir),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     surroundings.filters["number"] = _number
-    style, script = ((here / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = ((template_dir / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     hashes = {
         name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for name, text in (("style_hash", style), ("script_hash", script))
@@ -175,11 +175,11 @@ def _gathered(folder: Path, shelf: _Shelf) -> dict[str, Any]:
     asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
     planned = max(asked, len(repetition_folders(folder)))  # a later command may have gone on
     clips, results = [], []
-    for here in repetition_folders(folder):
-        facts = finished(here)
-        number, _, name = here.name.partition("_")
+    for repetition_dir in repetition_folders(folder):
+        facts = finished(repetition_dir)
+        number, _, name = repetition_dir.name.partition("_")
         try:
-            clips.append(_clip(here, facts, settings["epochs"], shelf))
+            clips.append(_clip(repetition_dir, facts, settings["epochs"], shelf))
             if facts:
                 facts["repetition"] = int(number)
                 summarise([facts]), rows([facts])  # what is wrong with it shows here, and not among the others
@@ -259,15 +259,15 @@ class _Shelf:
                     place.unlink(missing_ok=True)
             there.rmdir()
 
-    def drawn(self, here: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
+    def drawn(self, repetition_dir: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
         """A picture of a repetition: that in its folder, or drawn now if it is not there or older than its data."""
         from PIL.Image import open as opened
 
         with TemporaryDirectory() as scratch:
-            path, data = here / name, here / "metrics.csv"
+            path, data = repetition_dir / name, repetition_dir / "metrics.csv"
             if not path.is_file() or path.stat().st_mtime_ns < data.stat().st_mtime_ns:
                 path = Path(scratch) / name
-                draw(here, facts or {}, path)
+                draw(repetition_dir, facts or {}, path)
             with opened(path) as picture:
                 return self.picture(_webp(picture.convert("RGB")), alt)
 
@@ -289,44 +289,54 @@ def _embedded(content: bytes, kind: str) -> str:
 
 def _sound_bytes(folder: Path) -> int:
     """What all sounds of a run would take in its page, at most: half of what their samples take as floats, as text."""
-    return sum(path.stat().st_size for here in repetition_folders(folder) for path in pictures.sounds_of(here)) * 2 // 3
+    return (
+        sum(
+            path.stat().st_size
+            for repetition_dir in repetition_folders(folder)
+            for path in pictures.sounds_of(repetition_dir)
+        )
+        * 2
+        // 3
+    )
 
 
-def _clip(here: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) -> Clip:
+def _clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, shelf: _Shelf) -> Clip:
     """A repetition; ``facts`` is None while it is unfinished."""
-    number, _, name = here.name.partition("_")
+    number, _, name = repetition_dir.name.partition("_")
     clip = Clip(int(number), name)
     columns: dict[str, NDArray[Any]] = {}
-    if (here / "metrics.csv").is_file():
-        columns = pictures.read_columns(here / "metrics.csv")
+    if (repetition_dir / "metrics.csv").is_file():
+        columns = pictures.read_columns(repetition_dir / "metrics.csv")
     if facts:
         clip.name, clip.path = printable(Path(facts["recording"]).name), printable(facts["recording"])
         clip.error, clip.facts = facts["error"], _facts_of_clip(facts)
     else:
         done = len(columns["epoch"]) if columns else 0
         clip.missing.append(f"the fit is not finished: metrics up to epoch {done} of {epochs} so far")
-    sounds = pictures.load_sounds(here)
+    sounds = pictures.load_sounds(repetition_dir)
     loaded = {path: samples for path, (samples, _) in sounds.items()}
     for samples, rate in sounds.values():
         clip.rate, clip.length = rate, len(samples) / rate
     expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
-    clip.missing += [f"{what}.wav" for what in expected if facts and here / f"{what}.wav" not in loaded]
+    clip.missing += [f"{what}.wav" for what in expected if facts and repetition_dir / f"{what}.wav" not in loaded]
     if loaded:
-        _show_sounds(here, clip, loaded, facts, columns, shelf)
+        _show_sounds(repetition_dir, clip, loaded, facts, columns, shelf)
     if columns and len(columns["epoch"]):
         alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
-        clip.curves = Curves(shelf.drawn(here, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"]))
+        clip.curves = Curves(
+            shelf.drawn(repetition_dir, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"])
+        )
     if facts and facts["corruption"].get("gaps"):
         alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
-        clip.figures.append(shelf.drawn(here, "gaps.png", pictures.draw_gaps, facts, alt))
-    if facts and (here / "rir.wav").is_file():
+        clip.figures.append(shelf.drawn(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
+    if facts and (repetition_dir / "rir.wav").is_file():
         alt = f"Impulse response of the room of {clip.name}, and its decay"
-        clip.figures.append(shelf.drawn(here, "room.png", pictures.draw_room, facts, alt))
+        clip.figures.append(shelf.drawn(repetition_dir, "room.png", pictures.draw_room, facts, alt))
     return clip
 
 
 def _show_sounds(
-    here: Path,
+    repetition_dir: Path,
     clip: Clip,
     loaded: dict[Path, NDArray[Any]],
     facts: dict[str, Any] | None,
@@ -340,9 +350,9 @@ def _show_sounds(
     scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
     magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
     loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
-    volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, here)
+    volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, repetition_dir)
     for path, samples in loaded.items():
-        epoch = int(path.stem.removeprefix("epoch_")) if path.parent != here else None
+        epoch = int(path.stem.removeprefix("epoch_")) if path.parent != repetition_dir else None
         title = pictures.title_of(path.stem) if epoch is None else f"the output at epoch {epoch}"
         alt = f"Spectrogram of {title} of {clip.name}, 0 to {clip.rate / 2000:g} kHz, {clip.length:.2f} s"
         pixels = pictures.spectrogram_pixels(magnitudes[path], loudest)
@@ -359,12 +369,12 @@ def _show_sounds(
             clip.outputs.append({**vars(sound), "epoch": epoch, "spectrogram": vars(sound.spectrogram)})
 
 
-def _volumes(rms: dict[Path, float], here: Path) -> dict[Path, float]:
+def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
     """The volumes from 0 to 1 at which sounds have one RMS: the least of those about as loud as the corrupted clip.
 
     What is fainter, as the first outputs are, stays so: all would be faint beside it.
     """
-    loud = rms.get(here / "corrupted.wav", max(rms.values()))
+    loud = rms.get(repetition_dir / "corrupted.wav", max(rms.values()))
     softest = min((level for level in rms.values() if level >= FAINT * loud), default=loud)
     return {path: min(1.0, softest / level) if level else 1.0 for path, level in rms.items()}
 

@@ -133,8 +133,12 @@ class _Run:
         names = (recording.name for recording, _ in self._repetitions)
         self._places = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
         places = () if config.run.overwrite else self._places
-        self._earlier = {here: facts for here in places if (facts := finished(here))}
-        self._failures = [f"{here.name}: {facts['error']}" for here, facts in self._earlier.items() if facts["error"]]
+        self._earlier = {repetition_dir: facts for repetition_dir in places if (facts := finished(repetition_dir))}
+        self._failures = [
+            f"{repetition_dir.name}: {facts['error']}"
+            for repetition_dir, facts in self._earlier.items()
+            if facts["error"]
+        ]
         self._done = 0
         self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
         self._usable: dict[str, bool] = {}  # whether a recording could be, by the folder of each that was looked at
@@ -174,28 +178,32 @@ class _Run:
         with suppress(BadInput):  # of a folder without sounds: refused where one is needed
             sounds = [path for source in given for path in sounds_at(source)]
         newest = sorted(sounds, key=changed_at)[-1:]
-        for here, (recording, _) in zip(self._places, self._repetitions, strict=True):
-            if here in self._earlier:
+        for repetition_dir, (recording, _) in zip(self._places, self._repetitions, strict=True):
+            if repetition_dir in self._earlier:
                 inputs = [*recording.paths, *([] if recording.corrupted else newest)]
-                yield from ((path, here) for path in inputs if changed_at(path) > changed_at(here / RESULT))
+                yield from (
+                    (path, repetition_dir) for path in inputs if changed_at(path) > changed_at(repetition_dir / RESULT)
+                )
 
     def jobs(self, bars: ProgressBars) -> Iterator[_Repetition]:
         """The repetitions that are not finished yet."""
         config, fits = self._plan.config, self._plan.config.stop.fits
-        for index, (here, (recording, segment_index)) in enumerate(zip(self._places, self._repetitions, strict=True)):
-            if here in self._earlier:
+        for index, (repetition_dir, (recording, segment_index)) in enumerate(
+            zip(self._places, self._repetitions, strict=True)
+        ):
+            if repetition_dir in self._earlier:
                 continue
             try:
                 with memory_as_bad_input(printable(recording.path), "clip_length"):
                     problem = make_problem_of(recording, config, index, segment_index)
             except BadInput as refusal:
                 self._failures.append(str(refusal))
-                self._reasons[here.name] = str(refusal)
-                self._usable[here.name] = False
+                self._reasons[repetition_dir.name] = str(refusal)
+                self._usable[repetition_dir.name] = False
                 log.error("%s", refusal)
                 bars.skip_fits(fits)
                 continue
-            self._usable[here.name] = True
+            self._usable[repetition_dir.name] = True
             if not self._begun:
                 try:
                     begin(self._folder, self._plan, self._command, self._hold)
@@ -208,24 +216,24 @@ class _Run:
                     bars.skip_fits(fits * sum(there not in self._earlier for there in self._places[index:]))
                     return
                 self._begun = True
-            if not config.run.overwrite and (facts := finished(here)):  # by a command that has ended since
-                self._earlier[here] = facts
+            if not config.run.overwrite and (facts := finished(repetition_dir)):  # by a command that has ended since
+                self._earlier[repetition_dir] = facts
                 bars.skip_fits(fits)
                 continue
-            self._going.add(here)
-            make_room(here)
-            name = here.name if self._alone else f"{self._folder.name}/{here.name}"
+            self._going.add(repetition_dir)
+            make_room(repetition_dir)
+            name = repetition_dir.name if self._alone else f"{self._folder.name}/{repetition_dir.name}"
             args = (problem, recording, config, index, self._draw)
-            yield _Repetition(name, here, repeat, args, fits, run=self, checkpoints=checkpoints.found)
+            yield _Repetition(name, repetition_dir, repeat, args, fits, run=self, checkpoints=checkpoints.found)
 
-    def take(self, here: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
+    def take(self, repetition_dir: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
         """A repetition is over: with a result, perhaps of a fit that diverged, or refused."""
         self._done += refusal is None
         if refusal is None:
-            checkpoints.clear(here)
-            self._going.discard(here)
+            checkpoints.clear(repetition_dir)
+            self._going.discard(repetition_dir)
         if refusal:
-            self._reasons[here.name] = str(refusal)
+            self._reasons[repetition_dir.name] = str(refusal)
         if error or refusal:
             told = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
             self._failures.append(told)
@@ -233,11 +241,11 @@ class _Run:
 
     def end(self) -> None:
         """Tidy up, and summarise what is finished."""
-        for here in self._going:
-            if finished(here):  # which was not told any more
-                checkpoints.clear(here)
-            elif not checkpoints.found(here):
-                shutil.rmtree(here, ignore_errors=True)
+        for repetition_dir in self._going:
+            if finished(repetition_dir):  # which was not told any more
+                checkpoints.clear(repetition_dir)
+            elif not checkpoints.found(repetition_dir):
+                shutil.rmtree(repetition_dir, ignore_errors=True)
         folder = self._folder
         if folder.exists() and not self._refused:
             stays = self._plan.config.run.overwrite and not self._begun
@@ -262,7 +270,7 @@ def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recordi
 
 def _warn_of_changes(changed: Sequence[tuple[Path, Path]]) -> None:
     if changed:
-        path, here = changed[0]
+        path, repetition_dir = changed[0]
         more = f", and {len(changed) - 1} more like it" if changed[1:] else ""
-        told = f"{printable(path)} is newer than its results in {printable(here)}{more}"
+        told = f"{printable(path)} is newer than its results in {printable(repetition_dir)}{more}"
         log.warning("%s: if its sound is another, delete them, and the same command makes them again", told)

@@ -144,30 +144,30 @@ def repetition_folders(folder: Path) -> list[Path]:
     """The folders of a run's repetitions, finished or not, in order."""
     return sorted(
         (
-            here
-            for here in folder.iterdir()
-            if re.match(r"\d{3,}_", here.name) and here.is_dir() and not here.is_symlink()
+            repetition_dir
+            for repetition_dir in folder.iterdir()
+            if re.match(r"\d{3,}_", repetition_dir.name) and repetition_dir.is_dir() and not repetition_dir.is_symlink()
         ),
-        key=lambda here: int(here.name.partition("_")[0]),
+        key=lambda repetition_dir: int(repetition_dir.name.partition("_")[0]),
     )
 
 
-def finished(here: Path) -> dict[str, Any] | None:
+def finished(repetition_dir: Path) -> dict[str, Any] | None:
     """What a repetition found, if it is finished: its result.json is there and whole."""
     try:
-        facts: dict[str, Any] = read_json(here / RESULT)
+        facts: dict[str, Any] = read_json(repetition_dir / RESULT)
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and "best" in facts else None
 
 
-def make_room(here: Path) -> None:
+def make_room(repetition_dir: Path) -> None:
     """A repetition's folder, with nothing but the checkpoints that an interrupted command has left there."""
-    here.mkdir(exist_ok=True)
-    kept = checkpoints.found(here)
+    repetition_dir.mkdir(exist_ok=True)
+    kept = checkpoints.found(repetition_dir)
     if kept:
-        kept.append(here / OUTPUTS)  # of the epochs before the checkpoint
-    for path in here.iterdir():
+        kept.append(repetition_dir / OUTPUTS)  # of the epochs before the checkpoint
+    for path in repetition_dir.iterdir():
         if path.is_dir() and not path.is_symlink():
             if path not in kept:
                 shutil.rmtree(path)
@@ -183,7 +183,11 @@ def write_summary(folder: Path, reasons: Mapping[str, str], usable: Mapping[str,
         reasons: why repetitions were refused, by name of the folder.
         usable: whether the recording of a repetition could be used, where this command has looked.
     """
-    found = {here.name: facts for here in repetition_folders(folder) if (facts := finished(here))}
+    found = {
+        repetition_dir.name: facts
+        for repetition_dir in repetition_folders(folder)
+        if (facts := finished(repetition_dir))
+    }
     if not found:
         return
     refused = {name: why for name, why in {**refusals(folder), **reasons}.items() if name not in found}

@@ -52,7 +52,7 @@ def make_problem_of(recording: Recording, config: Config, index: int = 0, segmen
 
 
 def repeat(
-    here: Path,
+    repetition_dir: Path,
     line: ProgressReporter,
     part: int | None,
     problem: Problem,
@@ -62,45 +62,45 @@ def repeat(
     draw: Draw,
 ) -> str | None:
     """One repetition into its folder, result.json last, or one of its fits; returns why it diverged, if it did."""
-    kept = checkpoints.Checkpoints(here, line.saved)
+    kept = checkpoints.Checkpoints(repetition_dir, line.saved)
 
     def on_epoch(step: Epoch, history: History) -> None:
         if step.epoch % config.run.show_every == 0:
-            history.write(here / "metrics.csv")
+            history.write(repetition_dir / "metrics.csv")
             if config.run.save_outputs:
-                (here / OUTPUTS).mkdir(exist_ok=True)
-                output = here / OUTPUTS / f"epoch_{step.epoch:05d}.wav"
+                (repetition_dir / OUTPUTS).mkdir(exist_ok=True)
+                output = repetition_dir / OUTPUTS / f"epoch_{step.epoch:05d}.wav"
                 audio.write(output, step.output, problem.sample_rate)
                 line.saved(output)
-            draw(here, {})
+            draw(repetition_dir, {})
 
-    with memory_as_bad_input(here.name, "clip_length"):
+    with memory_as_bad_input(repetition_dir.name, "clip_length"):
         if not part:
             if problem.clean is not None:
-                audio.write(here / "clean.wav", problem.clean, problem.sample_rate)
-            audio.write(here / "corrupted.wav", problem.observed, problem.sample_rate)
+                audio.write(repetition_dir / "clean.wav", problem.clean, problem.sample_rate)
+            audio.write(repetition_dir / "corrupted.wav", problem.observed, problem.sample_rate)
             if problem.rir is not None:
-                audio.write(here / "rir.wav", problem.rir, problem.sample_rate)
+                audio.write(repetition_dir / "rir.wav", problem.rir, problem.sample_rate)
         if part is not None:
             fit_ahead(problem, config, index, part, line, None if part else on_epoch, kept)
             return None
         result = solve(problem, config, index, line, on_epoch, kept)
-        _write_result(here, result, recording, index, draw)
-    return None if result.error is None else f"{here.name}: {result.error}"
+        _write_result(repetition_dir, result, recording, index, draw)
+    return None if result.error is None else f"{repetition_dir.name}: {result.error}"
 
 
-def _write_result(here: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
+def _write_result(repetition_dir: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
     sounds = {f"best_{name}": best.waveform for name, best in result.best.items() if not name.startswith(EMA)}
     sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
     if result.restored:
         sounds["restored"] = result.restored.waveform
     for name, waveform in sounds.items():
         if waveform is not None and waveform.isfinite().all():
-            audio.write(here / f"{name}.wav", waveform, result.problem.sample_rate)
-    result.history.write(here / "metrics.csv")
+            audio.write(repetition_dir / f"{name}.wav", waveform, result.problem.sample_rate)
+    result.history.write(repetition_dir / "metrics.csv")
     weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
     torch.save(result.generator, weights)
-    with atomic_write(here / "generator.pt") as temporary:
+    with atomic_write(repetition_dir / "generator.pt") as temporary:
         temporary.write_bytes(weights.getbuffer())
     facts = {
         "repetition": index,
@@ -108,5 +108,5 @@ def _write_result(here: Path, result: Result, recording: Recording, index: int, 
         "pair": str(recording.corrupted) if len(recording.paths) == 2 else None,
         **result.facts(),
     }
-    draw(here, facts)
-    write_json(here / RESULT, facts)
+    draw(repetition_dir, facts)
+    write_json(repetition_dir / RESULT, facts)
