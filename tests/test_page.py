@@ -17,7 +17,7 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
-from dawp.report import page
+from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
@@ -40,7 +40,7 @@ def test_the_settings_of_a_preset_are_not_shown_as_changed(task, preset):
         config = Config.of(task, preset, **changed)
         groups = {key: dataclasses.asdict(getattr(config, key)) for key in groups_of(task)}
         settings = json.loads(json_text(groups))
-        assert page._differing({"task": task, "preset": preset, "settings": settings}) == flags
+        assert tables.changed_flags({"task": task, "preset": preset, "settings": settings}) == flags
 
 
 def text_of(path):
@@ -113,7 +113,7 @@ def test_the_means_are_those_of_the_summary(finished):
     words = words_of(write_report(finished))
     for name, statistics in summary["metrics"].items():
         if name in LABELS:
-            told = [page._number(statistics[what]["mean"]) for what in ("input", "best")]
+            told = [tables.format_number(statistics[what]["mean"]) for what in ("input", "best")]
             assert f"{LABELS[name]} {told[0]} {told[1]}" in words
     assert "clips 2 " in words
     assert "--lstm_layers 0" in words
@@ -152,7 +152,7 @@ def test_levels_are_matched_by_rms():
 
     repetition_dir = Path("clip")
     rms = {"corrupted": 0.2, "clean": 0.1, "best_si_snr": 0.4, "epoch_00010": 0.004, "epoch_00001": 1e-4, "zero": 0.0}
-    volumes = page._volumes({repetition_dir / f"{name}.wav": level for name, level in rms.items()}, repetition_dir)
+    volumes = clips._volumes({repetition_dir / f"{name}.wav": level for name, level in rms.items()}, repetition_dir)
     heard = {path.stem: volume * rms[path.stem] for path, volume in volumes.items()}
     assert [heard[name] for name in ("corrupted", "clean", "best_si_snr")] == pytest.approx([0.1] * 3)
     assert [volumes[repetition_dir / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
@@ -226,19 +226,19 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
 
     sound = np.zeros(60 * 16000, dtype=np.float32)
     sound[400_123] = 1
-    (magnitude,) = pictures.magnitudes([sound], page.MOST_FRAMES)
-    assert magnitude.shape[1] <= page.MOST_FRAMES + 40
+    (magnitude,) = pictures.magnitudes([sound], clips.MOST_FRAMES)
+    assert magnitude.shape[1] <= clips.MOST_FRAMES + 40
     assert magnitude.max() > 0.5
 
 
 def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
     facts = {"best": {"pesq": {"value": 3.59, "gain": 2.51, "epoch": 180, "si_snr": -17.6}}}
-    assert page._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
+    assert clips._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
 
 
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 20_000)
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 20_000)
     text = text_of(write_report(folder))
     sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
     assert sounds
@@ -247,16 +247,16 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert linked
     assert all((folder / place).is_file() for place in linked)
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
-    assert page.PICTURES in words_of(folder / page.REPORT)
-    shown = {place: place.read_bytes() for place in (folder / page.PICTURES).iterdir()}
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
-    asked = [set(re.findall(page.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
-    beside = {f"{page.PICTURES}/{place.name}" for place in (folder / page.PICTURES).iterdir()}
+    assert assets.PICTURES in words_of(folder / page.REPORT)
+    shown = {place: place.read_bytes() for place in (folder / assets.PICTURES).iterdir()}
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
+    asked = [set(re.findall(assets.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
+    beside = {f"{assets.PICTURES}/{place.name}" for place in (folder / assets.PICTURES).iterdir()}
     assert beside == asked[1] < asked[0]
     assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 10**9)
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 10**9)
     write_report(folder)
-    assert not (folder / page.PICTURES).exists()
+    assert not (folder / assets.PICTURES).exists()
 
 
 def test_a_diverged_fit_and_nan_are_shown(tmp_path):
