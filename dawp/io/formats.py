@@ -17,7 +17,9 @@ from torch import Tensor
 from dawp.errors import BadInput, printable
 from dawp.io.chunks import chunks_of
 from dawp.io.files import atomic_write
-from dawp.io.metadata import Metadata, set_serial, write_metadata
+from dawp.io.metadata.files import write_metadata
+from dawp.io.metadata.model import Metadata
+from dawp.io.metadata.vorbis import set_serial
 
 log = logging.getLogger(__name__)
 

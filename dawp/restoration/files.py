@@ -19,7 +19,7 @@ from dawp.devices import memory_as_bad_input
 from dawp.errors import BadInput, FitDiverged, printable
 from dawp.io.files import atomic_write, changed_at, check_writable, write_json
 from dawp.io.formats import Form, form_of, write
-from dawp.io.metadata import read_metadata
+from dawp.io.metadata.files import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
 from dawp.methods.base import check_method
