@@ -46,7 +46,8 @@ from dawp.config import Config
 from dawp.errors import BadInput, FitDiverged
 from dawp.io.audio import mark_missing
 from dawp.io.settings import MIN_LENGTH, ClipConfig
-from dawp.methods.deep_prior.solver import BestEstimate, Judged, OnEpoch, Result, solve
+from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
+from dawp.methods.deep_prior.solver import OnEpoch, solve
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.settings import RestoreConfig
