@@ -15,7 +15,7 @@ from dawp.report.assets import PICTURES, Assets
 from dawp.report.clips import Clip, make_clip
 from dawp.report.tables import changed_flags, columns_of, facts_of_run, figures_across, format_number, sections_of
 from dawp.runs.folder import SUMMARY, finished, refusals, repetition_folders
-from dawp.runs.summary import LABELS, rows, summarise
+from dawp.runs.summary import rows, summarise
 
 REPORT = "report.html"
 
@@ -118,7 +118,6 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
         "several": len(results) > 1,
         "columns": columns_of(table),
         "rows": table,
-        "labels": LABELS,
         "across": figures_across(results, assets),
         "clips": clips,
         "clips_by_number": {clip.number: clip.name for clip in clips},
