@@ -21,6 +21,7 @@ from dawp.io.sources import SAMPLES, find_recordings
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_repetition
 from dawp.runs import experiment
+from dawp.runs.folder import repetition_folders
 
 
 def main() -> None:
@@ -63,13 +64,13 @@ def main() -> None:
 
 def _copy(run: Path, clips: int) -> None:
     """Fill a run of one clip up to so many."""
-    model = experiment.repetition_folders(run)[0]
+    model = repetition_folders(run)[0]
     facts = json.loads((model / "result.json").read_text())
     for number in range(1, clips):
-        here = run / f"{number:03d}_clip"
-        if not here.exists():
-            shutil.copytree(model, here)
-            (here / "result.json").write_text(json.dumps({**facts, "repetition": number}))
+        repetition_dir = run / f"{number:03d}_clip"
+        if not repetition_dir.exists():
+            shutil.copytree(model, repetition_dir)
+            (repetition_dir / "result.json").write_text(json.dumps({**facts, "repetition": number}))
 
 
 def _opened(browser: Any, page: Path, clips: int) -> float:

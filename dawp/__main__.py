@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from dawp import plugins
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.tasks.base import TASKS
 
 PROG = "python -m dawp"
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0
     if task not in TASKS:
-        print(f"{PROG}: error: task must be one of {', '.join(TASKS)}, got {shown(task)}", file=sys.stderr)
+        print(f"{PROG}: error: task must be one of {', '.join(TASKS)}, got {printable(task)}", file=sys.stderr)
         return 2
     from dawp import cli
 

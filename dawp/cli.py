@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from dawp import plugins
 from dawp.config import Config, groups_of
-from dawp.errors import BadInput, os_error_line, shown
+from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.report import tensorboard
@@ -23,6 +23,7 @@ from dawp.report.page import REPORT, is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.restoration import files as restoration
 from dawp.runs import experiment
+from dawp.runs.folder import SUMMARY
 from dawp.runs.summary import table
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
@@ -58,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return f"{message}: did you mean --source {shlex.quote(unknown)}?"
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {shown(message)}\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
 
 
 def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -227,7 +228,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
         log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
     elif outcome.skipped:
         log.info("%d repetitions were there already", outcome.skipped)
-    there = outcome.folder / experiment.SUMMARY
+    there = outcome.folder / SUMMARY
     summary = read_json(there) if there.exists() else None
     if summary and not (config.report.quiet or config.report.json):
         print(f"\n{table(summary)}\n")  # before anything else can go wrong
@@ -236,8 +237,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
         write_report(outcome.folder)
     if config.report.tensorboard:
         tensorboard.write(outcome.folder, config.report.tensorboard)
-    text = f"sounds, pictures and numbers: {shown(outcome.folder)}"
-    text += f"\nto look and listen, open:      {shown(page)}" if page else ""
+    text = f"sounds, pictures and numbers: {printable(outcome.folder)}"
+    text += f"\nto look and listen, open:      {printable(page)}" if page else ""
     _tell(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 
@@ -248,7 +249,7 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
         return BAD_INPUT
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    _tell(config, outcome, f"restored: {shown(outcome.folder)}")
+    _tell(config, outcome, f"restored: {printable(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 

@@ -10,7 +10,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
 from dawp.methods.base import DEEP_PRIOR, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
@@ -58,12 +58,12 @@ class Config:
             10
         """
         if preset not in PRESETS:
-            raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {shown(preset)}")
+            raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {printable(preset)}")
         kind, groups = get_task(task), groups_of(task)
         names = {setting.name for group in groups.values() for setting in dataclasses.fields(group)}
         for name in settings.keys() - names:
             near = difflib.get_close_matches(name, names, n=1)
-            raise BadInput(f"there is no setting {shown(name)}" + (f": did you mean {near[0]}?" if near else ""))
+            raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
         values = {**kind.preset(preset), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 _core_limit: int | None = None
 
@@ -21,7 +23,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if name not in ("cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
-        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {shown(name)}")
+        raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {printable(name)}")
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= present:
         raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")
@@ -47,3 +49,23 @@ def _machine_cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+@contextmanager
+def memory_as_bad_input(what: str, length_setting: str) -> Iterator[None]:
+    """Raise BadInput where the memory runs out, so that only one recording fails.
+
+    Args:
+        what: the recording, for the message.
+        length_setting: name of the setting that limits the length of the signal.
+
+    Raises:
+        BadInput: out of memory. The CPU allocator of PyTorch raises a plain RuntimeError.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            hint = f"a shorter {length_setting} or a smaller network needs less"
+            raise BadInput(f"{what}: out of memory; {hint}") from None
+        raise

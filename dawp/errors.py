@@ -13,13 +13,13 @@ class FitDiverged(ArithmeticError):
     """The loss of a fit stopped being a finite number."""
 
 
-def shown(value: object) -> str:
+def printable(value: object) -> str:
     """``value`` as one printable line: file names may hold line feeds, escape codes or undecodable bytes.
 
     The middle of a very long value is left out.
 
     Example:
-        >>> print(shown("a\\nb.wav"))
+        >>> print(printable("a\\nb.wav"))
         a\\nb.wav
     """
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
@@ -37,5 +37,5 @@ def os_error_line(error: OSError) -> str:
         a.wav: No space left on device
     """
     if error.filename is None or error.strerror is None:
-        return shown(error)
-    return f"{shown(error.filename)}: {shown(error.strerror)}"
+        return printable(error)
+    return f"{printable(error.filename)}: {printable(error.strerror)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 VARIABLE = "DAWP_PLUGINS"
 """Environment variable that names the modules, separated by commas. Worker processes inherit it."""
@@ -22,4 +22,6 @@ def load() -> None:
             importlib.import_module(name)
         except Exception as error:  # a module from outside can raise anything
             reason = f"{type(error).__name__}: {error}"
-            raise BadInput(f"{VARIABLE} must name modules that can be imported, got {shown(name)} ({reason})") from None
+            raise BadInput(
+                f"{VARIABLE} must name modules that can be imported, got {printable(name)} ({reason})"
+            ) from None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dawp.errors import BadInput
-from dawp.io.audio import stretches
+from dawp.io.audio import true_runs
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Problem:
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """First sample and the one after the last of each stretch that does not count in the loss."""
-        return [] if self.mask is None else stretches(~self.mask)
+        return [] if self.mask is None else true_runs(~self.mask)
 
     def estimate(self, output: Tensor) -> Tensor:
         """What an output ``[T]`` of the network stands for: itself, or the observed samples where they are kept."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 
 def setting(
@@ -154,7 +154,7 @@ def _validated(field: dataclasses.Field[Any], group: type, value: Any) -> Any:
     expected += "".join(f"{' and' if i else ''} {word} {bound:g}" for i, (word, bound, _) in enumerate(bounds))
     if field.metadata["none"]:
         expected += f", or {none_word} ({field.metadata['none']})"
-    refusal = BadInput(f"{field.name} must be {expected}, got {shown(value)}")
+    refusal = BadInput(f"{field.name} must be {expected}, got {printable(value)}")
 
     if kind is Path and isinstance(value, str) and value:
         value = Path(value)

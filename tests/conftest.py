@@ -139,13 +139,13 @@ def running(pid):
 def numbers(run):
     """Everything a run has found, but for the time it took."""
     found = {}
-    for here in sorted(path for path in run.iterdir() if path.is_dir()):
-        facts = json.loads((here / "result.json").read_text())
+    for repetition_dir in sorted(path for path in run.iterdir() if path.is_dir()):
+        facts = json.loads((repetition_dir / "result.json").read_text())
         del facts["seconds"]
-        found[here.name] = (
+        found[repetition_dir.name] = (
             facts,
-            (here / "metrics.csv").read_text(),
-            (here / "restored.wav").read_bytes(),
-            (here / "best_si_snr.wav").read_bytes(),
+            (repetition_dir / "metrics.csv").read_text(),
+            (repetition_dir / "restored.wav").read_bytes(),
+            (repetition_dir / "best_si_snr.wav").read_bytes(),
         )
     return found

@@ -11,7 +11,7 @@ from dawp.dsp.alignment import measure_lag
 from dawp.io.audio import read, resample
 from dawp.io.sources import Recording
 from dawp.randomness import seeded
-from dawp.runs.experiment import run_folder
+from dawp.runs.folder import run_folder
 from dawp.tasks.dereverb import ReverbConfig, add_reverb
 
 NAMES = ["speech", "singing", "guitar"]

@@ -17,8 +17,8 @@ def tone(seconds, rate=16000, hertz=440.0, level=0.5):
     return level * torch.sin(2 * math.pi * hertz * torch.arange(round(seconds * rate)) / rate)
 
 
-def clip_of(path, turn=0, corrupted=None, **settings):
-    return read_clip(Recording(path, corrupted), ClipConfig(**settings), turn)[:2]
+def clip_of(path, segment_index=0, corrupted=None, **settings):
+    return read_clip(Recording(path, corrupted), ClipConfig(**settings), segment_index)[:2]
 
 
 def test_write_then_read_gives_the_same_samples(tmp_path):
@@ -127,7 +127,7 @@ def test_a_shorter_recording_is_used_whole_with_a_line_saying_so(tmp_path, caplo
 def test_each_turn_takes_the_next_stretch_that_is_loud_enough(tmp_path):
     seconds = [tone(1, hertz=200), tone(1, hertz=300, level=1e-4), tone(1, hertz=400), tone(1, hertz=500)]
     path = write_sound(tmp_path / "x.wav", torch.cat(seconds), subtype="FLOAT")
-    chosen = [clip_of(path, turn, clip_length=1.0)[0] for turn in range(4)]
+    chosen = [clip_of(path, index, clip_length=1.0)[0] for index in range(4)]
     for clip, expected in zip(chosen, [seconds[0], seconds[2], seconds[3], seconds[0]], strict=True):
         torch.testing.assert_close(clip, expected)
 

@@ -8,10 +8,11 @@ from conftest import SAMPLES, TINY, write_sound
 
 from dawp.config import Config
 from dawp.io.sources import find_recordings
-from dawp.report import page
+from dawp.report import assets
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
+from dawp.runs.folder import repetition_folders
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -126,7 +127,7 @@ def test_levels_are_matched_or_true(browser, reports):
 
 def test_the_table_is_sorted_by_numbers(browser, reports):
     folder = reports["denoise"].parent
-    facts = [json.loads((here / "result.json").read_text()) for here in experiment.repetition_folders(folder)]
+    facts = [json.loads((repetition_dir / "result.json").read_text()) for repetition_dir in repetition_folders(folder)]
     values = [fact["best"]["psnr"]["gain"] for fact in facts]
     tab = Opened(browser, reports["denoise"]).page
     heading = tab.locator(".sortable th", has=tab.get_by_text("PSNR gain", exact=True))
@@ -161,18 +162,18 @@ def test_every_control_has_a_name(browser, reports):
 
 def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports, tmp_path):
     folder = shutil.copytree(reports["denoise"].parent, tmp_path / "run")
-    (model, *others) = experiment.repetition_folders(folder)
+    (model, *others) = repetition_folders(folder)
     for other in others:
         shutil.rmtree(other)
     facts = json.loads((model / "result.json").read_text())
     for number in range(1, 100):
-        here = shutil.copytree(model, folder / f"{number:03d}_clip")
-        (here / "result.json").write_text(json.dumps({**facts, "repetition": number}))
+        repetition_dir = shutil.copytree(model, folder / f"{number:03d}_clip")
+        (repetition_dir / "result.json").write_text(json.dumps({**facts, "repetition": number}))
     place = write_report(folder)
     opened = Opened(browser, place)
     assert opened.page.locator("details.clip").count() == 100
     assert "played from the folders beside it" in opened.page.inner_text("main")
-    assert place.stat().st_size < 2 * page.MOST_EMBEDDED
+    assert place.stat().st_size < 2 * assets.MOST_EMBEDDED
     player = opened.page.locator("audio").first
     player.focus()
     opened.page.keyboard.press("Space")

@@ -11,10 +11,11 @@ from conftest import ROOT, TINY, write_sound
 
 from dawp.config import Config
 from dawp.errors import BadInput
-from dawp.io.files import held
+from dawp.io.files import exclusive_lock
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior.generators.demucs import Demucs
-from dawp.runs import experiment
+from dawp.runs import experiment, repetition
+from dawp.runs.folder import Plan
 
 
 def no_pictures(folder, facts):
@@ -67,11 +68,11 @@ def test_the_layout_of_a_run(tmp_path, sounds):
 
 
 def test_all_sounds_are_float32_and_aligned(tmp_path, sounds):
-    here = run(tmp_path, sounds[:1]).folder / "000_a"
-    for path in here.glob("*.wav"):
+    repetition_dir = run(tmp_path, sounds[:1]).folder / "000_a"
+    for path in repetition_dir.glob("*.wav"):
         info = soundfile.info(path)
         assert (info.frames, info.samplerate, info.subtype) == (4000, 16000, "FLOAT")
-    clean, corrupted = (soundfile.read(here / f"{name}.wav")[0] for name in ("clean", "corrupted"))
+    clean, corrupted = (soundfile.read(repetition_dir / f"{name}.wav")[0] for name in ("clean", "corrupted"))
     assert 0.5 < (clean * corrupted).sum() / (clean**2).sum() < 1.5
 
 
@@ -115,15 +116,15 @@ def test_a_finished_repetition_is_not_run_again_and_more_can_be_added(tmp_path, 
 
 def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
     first = run(tmp_path, sounds[:1])
-    here = first.folder / "000_a"
-    before = (here / "metrics.csv").read_text()
-    (here / "result.json").unlink()
-    (here / "metrics.csv").write_text("rubbish")
-    (here / "left_over").write_text("rubbish")
+    repetition_dir = first.folder / "000_a"
+    before = (repetition_dir / "metrics.csv").read_text()
+    (repetition_dir / "result.json").unlink()
+    (repetition_dir / "metrics.csv").write_text("rubbish")
+    (repetition_dir / "left_over").write_text("rubbish")
     again = run(tmp_path, sounds[:1])
     assert again.done == 1
-    assert (here / "metrics.csv").read_text() == before
-    assert not (here / "left_over").exists()
+    assert (repetition_dir / "metrics.csv").read_text() == before
+    assert not (repetition_dir / "left_over").exists()
 
 
 def test_a_damaged_result_is_begun_anew(tmp_path, sounds):
@@ -238,7 +239,7 @@ def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, capl
 
 def test_changes_in_several_runs_are_told_once(tmp_path, sounds, caplog):
     plans = [
-        experiment.Plan(
+        Plan(
             Config.of("denoise", **{**TINY, "clip_length": 0.25, "output_dir": tmp_path / "evals", "snr": snr}), sounds
         )
         for snr in (0, 5)
@@ -389,11 +390,11 @@ def test_a_pair_of_equals_is_refused(tmp_path, sounds):
 
 
 def test_the_generator_file_is_safe_and_makes_the_best_output_again(tmp_path, sounds):
-    here = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
-    kept = torch.load(here / "generator.pt", weights_only=True)
+    repetition_dir = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
+    kept = torch.load(repetition_dir / "generator.pt", weights_only=True)
     generator = Demucs(Config.of("denoise", **TINY).generator)
     generator.load_state_dict(kept["state_dict"])
-    best = torch.from_numpy(soundfile.read(here / "best_si_snr.wav", dtype="float32")[0])
+    best = torch.from_numpy(soundfile.read(repetition_dir / "best_si_snr.wav", dtype="float32")[0])
     torch.testing.assert_close(generator(kept["z"], len(best))[0, 0].detach(), best)
 
 
@@ -430,18 +431,18 @@ def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
     "error", [MemoryError, torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch, error):
-    solve = experiment.solve
+    solve = repetition.solve
 
-    def short_of_memory(problem, config, repetition, *others):
-        if repetition == 1:
+    def short_of_memory(problem, config, number, *others):
+        if number == 1:
             raise error
-        return solve(problem, config, repetition, *others)
+        return solve(problem, config, number, *others)
 
-    monkeypatch.setattr(experiment, "solve", short_of_memory)
+    monkeypatch.setattr(repetition, "solve", short_of_memory)
     outcome = run(tmp_path, sounds)
     assert (outcome.done, len(folders(outcome))) == (2, 2)
-    assert "out of memory" in outcome.failures[0]
-    monkeypatch.setattr(experiment, "solve", lambda *others: short_of_memory(None, None, 1))
+    assert "out of memory; a shorter clip_length" in outcome.failures[0]
+    monkeypatch.setattr(repetition, "solve", lambda *others: short_of_memory(None, None, 1))
     assert run(tmp_path, sounds, name="none").folder is None
     assert not (tmp_path / "evals" / "denoise" / "none").exists()
 
@@ -478,18 +479,18 @@ def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_pat
 
 def test_a_command_that_was_killed_holds_nothing(tmp_path):
     code = (
-        "import os, pathlib, sys; from dawp.io.files import held; folder = pathlib.Path(sys.argv[1])\n"
-        "with held(folder):\n    print('held', flush=True); input()"
+        "import os, pathlib, sys; from dawp.io.files import exclusive_lock; folder = pathlib.Path(sys.argv[1])\n"
+        "with exclusive_lock(folder):\n    print('held', flush=True); input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
-    with pytest.raises(BadInput, match=rf"is in use by process {process.pid} on "), held(tmp_path):
+    with pytest.raises(BadInput, match=rf"is in use by process {process.pid} on "), exclusive_lock(tmp_path):
         pass
     process.kill()
     process.communicate()
-    with held(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -498,12 +499,12 @@ def test_of_several_runs_one_that_is_in_use_does_not_stop_the_others(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     recordings = [Recording(tmp_path / "a.wav")]
     plans = [
-        experiment.Plan(Config.of("denoise", **{**TINY, "output_dir": tmp_path, "name": name}), recordings)
+        Plan(Config.of("denoise", **{**TINY, "output_dir": tmp_path, "name": name}), recordings)
         for name in ("one", "two", "three")
     ]
     held_folder = tmp_path / "denoise" / "two"
     held_folder.mkdir(parents=True)
-    with held(held_folder):
+    with exclusive_lock(held_folder):
         one, two, three = experiment.run_all(plans, no_pictures)
     assert [outcome.done for outcome in (one, two, three)] == [1, 0, 1]
     assert "is in use by process" in two.failures[0]

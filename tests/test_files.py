@@ -5,17 +5,17 @@ import pickle
 import pytest
 
 from dawp.errors import os_error_line
-from dawp.io.files import read_json, safe_name, whole, write_json
+from dawp.io.files import atomic_write, read_json, safe_name, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -25,13 +25,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_a_write_that_fails_names_the_file(tmp_path):
     path, other = tmp_path / "x.txt", tmp_path / "other.txt"
     for what in ((28, "full"), (28, "full", str(tmp_path / "temporary"))):
-        with pytest.raises(OSError) as failure, whole(path) as temporary:
+        with pytest.raises(OSError) as failure, atomic_write(path) as temporary:
             raise OSError(*[str(temporary) if part == str(tmp_path / "temporary") else part for part in what])
         assert os_error_line(pickle.loads(pickle.dumps(failure.value))) == f"{path}: full"
-    with pytest.raises(OSError) as failure, whole(path):
+    with pytest.raises(OSError) as failure, atomic_write(path):
         other.read_bytes()
     assert failure.value.filename == str(other)
-    with pytest.raises(OSError, match="by itself") as failure, whole(path):
+    with pytest.raises(OSError, match="by itself") as failure, atomic_write(path):
         raise OSError("by itself")
     assert os_error_line(failure.value) == "by itself"
 

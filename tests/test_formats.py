@@ -12,7 +12,7 @@ from conftest import RATE
 from dawp.errors import BadInput
 from dawp.io import formats
 from dawp.io.formats import FORMATS, Form, form_of, write
-from dawp.io.metadata import Metadata
+from dawp.io.metadata.model import Metadata
 from dawp.io.sources import SOUND_SUFFIXES
 
 

@@ -16,7 +16,8 @@ from mutagen.flac import Picture
 from dawp.errors import BadInput
 from dawp.io import audio
 from dawp.io.formats import FORMATS, Form, form_of, write
-from dawp.io.metadata import Extra, Metadata, read_metadata
+from dawp.io.metadata.files import read_metadata
+from dawp.io.metadata.model import Extra, Metadata
 from dawp.io.sources import SOUND_SUFFIXES
 
 DOCUMENT = ROOT / "docs" / "formats.md"

@@ -6,7 +6,7 @@ from conftest import SAMPLES, TINY, write_sound
 
 import dawp
 from dawp.errors import BadInput
-from dawp.io.audio import mark_missing, read, stretches
+from dawp.io.audio import mark_missing, read, true_runs
 from dawp.methods.deep_prior.fit import Fit
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
@@ -159,7 +159,7 @@ def damaged(length=4000):
 
 
 def marked(waveform, shortest=0.001):
-    return stretches(mark_missing(waveform, RATE, shortest).isnan().reshape(len(waveform), -1).any(dim=1))
+    return true_runs(mark_missing(waveform, RATE, shortest).isnan().reshape(len(waveform), -1).any(dim=1))
 
 
 def test_runs_of_zeros_and_nan_are_drop_outs():
@@ -201,7 +201,7 @@ def test_no_drop_outs_in_recordings_that_have_none_and_all_in_one_that_has(name)
 
 
 def marked_in(waveform, channel):
-    return stretches(mark_missing(waveform, RATE, 0.001)[:, channel].isnan())
+    return true_runs(mark_missing(waveform, RATE, 0.001)[:, channel].isnan())
 
 
 def test_a_drop_out_is_missing_only_from_the_channels_that_have_it():
@@ -229,14 +229,14 @@ def test_a_sample_missing_from_one_channel_is_missing_from_the_mix(tmp_path):
     stereo[200:240, 1] = 0
     stereo[500, 0] = torch.nan
     path = write_sound(tmp_path / "a.wav", stereo, subtype="FLOAT")
-    assert stretches(read(path, RATE, missing=0.001).isnan()) == [(200, 240), (500, 501)]
+    assert true_runs(read(path, RATE, missing=0.001).isnan()) == [(200, 240), (500, 501)]
 
 
 def test_drop_outs_are_found_before_the_rate_is_changed(tmp_path):
     clip = 0.3 * torch.sin(torch.arange(48000) / 20) + 0.01
     clip[20000:20100] = 0
     path = write_sound(tmp_path / "a.wav", clip, 48000, subtype="FLOAT")
-    ((start, stop),) = stretches(read(path, RATE, missing=0.001).isnan())
+    ((start, stop),) = true_runs(read(path, RATE, missing=0.001).isnan())
     assert start <= 20000 / 3 <= start + 8  # some samples more, which the filter has spoilt
     assert stop - 8 <= 20100 / 3 <= stop
     with pytest.raises(BadInput, match="NaN"):

@@ -147,29 +147,32 @@ def measured(case: str, folder: Path, *changes: str) -> dict[str, object]:
     return {
         "summary": json.loads((run / "summary.json").read_text()),
         **{
-            here.name: {"input": of_repetition(here)["input"], **of_sound(here / "restored.wav")}
-            for here in repetitions
+            repetition_dir.name: {
+                "input": of_repetition(repetition_dir)["input"],
+                **of_sound(repetition_dir / "restored.wav"),
+            }
+            for repetition_dir in repetitions
         },
     }
 
 
-def of_repetition(here: Path) -> dict[str, object]:
+def of_repetition(repetition_dir: Path) -> dict[str, object]:
     """Everything a repetition's files hold, but names of files and the time it took."""
-    facts = json.loads((here / "result.json").read_text())
-    history = list(csv.DictReader((here / "metrics.csv").open(newline="")))
+    facts = json.loads((repetition_dir / "result.json").read_text())
+    history = list(csv.DictReader((repetition_dir / "metrics.csv").open(newline="")))
     for name in ("recording", "pair", "seconds", "threads", "device"):
         del facts[name]
     rows = {f"epoch {row['epoch']}": row for row in history if int(row["epoch"]) in (1, 4, 8, 16, 50, 70)}
     for row in rows.values():
         for name, text in row.items():
             row[name] = int(text) if name == "epoch" else float(text) if text else None
-    weights = torch.load(here / "generator.pt", weights_only=True)
+    weights = torch.load(repetition_dir / "generator.pt", weights_only=True)
     return {
         **rows,
         **{name: value for name, value in facts.items() if isinstance(value, dict)},
         "facts": {name: value for name, value in facts.items() if not isinstance(value, dict)},
         "weights": {"z": rms(weights["z"]), **of_weights(weights["state_dict"].values())},
-        **{sound.name: of_sound(sound) for sound in sorted(here.glob("*.wav"))},
+        **{sound.name: of_sound(sound) for sound in sorted(repetition_dir.glob("*.wav"))},
     }
 
 
@@ -480,8 +483,8 @@ def keys(values, path: str = "") -> list[str]:
         return sorted({name for value in values for name in keys(value, f"{path}[]")})
     if not isinstance(values, dict):
         return []
-    here = {f"{path}.{key}" if path else key: value for key, value in values.items()}
-    return sorted({*here, *(name for key, value in here.items() for name in keys(value, key))})
+    named = {f"{path}.{key}" if path else key: value for key, value in values.items()}
+    return sorted({*named, *(name for key, value in named.items() for name in keys(value, key))})
 
 
 def of_flags(task: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:

@@ -21,10 +21,12 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
-from dawp.io import metadata as module
 from dawp.io.chunks import chunks_of, replace_chunk
 from dawp.io.formats import Form, form_of, write
-from dawp.io.metadata import DEFAULT_MASKS, Metadata, read_metadata
+from dawp.io.metadata import chunks as chunk_metadata
+from dawp.io.metadata import files
+from dawp.io.metadata.files import read_metadata
+from dawp.io.metadata.model import DEFAULT_MASKS, Extra, Metadata
 
 TAGS = {
     "TITLE": ["Réel 12"],
@@ -481,7 +483,7 @@ def test_bytes_that_are_not_as_they_should_be_never_stop_the_reading(tmp_path, s
 
 def test_metadata_that_would_make_the_file_unreadable_are_left_out(tmp_path, caplog):
     cue_sheet_without_tracks = b"\5" + bytes(396)
-    metadata = Metadata(extras=(module.Extra("FLAC", "cue sheet", cue_sheet_without_tracks),))
+    metadata = Metadata(extras=(Extra("FLAC", "cue sheet", cue_sheet_without_tracks),))
     output = copied(sound(tmp_path / "a.wav"), tmp_path / "b.flac", metadata=metadata)
     assert soundfile.info(output).frames == 2000
     assert "metadata cannot be written" in caplog.text
@@ -494,19 +496,19 @@ def test_a_failure_of_the_tag_library_leaves_the_sound_alone(tmp_path, monkeypat
         path.write_bytes(b"spoilt")
         raise IndexError
 
-    monkeypatch.setattr(module, "_write_flac", spoil)
+    monkeypatch.setattr(files, "write_flac", spoil)
     output = copied(source, tmp_path / "b.flac")
     assert soundfile.info(output).frames == 2000
     assert "metadata cannot be written" in caplog.text
 
 
 def test_metadata_beyond_a_limit_are_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(chunk_metadata, "MAX_BYTES", 1000)
     source = with_chunks(sound(tmp_path / "a.wav"), [(b"iXML", bytes(1500)), (b"cart", bytes(100))])
     assert [extra.data[:4] for extra in read_metadata(source).extras] == [b"cart"]
     assert "iXML" in caplog.text
     flac = tagged_flac(tmp_path / "b.flac")
-    monkeypatch.setattr(module, "MAX_BYTES", 100)
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
     assert read_metadata(flac) == Metadata()
 
 

@@ -17,10 +17,11 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
-from dawp.report import page
+from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
+from dawp.runs.folder import Plan, repetition_folders
 from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
@@ -39,7 +40,7 @@ def test_the_settings_of_a_preset_are_not_shown_as_changed(task, preset):
         config = Config.of(task, preset, **changed)
         groups = {key: dataclasses.asdict(getattr(config, key)) for key in groups_of(task)}
         settings = json.loads(json_text(groups))
-        assert page._differing({"task": task, "preset": preset, "settings": settings}) == flags
+        assert tables.changed_flags({"task": task, "preset": preset, "settings": settings}) == flags
 
 
 def text_of(path):
@@ -112,7 +113,7 @@ def test_the_means_are_those_of_the_summary(finished):
     words = words_of(write_report(finished))
     for name, statistics in summary["metrics"].items():
         if name in LABELS:
-            told = [page._number(statistics[what]["mean"]) for what in ("input", "best")]
+            told = [tables.format_number(statistics[what]["mean"]) for what in ("input", "best")]
             assert f"{LABELS[name]} {told[0]} {told[1]}" in words
     assert "clips 2 " in words
     assert "--lstm_layers 0" in words
@@ -121,7 +122,7 @@ def test_the_means_are_those_of_the_summary(finished):
 
 def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finished):
     text = text_of(write_report(finished))
-    sounds = [path for here in experiment.repetition_folders(finished) for path in here.glob("*.wav")]
+    sounds = [path for repetition_dir in repetition_folders(finished) for path in repetition_dir.glob("*.wav")]
     assert text.count("<audio") == len(sounds) + 2  # and the outputs of both
     pictures = re.findall(r"<img[^>]*>", text)
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
@@ -138,10 +139,10 @@ def test_sounds_are_those_of_the_files(finished):
     import soundfile
 
     text = text_of(write_report(finished))
-    here = experiment.repetition_folders(finished)[0]
+    repetition_dir = repetition_folders(finished)[0]
     first = re.search(r'<audio[^>]* src="data:audio/flac;base64,([^"]+)"', text)[1]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(first)))
-    clip, clip_rate = soundfile.read(here / "corrupted.wav")
+    clip, clip_rate = soundfile.read(repetition_dir / "corrupted.wav")
     assert rate == clip_rate
     assert np.abs(heard - clip).max() < 2**-15  # 16 bit
 
@@ -149,18 +150,18 @@ def test_sounds_are_those_of_the_files(finished):
 def test_levels_are_matched_by_rms():
     from pathlib import Path
 
-    here = Path("clip")
+    repetition_dir = Path("clip")
     rms = {"corrupted": 0.2, "clean": 0.1, "best_si_snr": 0.4, "epoch_00010": 0.004, "epoch_00001": 1e-4, "zero": 0.0}
-    volumes = page._volumes({here / f"{name}.wav": level for name, level in rms.items()}, here)
+    volumes = clips._volumes({repetition_dir / f"{name}.wav": level for name, level in rms.items()}, repetition_dir)
     heard = {path.stem: volume * rms[path.stem] for path, volume in volumes.items()}
     assert [heard[name] for name in ("corrupted", "clean", "best_si_snr")] == pytest.approx([0.1] * 3)
-    assert [volumes[here / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
+    assert [volumes[repetition_dir / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
     assert min(volumes.values()) == 0.25  # the faint ones have not made the others faint
 
 
 def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    begun, other = experiment.repetition_folders(folder)
+    begun, other = repetition_folders(folder)
     (begun / "result.json").unlink()
     (begun / "restored.wav").unlink()
     words = words_of(write_report(folder))
@@ -173,8 +174,8 @@ def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     assert "Missing: restored.wav" in words
     (other / "clean.wav").write_bytes(b"RIFF, and no more")
     assert "Missing: restored.wav; clean.wav" in words_of(write_report(folder))
-    for here in (begun, other):
-        shutil.rmtree(here)
+    for repetition_dir in (begun, other):
+        shutil.rmtree(repetition_dir)
     assert "No clip has been begun" in words_of(write_report(folder))
 
 
@@ -192,7 +193,7 @@ def test_a_page_is_stale_when_a_result_is_newer(finished):
 
     place = write_report(finished)
     assert not page.is_stale(finished)
-    result = experiment.repetition_folders(finished)[0] / "result.json"
+    result = repetition_folders(finished)[0] / "result.json"
     os.utime(result, (place.stat().st_mtime + 1, place.stat().st_mtime + 1))
     assert page.is_stale(finished)
     os.utime(result, (place.stat().st_mtime - 1, place.stat().st_mtime - 1))
@@ -211,7 +212,7 @@ def test_settings_that_matter_only_with_another_are_told(tmp_path):
 
 def test_a_result_that_cannot_be_read_is_marked_and_the_others_are_shown(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    first, _ = experiment.repetition_folders(folder)
+    first, _ = repetition_folders(folder)
     (first / "result.json").write_text('{"best": {}}')
     words = words_of(write_report(folder))
     assert "Missing: its files cannot be read" in words
@@ -225,19 +226,19 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
 
     sound = np.zeros(60 * 16000, dtype=np.float32)
     sound[400_123] = 1
-    (magnitude,) = pictures.magnitudes([sound], page.MOST_FRAMES)
-    assert magnitude.shape[1] <= page.MOST_FRAMES + 40
+    (magnitude,) = pictures.magnitudes([sound], clips.MOST_FRAMES)
+    assert magnitude.shape[1] <= clips.MOST_FRAMES + 40
     assert magnitude.max() > 0.5
 
 
 def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
     facts = {"best": {"pesq": {"value": 3.59, "gain": 2.51, "epoch": 180, "si_snr": -17.6}}}
-    assert page._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
+    assert clips._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
 
 
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 20_000)
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 20_000)
     text = text_of(write_report(folder))
     sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
     assert sounds
@@ -246,16 +247,16 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert linked
     assert all((folder / place).is_file() for place in linked)
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
-    assert page.PICTURES in words_of(folder / page.REPORT)
-    shown = {place: place.read_bytes() for place in (folder / page.PICTURES).iterdir()}
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
-    asked = [set(re.findall(page.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
-    beside = {f"{page.PICTURES}/{place.name}" for place in (folder / page.PICTURES).iterdir()}
+    assert assets.PICTURES in words_of(folder / page.REPORT)
+    shown = {place: place.read_bytes() for place in (folder / assets.PICTURES).iterdir()}
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
+    asked = [set(re.findall(assets.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
+    beside = {f"{assets.PICTURES}/{place.name}" for place in (folder / assets.PICTURES).iterdir()}
     assert beside == asked[1] < asked[0]
     assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
-    monkeypatch.setattr(page, "MOST_EMBEDDED", 10**9)
+    monkeypatch.setattr(assets, "MOST_EMBEDDED", 10**9)
     write_report(folder)
-    assert not (folder / page.PICTURES).exists()
+    assert not (folder / assets.PICTURES).exists()
 
 
 def test_a_diverged_fit_and_nan_are_shown(tmp_path):
@@ -270,7 +271,7 @@ def test_what_a_paper_has_stands_beside_it(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     source = {"output_dir": tmp_path, "name": "run", "source": tmp_path / "a.wav"}
     published = {"where": "Table 3 <of it>", "values": {"si_snr": {"best": 5.42}}}
-    plan = experiment.Plan(Config.of("denoise", **{**TINY, **source}), find_recordings(tmp_path / "a.wav"), published)
+    plan = Plan(Config.of("denoise", **{**TINY, **source}), find_recordings(tmp_path / "a.wav"), published)
     (outcome,) = experiment.run_all([plan], draw_nothing)
     words = words_of(write_report(outcome.folder))
     assert "Published: Table 3 <of it>." in words
@@ -282,9 +283,9 @@ def test_gaps_and_rooms_are_shown(tmp_path):
     folder = run(tmp_path, "dereverb", experiment_repetition=1)
     text = text_of(write_report(folder))
     assert "Impulse response of the room" in text
-    (here,) = experiment.repetition_folders(folder)
-    assert (here / "rir.wav").exists()
-    rt60 = json.loads((here / "result.json").read_text())["corruption"]["rt60"]
+    (repetition_dir,) = repetition_folders(folder)
+    assert (repetition_dir / "rir.wav").exists()
+    rt60 = json.loads((repetition_dir / "result.json").read_text())["corruption"]["rt60"]
     assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
 
 
@@ -320,16 +321,16 @@ def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
     from dawp.report import tensorboard
 
     finished = shutil.copytree(finished, tmp_path / "in" / "denoise" / "run")
-    (experiment.repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
+    (repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
     for _ in range(2):  # the second time replaces the first
         tensorboard.write(finished, tmp_path)
-    for here in experiment.repetition_folders(finished):
+    for repetition_dir in repetition_folders(finished):
         events = EventAccumulator(
-            str(tmp_path / "denoise" / "run" / here.name), size_guidance={"audio": 0, "images": 0}
+            str(tmp_path / "denoise" / "run" / repetition_dir.name), size_guidance={"audio": 0, "images": 0}
         )
         events.Reload()
         tags = events.Tags()
-        rows = (here / "metrics.csv").read_text().splitlines()
+        rows = (repetition_dir / "metrics.csv").read_text().splitlines()
         column = rows[0].split(",").index("si_snr")
         expected = [float(row.split(",")[column]) for row in rows[1:]]
         assert [scalar.value for scalar in events.Scalars("si_snr")] == pytest.approx(expected)

@@ -133,11 +133,11 @@ def test_the_spectrograms_of_figure_2s_run_have_seconds_and_hertz(tmp_path, monk
 
 @pytest.mark.slow
 def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch):
-    from dawp.runs import experiment
+    from dawp.runs import repetition
 
     monkeypatch.chdir(tmp_path)
     flags = ["table3", *TINY, "--clips", "1"]
-    result_json, count = experiment.write_json, 0
+    result_json, count = repetition.write_json, 0
 
     def interrupted(path, content):
         nonlocal count
@@ -146,7 +146,7 @@ def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch
             raise KeyboardInterrupt
         result_json(path, content)
 
-    monkeypatch.setattr(experiment, "write_json", interrupted)
+    monkeypatch.setattr(repetition, "write_json", interrupted)
     assert main(flags) == 130
     before = stamps(tmp_path / "evals")
     assert len(before) == 3
@@ -155,7 +155,7 @@ def test_an_interrupted_table_goes_on_with_what_is_missing(tmp_path, monkeypatch
     told = (tmp_path / "evals/paper/table3.md").read_text()
     assert told.count("not run |") == len(STUDIES["table3"].cells) - 3
     assert "**not run**: LSTM helps" in told
-    monkeypatch.setattr(experiment, "write_json", result_json)
+    monkeypatch.setattr(repetition, "write_json", result_json)
     assert main(flags) == 0
     after = stamps(tmp_path / "evals")
     assert len(after) == len(STUDIES["table3"].cells)
@@ -179,10 +179,10 @@ def headline(tmp_path, monkeypatch):
                 room = getattr(part.plan.config.corruption, "rt60", None)
                 lacking = lacks if (part.kind, room) == ("singing", 0.2) else 0
                 for number in range(part.clips - lacking):
-                    here = tmp_path / "made up" / f"{number:03d}_clip"
+                    repetition_dir = tmp_path / "made up" / f"{number:03d}_clip"
                     best = {name: {"value": 1.0, "gain": 1.0} for name in ("si_snr", "psnr")}
                     error = "diverged" if number < diverged else None
-                    yield Fit(part.kind, here, {"best": best, "error": error})
+                    yield Fit(part.kind, repetition_dir, {"best": best, "error": error})
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(runs, "_found", found)

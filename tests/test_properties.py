@@ -25,8 +25,8 @@ from test_restore_command import TINY
 
 from dawp.cli import get_parser
 from dawp.config import Config, groups_of
-from dawp.errors import LONGEST_SHOWN, BadInput, shown
-from dawp.io.audio import REACH, mark_missing, resample, stretches
+from dawp.errors import LONGEST_SHOWN, BadInput, printable
+from dawp.io.audio import REACH, mark_missing, resample, true_runs
 from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED
 from dawp.io.reader import Reader
@@ -404,7 +404,7 @@ def test_stretches_are_the_groups_of_equal_flags(flags):
         stop = start + len(list(group))
         expected += [(start, stop)] if value else []
         start = stop
-    assert stretches(torch.tensor(flags, dtype=torch.bool)) == expected
+    assert true_runs(torch.tensor(flags, dtype=torch.bool)) == expected
 
 
 @given(data=st.data(), shortest=st.floats(1e-4, 0.05))
@@ -464,14 +464,14 @@ def test_a_safe_name_is_one_plain_visible_file(name, longest):
 @given(value=st.text(alphabet=st.characters()))
 @examples(200)
 def test_what_is_shown_is_one_printable_line(value):
-    assert shown(value).isprintable()
-    assert shown(shown(value)) == shown(value)
+    assert printable(value).isprintable()
+    assert printable(printable(value)) == printable(value)
 
 
 @given(value=st.text(alphabet="a\n", min_size=1, max_size=50), times=st.integers(1, 10000))
 @examples(50)
 def test_what_is_shown_is_never_very_long_and_keeps_both_ends(value, times):
-    line, full = shown(value * times), "".join("a" if c == "a" else "\\n" for c in value) * times
+    line, full = printable(value * times), "".join("a" if c == "a" else "\\n" for c in value) * times
     assert len(line) <= LONGEST_SHOWN
     assert line[:400] == full[:400]
     assert line[-400:] == full[-400:]

@@ -414,6 +414,15 @@ def test_a_noise_profile_is_measured_at_the_working_rate():
     assert (restored - sound).square().sum() < 0.2 * (noisy - sound).square().sum()
 
 
+def test_running_out_of_memory_names_the_setting_of_blocks(monkeypatch):
+    def solve(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(channels, "solve", solve)
+    with pytest.raises(BadInput, match="out of memory; a shorter block"):
+        dawp.restore(torch.randn(1000), RATE, **SMALL)
+
+
 @pytest.mark.parametrize("stretches", ["0:0.05", "3.5:1", "0:1,9:1", "4:1"])
 def test_stretches_that_cannot_be_measured_are_refused(stretches):
     noisy, _ = noise_then_sound()

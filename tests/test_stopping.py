@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dawp.io.audio import stretches
+from dawp.io.audio import true_runs
 from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
@@ -274,7 +274,7 @@ def test_where_there_are_gaps_stretches_of_their_length_are_held_out():
     held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
     assert not (held_out & ~mask).any()
     assert held_out.sum().item() == pytest.approx(0.1 * mask.sum().item(), abs=40)
-    lengths = [stop - start for start, stop in stretches(held_out)]
+    lengths = [stop - start for start, stop in true_runs(held_out)]
     assert min(lengths) == 40
     assert sum(length == 40 for length in lengths) > len(lengths) / 2
 

@@ -465,8 +465,8 @@ def test_outputs_of_before_an_interruption_are_kept(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config, find_recordings(None), interrupt)
     experiment.run(config, find_recordings(None), lambda *_: None)
-    (here,) = repetitions_of(tmp_path / "denoise" / "run")
-    assert sorted(path.name for path in (here / "outputs").iterdir()) == [
+    (repetition_dir,) = repetitions_of(tmp_path / "denoise" / "run")
+    assert sorted(path.name for path in (repetition_dir / "outputs").iterdir()) == [
         "epoch_00002.wav",
         "epoch_00004.wav",
         "epoch_00006.wav",

@@ -12,8 +12,8 @@ import torchaudio.functional
 from torch import Tensor
 
 from dawp.dsp.alignment import MAX_LAG, measure_lag
-from dawp.errors import BadInput, shown
-from dawp.io.files import whole
+from dawp.errors import BadInput, printable
+from dawp.io.files import atomic_write
 from dawp.io.reader import Reader
 from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
 from dawp.io.sources import Recording
@@ -50,24 +50,24 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         rate, channels = file.rate, file.channels
         blocks = list(file.blocks(READ_FRAMES))
     if not blocks:
-        raise BadInput(f"{shown(path)}: holds no samples")
+        raise BadInput(f"{printable(path)}: holds no samples")
     if missing is not None:
         blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
     waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
     gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
     if gone.all():
-        raise BadInput(f"{shown(path)}: all samples are missing")
+        raise BadInput(f"{printable(path)}: all samples are missing")
     waveform = torch.where(gone, torch.nan, waveform)
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
-        raise BadInput(f"{shown(path)}: holds samples that are NaN or infinite")
+        raise BadInput(f"{printable(path)}: holds samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %s", shown(path), _said_of(channels, first_channel))
+        log.info("%s: %s", printable(path), _said_of(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
-            raise BadInput(f"{shown(path)}: {refusal}") from None
-        log.info("%s: resampled from %d to %d Hz", shown(path), rate, sample_rate)
+            raise BadInput(f"{printable(path)}: {refusal}") from None
+        log.info("%s: resampled from %d to %d Hz", printable(path), rate, sample_rate)
     return waveform
 
 
@@ -95,7 +95,7 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
     powers = channels.square().mean(dim=1) if power is None else power
     runs = [
-        [(start, stop) for start, stop in stretches(channel == 0) if least <= stop - start <= most]
+        [(start, stop) for start, stop in true_runs(channel == 0) if least <= stop - start <= most]
         for channel in channels
     ]
     drop_outs = {
@@ -134,7 +134,7 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
     if (rate // common) * (new_rate // common) > LARGEST_FILTERS:
         raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, rates with too little in common")
     missing = waveform.isnan()
-    gone = stretches(missing) if waveform.ndim == 1 else []
+    gone = true_runs(missing) if waveform.ndim == 1 else []
     there = torch.where(missing, 0, waveform) if gone else waveform
     resampled: Tensor = torchaudio.functional.resample(there, rate, new_rate)
     length = -(-waveform.shape[-1] * new_rate // rate)
@@ -157,7 +157,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
 
     sound = io.BytesIO()
     wavfile.write(sound, sample_rate, waveform.detach().cpu().float().numpy())
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(sound.getbuffer())
 
 
@@ -168,7 +168,7 @@ def level_dbfs(waveform: Tensor) -> float:
 
 
 def read_clip(
-    recording: Recording, config: ClipConfig, turn: int = 0, missing: float | None = None
+    recording: Recording, config: ClipConfig, segment_index: int = 0, missing: float | None = None
 ) -> tuple[Tensor | None, Tensor | None, int]:
     """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
 
@@ -177,8 +177,8 @@ def read_clip(
     Args:
         recording: one file or a pair.
         config: which stretch, at which rate.
-        turn: how often the recording has come up before: each turn takes the next stretch that is loud enough,
-            and after the last one the first again.
+        segment_index: which of the segments that are loud enough to use, in order; starts again from the first after
+            the last.
         missing: what the corrupted file lacks becomes NaN (see ``read``); None to refuse such a file.
 
     Returns:
@@ -187,22 +187,22 @@ def read_clip(
     Raises:
         BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
     """
-    name, rate = shown(recording.path), config.samplerate
+    name, rate = printable(recording.path), config.samplerate
     if rate is None:
         with Reader(recording.path) as file:
             rate = file.rate
     clean = None if recording.clean is None else read(recording.clean, rate)
     corrupted = None if recording.corrupted is None else read(recording.corrupted, rate, missing)
     if clean is not None and corrupted is not None:
-        names = f"{name} and {shown(recording.corrupted)}"
+        names = f"{name} and {printable(recording.corrupted)}"
         clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
     chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
-    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, turn, name)
+    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, segment_index, name)
     clips = []
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
         if clip is not None and not clip.nan_to_num().any():
-            raise BadInput(f"{shown(path)}: is silent, all samples are zero")
+            raise BadInput(f"{printable(path)}: is silent, all samples are zero")
         clips.append(clip)
     return clips[0], clips[1], rate
 
@@ -225,7 +225,7 @@ def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names
     return clean[:shorter], corrupted[:shorter]
 
 
-def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, name: str) -> tuple[int, int]:
+def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, segment_index: int, name: str) -> tuple[int, int]:
     """First and last sample of the stretch to take."""
     total = len(waveform)
     begin = round(config.trim_start * rate)
@@ -251,7 +251,7 @@ def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, turn: int, 
     if length < asked:
         seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"
         log.info("%s: %s: used whole", name, seconds)
-    start = loud[turn % len(loud)]
+    start = loud[segment_index % len(loud)]
     return start, start + length
 
 
@@ -264,11 +264,11 @@ def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
     return 10 * torch.log10(power / power.max())
 
 
-def stretches(flags: Tensor) -> list[tuple[int, int]]:
+def true_runs(flags: Tensor) -> list[tuple[int, int]]:
     """First index and the one after the last of each stretch of True in a bool tensor ``[T]``.
 
     Example:
-        >>> stretches(torch.tensor([True, False, True, True]))
+        >>> true_runs(torch.tensor([True, False, True, True]))
         [(0, 1), (2, 4)]
     """
     edges = torch.diff(torch.nn.functional.pad(flags.to(torch.int8), (1, 1)))

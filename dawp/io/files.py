@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # of a run, and of its repetitions
 HOLDER = ".holder"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give out a temporary name beside ``path``; rename it to ``path`` if the block succeeds, else remove it.
 
     Raises:
@@ -53,7 +53,7 @@ def changed_at(path: Path) -> float:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as strict JSON."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"{json_text(content)}\n", encoding="utf-8")
 
 
@@ -86,7 +86,10 @@ def is_restored(path: Path) -> bool:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
@@ -97,11 +100,11 @@ def check_writable(folder: Path) -> None:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "no permission" if there.is_dir() else "not a folder"
-        raise BadInput(f"{shown(folder)}: cannot be written ({shown(there)}: {why})")
+        raise BadInput(f"{printable(folder)}: cannot be written ({printable(there)}: {why})")
 
 
 @contextmanager
-def held(folder: Path, what: Path | None = None) -> Iterator[None]:
+def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     """Keep a folder for this command alone; the hold ends with the process, however that ends.
 
     Args:
@@ -116,7 +119,7 @@ def held(folder: Path, what: Path | None = None) -> Iterator[None]:
     except ImportError:  # no such locks on this system
         yield
         return
-    refusal = f"{shown(what or folder)}: is in use by"
+    refusal = f"{printable(what or folder)}: is in use by"
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -128,7 +131,7 @@ def held(folder: Path, what: Path | None = None) -> Iterator[None]:
             return
         if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
             raise BadInput(f"{refusal} another command")  # which has just put another folder in its place
-        with whole(folder / HOLDER) as temporary:
+        with atomic_write(folder / HOLDER) as temporary:
             temporary.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         try:
             yield
@@ -142,7 +145,7 @@ def held(folder: Path, what: Path | None = None) -> Iterator[None]:
 def _holder(folder: Path) -> str:
     """Who holds a folder, in words."""
     try:
-        return shown((folder / HOLDER).read_text(encoding="utf-8").strip())
+        return printable((folder / HOLDER).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
         return "another command"
 

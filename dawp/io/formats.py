@@ -14,10 +14,12 @@ from typing import IO, NamedTuple
 
 from torch import Tensor
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.chunks import chunks_of
-from dawp.io.files import whole
-from dawp.io.metadata import Metadata, set_serial, write_metadata
+from dawp.io.files import atomic_write
+from dawp.io.metadata.files import write_metadata
+from dawp.io.metadata.model import Metadata
+from dawp.io.metadata.vorbis import set_serial
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +87,12 @@ def form_of(output: Path, recording: Form, subtype: str | None, rate: int, chann
         candidates = [*others, soundfile.default_subtype(wanted)]
     if candidates[0] not in possible:
         known = ", ".join(possible) or "none"
-        raise BadInput(f"subtype of {shown(output)} must be one of {known}, got {shown(candidates[0])}")
+        raise BadInput(f"subtype of {printable(output)} must be one of {known}, got {printable(candidates[0])}")
     for candidate in candidates:
         if _can_hold(Form(wanted, candidate), rate, channels):
             return Form(wanted, candidate)
     raise BadInput(
-        f"{shown(output)}: {wanted} {candidates[0]} cannot hold {channels} channels at {rate} Hz; "
+        f"{printable(output)}: {wanted} {candidates[0]} cannot hold {channels} channels at {rate} Hz; "
         "another output_format may"
     )
 
@@ -151,7 +153,7 @@ def write(
         if peak > 1:
             gain = 1 / peak if clip_mode == "rescale" else 1.0
             what = f"made softer by {20 * math.log10(peak):.2f} dB" if clip_mode == "rescale" else "cut there"
-            log.warning("%s: goes beyond full scale by %.2f dB: %s", shown(output), 20 * math.log10(peak), what)
+            log.warning("%s: goes beyond full scale by %.2f dB: %s", printable(output), 20 * math.log10(peak), what)
     metadata, lost = metadata or Metadata(), list[str]()
     if gain != 1:
         metadata, lost = metadata.without_levels()
@@ -173,7 +175,7 @@ def write(
         _correct_header(path, frames)
 
     try:
-        with whole(output) as temporary:
+        with atomic_write(output) as temporary:
             encode(temporary)
             try:
                 length = _frames_of(temporary)
@@ -183,15 +185,19 @@ def write(
             except OSError:
                 raise
             except Exception as error:  # hostile metadata: write the sound alone
-                log.warning("%s: metadata cannot be written (%s)", shown(output), shown(error) or type(error).__name__)
+                log.warning(
+                    "%s: metadata cannot be written (%s)", printable(output), printable(error) or type(error).__name__
+                )
                 encode(temporary)
             if form.format == "OGG":
                 set_serial(temporary)
     except soundfile.SoundFileError as error:
         why = getattr(error, "error_string", error)
-        raise BadInput(f"{shown(output)}: cannot be written as {form.format} {form.subtype} ({shown(why)})") from None
+        raise BadInput(
+            f"{printable(output)}: cannot be written as {form.format} {form.subtype} ({printable(why)})"
+        ) from None
     if lost:
-        log.warning("%s: not kept: %s", shown(output), _listed(lost))
+        log.warning("%s: not kept: %s", printable(output), _listed(lost))
     return gain
 
 
@@ -220,7 +226,7 @@ def _frames_of(path: Path) -> int:
 def _listed(names: list[str]) -> str:
     """Names, separated by commas; of many only the first."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return shown(", ".join(names[:MAX_LISTED])) + more
+    return printable(", ".join(names[:MAX_LISTED])) + more
 
 
 def _as_stored(samples: Tensor, subtype: str) -> Tensor:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io import mp3, ogg
 from dawp.io.chunks import find_data
 from dawp.io.segment import Segment
@@ -144,7 +144,7 @@ class Reader:
                 yield samples
         self._frames = decoded
         if decoded and (text := faults.describe(decoded, self.rate)):
-            _warn_once(f"{shown(self._path)}: {text}")
+            _warn_once(f"{printable(self._path)}: {text}")
 
     def _decode_segment(self, index: int, faults: _Faults) -> Iterator[Array]:
         """The frames of one segment, in pieces; adds what is wrong with it to ``faults``."""
@@ -262,5 +262,5 @@ def _as_bad_input(path: Path) -> Iterator[None]:
         raise
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         why = getattr(error, "error_string", error)  # without the number of the descriptor
-        reason = unread_reason(path) or f"cannot be read as sound ({shown(why)})"
-        raise BadInput(f"{shown(path)}: {reason}") from None
+        reason = unread_reason(path) or f"cannot be read as sound ({printable(why)})"
+        raise BadInput(f"{printable(path)}: {reason}") from None

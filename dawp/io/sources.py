@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import is_restored, run_identity, safe_name
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,9 @@ def _find_recordings(source: Path) -> list[Recording]:
     if source.is_dir():
         return [Recording(path) for path in sounds_in(source)]
     if not source.exists():
-        raise BadInput(f"{shown(source)}: no such file or folder")
+        raise BadInput(f"{printable(source)}: no such file or folder")
     if not source.is_file():
-        raise BadInput(f"{shown(source)}: neither a file nor a folder")
+        raise BadInput(f"{printable(source)}: neither a file nor a folder")
     _refuse_unread(source)
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
@@ -109,7 +109,7 @@ def sounds_at(source: Path) -> list[Path]:
 
 def _refuse_unread(path: Path) -> None:
     if reason := unread_reason(path):
-        raise BadInput(f"{shown(path)}: {reason}")
+        raise BadInput(f"{printable(path)}: {reason}")
 
 
 def unread_reason(path: Path) -> str:
@@ -141,30 +141,30 @@ def sounds_in(folder: Path) -> list[Path]:
     skipped = f"files of formats that are not supported: {counts}; {CONVERT}" if unread else ""
     if not sounds:
         looked_for = skipped or f"looked for {' '.join(sorted(SOUND_SUFFIXES))}"
-        raise BadInput(f"{shown(folder)}: no sound files in this folder ({looked_for})")
+        raise BadInput(f"{printable(folder)}: no sound files in this folder ({looked_for})")
     if skipped:
-        log.info("%s: %s", shown(folder), skipped)
+        log.info("%s: %s", printable(folder), skipped)
     return sounds
 
 
 def _read_list(path: Path) -> list[Recording]:
     if path.stat().st_size > LONGEST_LIST:
-        raise BadInput(f"{shown(path)}: too large for a list of recordings, and its suffix is of no sound format")
+        raise BadInput(f"{printable(path)}: too large for a list of recordings, and its suffix is of no sound format")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(_not_utf8(path, error)) from None
     except OSError as error:
-        raise BadInput(f"{shown(path)}: cannot be read ({error.strerror})") from None
+        raise BadInput(f"{printable(path)}: cannot be read ({error.strerror})") from None
     if "\0" in text:
-        raise BadInput(f"{shown(path)}: {NO_LIST}")
+        raise BadInput(f"{printable(path)}: {NO_LIST}")
     recordings = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip()
         if line and not line.startswith("#"):
-            recordings.append(_read_line(line, path.parent, f"{shown(path)} line {number}"))
+            recordings.append(_read_line(line, path.parent, f"{printable(path)} line {number}"))
     if not recordings:
-        raise BadInput(f"{shown(path)}: the list names no recordings")
+        raise BadInput(f"{printable(path)}: the list names no recordings")
     return recordings
 
 
@@ -172,11 +172,11 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
     """Why a file that is not UTF-8 cannot be used as a list."""
     content, expected = error.object, "a list of recordings must be UTF-8 text"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return f"{shown(path)}: {expected}, got UTF-16"
+        return f"{printable(path)}: {expected}, got UTF-16"
     if b"\0" in content:
-        return f"{shown(path)}: {NO_LIST}"
+        return f"{printable(path)}: {NO_LIST}"
     line = content.count(b"\n", 0, error.start) + 1
-    return f"{shown(path)} line {line}: {expected}, got the byte 0x{content[error.start]:02x}, as in Latin-1"
+    return f"{printable(path)} line {line}: {expected}, got the byte 0x{content[error.start]:02x}, as in Latin-1"
 
 
 def _read_line(line: str, folder: Path, where: str) -> Recording:
@@ -187,16 +187,16 @@ def _read_line(line: str, folder: Path, where: str) -> Recording:
     try:
         fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
     except csv.Error:  # a field of over 128 kB, say
-        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {shown(line[:80])}...") from None
+        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {printable(line[:80])}...") from None
     if len(fields) == 2 and not fields[1]:
         fields.pop()
     if len(fields) > 2 or not fields[0]:
-        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {shown(line)}")
+        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {printable(line)}")
     paths = []
     for field in fields:
         found = _find(field, folder)
         if found is None:
-            raise BadInput(f"{where}: no such file: {shown(field)}")
+            raise BadInput(f"{where}: no such file: {printable(field)}")
         paths.append(found)
     return Recording(*paths)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def get_method(task: str, name: str) -> Method | None:
     """
     names = [DEEP_PRIOR, *METHODS.get(task, {})]
     if name not in names:
-        raise BadInput(f"method must be one of {', '.join(names)}, got {shown(name)}")
+        raise BadInput(f"method must be one of {', '.join(names)}, got {printable(name)}")
     return None if name == DEEP_PRIOR else METHODS[task][name]
 
 

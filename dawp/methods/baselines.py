@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.methods import base
 from dawp.problem import Problem
 
@@ -35,7 +35,9 @@ def run(task: str, problem: Problem) -> dict[str, Tensor]:
         try:
             estimate = method.restore(problem)
         except BadInput as error:  # the fit goes on
-            log.warning("%s: baseline %s cannot be computed and counts as NaN: %s", problem.name, name, shown(error))
+            log.warning(
+                "%s: baseline %s cannot be computed and counts as NaN: %s", problem.name, name, printable(error)
+            )
             estimate = torch.full_like(problem.observed, torch.nan)
         estimates[name] = estimate
     return estimates

@@ -17,14 +17,15 @@ from typing import Any
 from dawp import cli
 from dawp.config import Config
 from dawp.devices import cores
-from dawp.errors import BadInput, os_error_line, shown
+from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import check_writable, json_text
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
-from dawp.runs.experiment import NOT_IDENTITY, circumstances
+from dawp.runs.environment import environment
+from dawp.runs.folder import NOT_IDENTITY
 from dawp.settings import flag_of
 
 STUDIES: dict[str, Study] = {
@@ -130,11 +131,11 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     check_writable(to)
     for path in show.paths_of(study, to):
         if path.is_dir():
-            raise BadInput(f"{shown(path)}: is a folder, where a file of {study.name} is to be")
+            raise BadInput(f"{printable(path)}: is a folder, where a file of {study.name} is to be")
     failures = [] if only_finished else runs.do(cells, study.name, command)
     found = runs.collect(cells)
     if not any(found.values()):
-        where = shown(config.run.output_dir)
+        where = printable(config.run.output_dir)
         raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
     paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), to)
     if config.report.json:
@@ -142,7 +143,7 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     elif config.report.quiet:
         print(to)
     else:
-        print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(shown(path) for path in paths)}")
+        print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(printable(path) for path in paths)}")
     return cli.SOME_FAILED if failures else cli.OK
 
 
@@ -171,11 +172,11 @@ def _about(
         lines.append(f"in the paper's text {'; '.join(departed)}")
     lines += missing
     lines += _sounds(study, parts, sources)
-    about = {**circumstances(config, command), "cores": cores()}
+    about = {**environment(config, command), "cores": cores()}
     versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
-    lines.append(f"made by: {shown(shlex.join(about['command']))}")
+    lines.append(f"made by: {printable(shlex.join(about['command']))}")
     return About(f"{word}: {size} ({full}); preset {preset}", lines, size, about)
 
 
@@ -260,7 +261,7 @@ def _origin(source: Path | None) -> str:
     if source is None:
         return "from the bundled clips (synthetic, not the paper's data)"
     layout = datasets.recognise(source)
-    return f"from {layout.name if layout else shown(source.resolve().name)}"
+    return f"from {layout.name if layout else printable(source.resolve().name)}"
 
 
 def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:

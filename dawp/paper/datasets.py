@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording, find_recordings
 
@@ -72,7 +72,7 @@ def _untold(folder: Path) -> list[str]:
     without = [track.name for track in tracks if _metadata_file(folder, track) is None]
     if not without:
         return []
-    some = f"{len(without)} of {len(tracks)} tracks, {shown(without[0])} first"
+    some = f"{len(without)} of {len(tracks)} tracks, {printable(without[0])} first"
     return [f"no metadata (Metadata/*_METADATA.yaml) of {some}: voices may be among their stems"]
 
 
@@ -92,7 +92,7 @@ def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
         stems = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))["stems"]
         return {key: one for key, one in stems.items() if isinstance(one, dict)}
     except (yaml.YAMLError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        raise BadInput(f"{shown(path)}: cannot be read as MedleyDB's metadata") from None
+        raise BadInput(f"{printable(path)}: cannot be read as MedleyDB's metadata") from None
 
 
 LAYOUTS = (
@@ -124,22 +124,24 @@ def find(kind: str, path: Path) -> list[Recording]:
     layout = recognise(path)
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
-            raise BadInput(f"{shown(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
+            raise BadInput(f"{printable(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
         _check_level(path)
         recordings = _without_repeats(find_recordings(path))
         pair = next((recording for recording in recordings if recording.corrupted), None)
         if pair:
-            clean, corrupted = map(shown, pair.paths)
+            clean, corrupted = map(printable, pair.paths)
             raise BadInput(
-                f"{shown(path)}: names a pair, {clean} and {corrupted}; clips are corrupted as the paper says, "
+                f"{printable(path)}: names a pair, {clean} and {corrupted}; clips are corrupted as the paper says, "
                 "so list clean recordings alone"
             )
         return recordings
     if kind not in layout.files:
-        raise BadInput(f"{shown(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}")
+        raise BadInput(
+            f"{printable(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}"
+        )
     files = layout.files[kind](path)
     if not files:
-        raise BadInput(f"{shown(path)}: looks like {layout.name}, but holds none of its sound files")
+        raise BadInput(f"{printable(path)}: looks like {layout.name}, but holds none of its sound files")
     return [Recording(file) for file in files]
 
 
@@ -150,11 +152,11 @@ def _check_level(path: Path) -> None:
     above, name = path.resolve().parent, path.resolve().name
     whole = recognise(above)
     if whole and name in whole.parts:
-        raise BadInput(f"{shown(path)}: is a part of {whole.name}; name all of it, {shown(above)}")
+        raise BadInput(f"{printable(path)}: is a part of {whole.name}; name all of it, {printable(above)}")
     for below in sorted(path.glob("*")):
         part = recognise(below)
         if part:
-            raise BadInput(f"{shown(path)}: holds {part.name}; name its own folder, {shown(below)}")
+            raise BadInput(f"{printable(path)}: holds {part.name}; name its own folder, {printable(below)}")
 
 
 def _without_repeats(recordings: Sequence[Recording]) -> list[Recording]:
@@ -187,7 +189,9 @@ def report(path: Path) -> str:
     """
     layout = recognise(path)
     kinds = list(layout.files) if layout else ["speech"]
-    lines = [f"{shown(path)}: {layout.name if layout else 'no data set that is known here, so all its sound files'}"]
+    lines = [
+        f"{printable(path)}: {layout.name if layout else 'no data set that is known here, so all its sound files'}"
+    ]
     for kind in kinds:
         recordings = find(kind, path)
         seconds, rates, broken = 0.0, Counter[int](), 0
@@ -202,10 +206,11 @@ def report(path: Path) -> str:
         lines.append(f"  {kind if layout else 'sounds'}: {len(recordings)} recordings, {seconds / 60:.1f} min; {told}")
         if broken == len(recordings):
             raise BadInput(
-                f"{shown(path)}: none of its sound files can be read: {broken}, {shown(recordings[0].path)} first"
+                f"{printable(path)}: none of its sound files can be read: {broken}, "
+                f"{printable(recordings[0].path)} first"
             )
         if broken:
             lines.append(f"  {broken} of them cannot be read as sound")
-        lines.append(f"  first: {shown(recordings[0].path)}")
+        lines.append(f"  first: {printable(recordings[0].path)}")
     lines += [f"  {doubt}" for doubt in doubts(path)]
     return "\n".join(lines)

@@ -13,21 +13,19 @@ from typing import Any, NamedTuple
 
 from dawp.config import Config
 from dawp.devices import pick_device
-from dawp.errors import BadInput, shown
-from dawp.io import audio
+from dawp.errors import BadInput, printable
 from dawp.io.sources import SAMPLES, Recording
 from dawp.methods.deep_prior.solver import solve
 from dawp.paper import datasets
 from dawp.paper.study import Cell, Fit, Found, Study
 from dawp.parallel.allocation import allocate_workers, torch_threads
 from dawp.problem import Problem
-from dawp.randomness import seeded
 from dawp.report.page import is_stale, write_report
 from dawp.report.pictures import draw_nothing, draw_repetition
 from dawp.runs import experiment
-from dawp.runs.experiment import Plan, finished, note_published, run_folder
+from dawp.runs.folder import Plan, finished, note_published, repetition_folders, run_folder, unusable
+from dawp.runs.repetition import make_problem_of
 from dawp.settings import text_of
-from dawp.tasks.base import make_problem
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +48,9 @@ class Part(NamedTuple):
     @property
     def repetitions(self) -> list[int]:
         """Those that count: the first but for those known to have a recording that cannot be used, if others can."""
-        unusable = experiment.unusable(self.folder)
+        passed_over = unusable(self.folder)
         there = range(max(self.clips, len(self.plan.recordings)))
-        return [number for number in there if number not in unusable][: self.clips]
+        return [number for number in there if number not in passed_over][: self.clips]
 
     @property
     def needed(self) -> int:
@@ -63,8 +61,8 @@ class Part(NamedTuple):
     @property
     def passed_over(self) -> int:
         """How many recordings of these cannot be used."""
-        unusable = (number for number in experiment.unusable(self.folder) if number < self.needed)
-        return len({number % len(self.plan.recordings) for number in unusable})
+        numbers = (number for number in unusable(self.folder) if number < self.needed)
+        return len({number % len(self.plan.recordings) for number in numbers})
 
 
 Grid = Mapping[Cell, Sequence[Part]]
@@ -89,7 +87,7 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
         raise BadInput(f"clips must be a whole number from 1 to {MOST_CLIPS}, got {clips}")
     for name, value in given.items():
         if name in study.own_settings:
-            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {shown(text_of(value))}")
+            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {printable(text_of(value))}")
     asked = sources or {kind: SAMPLES / name for kind, name in BUNDLED.items()}
     kinds = {kind for cell in study.cells for kind in cell.kinds}
     paths = {kind: path for kind, path in asked.items() if kind in kinds}
@@ -105,8 +103,8 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
                 continue
             epochs = {"epochs": study.epochs} if preset == "paper" else {}
             settings = {**epochs, **given, **cell.settings}
-            here = {"source": paths[kind], "experiment_repetition": count}
-            config = Config.of(cell.task, preset, **settings, **here)
+            own = {"source": paths[kind], "experiment_repetition": count}
+            config = Config.of(cell.task, preset, **settings, **own)
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
             made[cell].append(Part(kind, plan, count))
     return made
@@ -120,7 +118,7 @@ def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
             if kinds.setdefault(path, kind) != kind:
                 both = " and ".join(sorted((kind, kinds[path])))
                 raise BadInput(
-                    f"{both} both have {shown(path)}: a recording is of one kind of sound; "
+                    f"{both} both have {printable(path)}: a recording is of one kind of sound; "
                     "name the recordings of each by themselves, or one kind alone"
                 )
 
@@ -168,10 +166,10 @@ def _found(parts: Sequence[Part]) -> Iterator[Fit]:
     """Those that restored anything: a fit that diverged at once did not."""
     for part in parts:
         counting = part.repetitions
-        for here in experiment.repetition_folders(part.folder) if part.folder.is_dir() else ():
-            facts = finished(here)
+        for repetition_dir in repetition_folders(part.folder) if part.folder.is_dir() else ():
+            facts = finished(repetition_dir)
             if facts and facts["best"] and facts["repetition"] in counting:
-                yield Fit(part.kind, here, facts)
+                yield Fit(part.kind, repetition_dir, facts)
 
 
 class Estimate(NamedTuple):
@@ -228,13 +226,11 @@ def _seconds(problem: Problem, config: Config) -> float:
 
 
 def _first_problem(parts: Sequence[Part]) -> Problem:
-    """Of the first recording that can be used, as the others will be passed over."""
+    """Return the problem of the first recording that can be used."""
     config = parts[0].plan.config
     for recording in (recording for part in parts for recording in part.plan.recordings):
         try:
-            clean, corrupted, rate = audio.read_clip(recording, config.clip, 0, config.corruption.missing)
-            rng = seeded(config.fit.seed, "corruption")
-            return make_problem(config.task, clean, corrupted, rate, config.corruption, rng)
+            return make_problem_of(recording, config)
         except BadInput as error:
             refusal = error
     raise refusal

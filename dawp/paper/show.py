@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dawp.io.files import whole, write_csv, write_json
+from dawp.io.files import atomic_write, write_csv, write_json
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
 from dawp.runs.summary import at_doubtful_pesq, diverged, doubt
@@ -157,7 +157,7 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
     figure = study.draw(study, found) if study.draw else bars(study, results)
     figure.suptitle(about.headline, fontsize="x-small", wrap=True)
     pictures.save(figure, paths[3])
-    with whole(paths[0]) as temporary:
+    with atomic_write(paths[0]) as temporary:
         temporary.write_text(text(study, found, about) + "\n", encoding="utf-8")
     write_csv(paths[1], *_as_csv(study, results, about))
     cells = [
@@ -183,7 +183,7 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
         "conclusions": [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)],
         "notes": list(study.notes),
     }
-    write_json(paths[2], {**about.circumstances, **told})
+    write_json(paths[2], {**about.environment, **told})
     return paths
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,8 +109,8 @@ class Fit(NamedTuple):
         paths = [self.folder / name for name in names]
         for path in paths:
             if not path.exists():
-                again = f"without {shown(self.folder)} the same command does this fit again"
-                raise BadInput(f"{shown(path)}: is not there, so there is nothing to show; {again}")
+                again = f"without {printable(self.folder)} the same command does this fit again"
+                raise BadInput(f"{printable(path)}: is not there, so there is nothing to show; {again}")
         return paths
 
 
@@ -135,13 +135,13 @@ class About(NamedTuple):
         headline: whether it is as in the paper, and its size.
         lines: the rest: settings, what is missing, sounds, machine, command.
         size: that was asked for.
-        circumstances: of the command, for the JSON file.
+        environment: of the command, for the JSON file.
     """
 
     headline: str
     lines: Sequence[str]
     size: Size
-    circumstances: Mapping[str, Any]
+    environment: Mapping[str, Any]
 
 
 def counted(count: int, thing: str) -> str:

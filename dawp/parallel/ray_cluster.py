@@ -20,8 +20,8 @@ import torch
 
 from dawp import plugins
 from dawp.devices import limit_cores
-from dawp.errors import BadInput, shown
-from dawp.io.files import RESULT, whole
+from dawp.errors import BadInput, printable
+from dawp.io.files import RESULT, atomic_write
 from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
@@ -62,7 +62,7 @@ class RayCluster(Executor):
         except ImportError:
             raise BadInput("executor ray needs the package ray: pip install '.[cluster]'") from None
         if device not in ("auto", "cpu", "cuda"):
-            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {shown(device)}")
+            raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {printable(device)}")
         self._ray: Any = ray
         self._settings, self._device = work, device
         self._threads = work.threads or 1
@@ -81,7 +81,7 @@ class RayCluster(Executor):
                 given = address or os.environ.get("RAY_ADDRESS") or "none"
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise BadInput(
-                    f"ray_address must be the address of a Ray cluster, got {shown(given)}: {shown(reason)}"
+                    f"ray_address must be the address of a Ray cluster, got {printable(given)}: {printable(reason)}"
                 ) from None
             self._started = True
         use_gpus = self._device == "cuda" or (self._device == "auto" and ray.cluster_resources().get("GPU"))
@@ -147,7 +147,7 @@ class RayCluster(Executor):
             except ray.exceptions.RayTaskError as error:  # before the job started, e.g. another version of the package
                 text = str(error)
                 reason = (text.strip().splitlines() or [type(error).__name__])[-1]
-                yield item, Raised(BadInput(f"{item.job.name}: a node cannot run it: {shown(reason)}"), text)
+                yield item, Raised(BadInput(f"{item.job.name}: a node cannot run it: {printable(reason)}"), text)
                 continue
             except ray.exceptions.RayError as error:
                 node_died = isinstance(error, ray.exceptions.NodeDiedError)
@@ -238,8 +238,8 @@ def _write_files(folder: Path | None, files: Files) -> None:
     """
     for name, content in files.items():
         if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadInput(f"a job wrote {shown(name)}, which is outside its folder")
+            raise BadInput(f"a job wrote {printable(name)}, which is outside its folder")
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dawp import plugins
 from dawp.cli import BAD_INPUT, FAILED, OK, Parser
-from dawp.errors import BadInput, os_error_line, shown
+from dawp.errors import BadInput, os_error_line, printable
 from dawp.report import tensorboard
 from dawp.report.page import write_report
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.tensorboard:
             tensorboard.check_installed()
         for folder in given.run_folder:
-            print(shown(write_report(folder)))
+            print(printable(write_report(folder)))
             if given.tensorboard:
                 tensorboard.write(folder, given.tensorboard)
     except BadInput as refusal:

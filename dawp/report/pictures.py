@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dawp.dsp.reverberation import energy_decay
-from dawp.io.files import OUTPUTS, whole
+from dawp.io.files import OUTPUTS, atomic_write
 from dawp.methods.deep_prior.stopping import EMA
 from dawp.runs.summary import LABELS
 
@@ -329,7 +329,7 @@ def new_figure(
 
 
 def save(figure: Figure, path: Path) -> None:
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png")
 
 

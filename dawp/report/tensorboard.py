@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dawp.errors import BadInput
 from dawp.report import pictures
-from dawp.runs.experiment import repetition_folders
+from dawp.runs.folder import repetition_folders
 
 
 def check_installed() -> None:
@@ -30,23 +30,23 @@ def write(folder: Path, to: Path) -> None:
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    for here in repetition_folders(folder):
-        place = to / folder.resolve().parent.name / folder.resolve().name / here.name
+    for repetition_dir in repetition_folders(folder):
+        place = to / folder.resolve().parent.name / folder.resolve().name / repetition_dir.name
         for old in place.glob("events.out.tfevents.*"):
             old.unlink()
         with SummaryWriter(str(place)) as writer:
-            if (here / "metrics.csv").is_file():
-                columns = pictures.read_columns(here / "metrics.csv")
+            if (repetition_dir / "metrics.csv").is_file():
+                columns = pictures.read_columns(repetition_dir / "metrics.csv")
                 epochs = columns.pop("epoch")
                 for name, values in columns.items():
                     for epoch, value in zip(epochs, values, strict=True):
                         if math.isfinite(value):
                             writer.add_scalar(name, value, int(epoch))
-            loaded = pictures.load_sounds(here)
+            loaded = pictures.load_sounds(repetition_dir)
             magnitudes = pictures.magnitudes([samples for samples, _ in loaded.values()]) if loaded else []
             loudest = max((float(magnitude.max()) for magnitude in magnitudes), default=1.0)
             for (path, (samples, rate)), magnitude in zip(loaded.items(), magnitudes, strict=True):
-                is_output = path.parent != here
+                is_output = path.parent != repetition_dir
                 title = "output" if is_output else pictures.title_of(path.stem)
                 epoch = int(path.stem.removeprefix("epoch_")) if is_output else 0
                 writer.add_audio(title, samples[None], epoch, sample_rate=rate)

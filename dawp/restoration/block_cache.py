@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dawp.errors import shown
-from dawp.io.files import held, whole
+from dawp.errors import printable
+from dawp.io.files import atomic_write, exclusive_lock
 from dawp.restoration.blocks import Block, RestoredBlock
 
 
@@ -42,7 +42,7 @@ def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
     settings = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     try:
-        with held(folder, output):
+        with exclusive_lock(folder, output):
             cache = BlockCache(folder / settings)
             try:
                 yield cache
@@ -70,7 +70,7 @@ class BlockCache:
         """Store a block."""
         import numpy as np
 
-        with whole(self._path(index)) as temporary, temporary.open("wb") as file:
+        with atomic_write(self._path(index)) as temporary, temporary.open("wb") as file:
             np.savez(file, samples=restored.samples.numpy(), epochs=np.array(restored.epochs, dtype=np.int64))
 
     def get(self, index: int, block: Block, channels: int) -> RestoredBlock | None:
@@ -95,7 +95,9 @@ class BlockCache:
         """
         restored = self.get(index, block, channels)
         if restored is None:
-            raise OSError(f"{shown(self._path(index))}: was deleted or damaged; run the command again to recompute it")
+            raise OSError(
+                f"{printable(self._path(index))}: was deleted or damaged; run the command again to recompute it"
+            )
         return restored.samples
 
     def remove(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dawp.config import Config
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io import audio
 from dawp.io.reader import Reader
 from dawp.io.settings import MIN_LENGTH
@@ -90,7 +90,7 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
     for part in file.blocks(SCAN_LENGTH):
         samples = torch.from_numpy(part)
         if not missing_allowed and not torch.isfinite(samples).all():
-            raise BadInput(f"{shown(path)}: has samples that are NaN or infinite")
+            raise BadInput(f"{printable(path)}: has samples that are NaN or infinite")
         squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
     frames = file.frames
 
@@ -98,11 +98,12 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
         part = file.read(start, stop)
         if len(part) != stop - start:
             raise BadInput(
-                f"{shown(path)}: has changed while it was read: it now ends at {(start + len(part)) / file.rate:.3f} s"
+                f"{printable(path)}: has changed while it was read: it now ends at "
+                f"{(start + len(part)) / file.rate:.3f} s"
             )
         return torch.from_numpy(part.T.copy())
 
-    return Sound(shown(path), file.rate, squares / max(1, frames), frames, read)
+    return Sound(printable(path), file.rate, squares / max(1, frames), frames, read)
 
 
 def split_blocks(frames: int, rate: int, config: Config) -> list[Block]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dawp.config import Config
+from dawp.devices import memory_as_bad_input
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
@@ -26,7 +27,6 @@ from dawp.randomness import seeded
 from dawp.restoration.block_cache import BlockCache
 from dawp.restoration.blocks import Block, RestoredBlock, Sound
 from dawp.restoration.context import Context
-from dawp.runs.experiment import memory_as_bad_input
 from dawp.tasks.base import get_task, make_problem
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ def restore_channel(
         FitDiverged: a fit ended without an estimate.
     """
     try:
-        with memory_as_bad_input("not restored"):
+        with memory_as_bad_input("not restored", "block"):
             method = get_method(config.task, config.restoration.method)
             if method:
                 progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))

@@ -15,10 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config
-from dawp.errors import BadInput, FitDiverged, shown
-from dawp.io.files import changed_at, check_writable, whole, write_json
+from dawp.devices import memory_as_bad_input
+from dawp.errors import BadInput, FitDiverged, printable
+from dawp.io.files import atomic_write, changed_at, check_writable, write_json
 from dawp.io.formats import Form, form_of, write
-from dawp.io.metadata import read_metadata
+from dawp.io.metadata.files import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
 from dawp.methods.base import check_method
@@ -30,7 +31,8 @@ from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
-from dawp.runs.experiment import Outcome, check_device, circumstances, memory_as_bad_input, said_device
+from dawp.runs.environment import check_device, device_label, environment
+from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ def run(
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):
         check_writable(folder)
-    title = f"{len(targets)} recordings" if len(targets) > 1 else shown(targets[0].path.name)
+    title = f"{len(targets)} recordings" if len(targets) > 1 else printable(targets[0].path.name)
     with (
         BatchRestoration(targets, config, command) as batch,
         ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
@@ -116,10 +118,10 @@ class FileRestoration:
             self._settings = {
                 name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
             }
-            self._environment = circumstances(config, command)
+            self._environment = environment(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
-            facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {said_device(config)}"
+            facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"
             log.info("%s%s: %s", position, self._sound.name, facts)
             self._intact = is_intact(self._sound, config, self._blocks)
             if self._intact:
@@ -134,7 +136,7 @@ class FileRestoration:
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
-                    f"{shown(target.output)}: already exists, from another command (use --overwrite to replace it)"
+                    f"{printable(target.output)}: already exists, from another command (use --overwrite to replace it)"
                 )
             self.resources = resources.pop_all()
 
@@ -163,7 +165,7 @@ class FileRestoration:
                 self._epochs[index] = cached.epochs
                 bars.skip_fits(fits * channels)
                 continue
-            with memory_as_bad_input(self._sound.block_label(block)):
+            with memory_as_bad_input(self._sound.block_label(block), "block"):
                 samples, context = read_block(self._sound, self._config, block)
                 pending = PendingBlock(samples, context, self._config, self._profile)
             self._pending[index] = pending
@@ -201,7 +203,7 @@ class FileRestoration:
         seconds = time.perf_counter() - self._began
         write_json(self._target.record, self._record(removed, gain, seconds))
         self._cache.remove()
-        log.info("%s: done in %s", shown(self._target.output), format_duration(seconds))
+        log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
 
     def _samples(self) -> Iterator[Tensor]:
         """Yield consecutive parts ``[channels, n]`` of the restored waveform."""
@@ -217,7 +219,7 @@ class FileRestoration:
         """Write the output, as a copy of an intact recording in the same format, and return the gain applied."""
         target = self._target
         if self._intact and self._form == self._source_form:
-            with whole(target.output) as temporary:
+            with atomic_write(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
             return 1.0
         clip_mode = self._config.restoration.clip_mode
@@ -260,12 +262,12 @@ class FileRestoration:
         if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
-        log.info("%s: %s", shown(target.output), removed)
+        log.info("%s: %s", printable(target.output), removed)
         if removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
-                shown(target.output),
+                printable(target.output),
             )
         return removed
 
@@ -326,13 +328,13 @@ class BatchRestoration:
         """Start a recording; None if its output exists or it cannot be restored."""
         if target.output.exists() and not self._config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
-            log.info("%s: already exists%s (use --overwrite to recompute it)", shown(target.output), older)
+            log.info("%s: already exists%s (use --overwrite to recompute it)", printable(target.output), older)
             if target.removed and not target.removed.exists():
-                log.warning("%s: is not written, because the output already exists", shown(target.removed))
+                log.warning("%s: is not written, because the output already exists", printable(target.removed))
             self.skipped += 1
             return None
         try:
-            with memory_as_bad_input(shown(target.path)):
+            with memory_as_bad_input(printable(target.path), "block"):
                 return FileRestoration(target, self._config, self._command, position)
         except BadInput as refusal:
             self._fail(refusal)

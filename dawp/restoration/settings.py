@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.methods.base import DEEP_PRIOR, METHODS
 from dawp.settings import Settings, setting
 
@@ -70,11 +70,13 @@ class RestoreConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output is not None and not self.restore:
-            raise BadInput(f"output is the file of a restored recording and needs --restore, got {shown(self.output)}")
+            raise BadInput(
+                f"output is the file of a restored recording and needs --restore, got {printable(self.output)}"
+            )
         if self.method != DEEP_PRIOR and not self.restore:
-            raise BadInput(f"method needs --restore, got {shown(self.method)}; --baselines evaluates the others")
+            raise BadInput(f"method needs --restore, got {printable(self.method)}; --baselines evaluates the others")
         if self.save_removed is not None and not self.restore:
-            raise BadInput(f"save_removed needs --restore, got {shown(self.save_removed)}")
+            raise BadInput(f"save_removed needs --restore, got {printable(self.save_removed)}")
         if self.overlap > self.block / 2:
             half = f"half the block of {self.block:g} s"
             raise BadInput(f"overlap must be at most {half}, got {self.overlap:g}: a block and an overlap go together")

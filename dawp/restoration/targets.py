@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dawp.config import Config
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import is_restored
 from dawp.io.formats import FORMATS
 from dawp.io.sources import SOUND_SUFFIXES, Recording
@@ -68,7 +68,9 @@ def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple
     results = {folder.resolve() for folder in (output, config.restoration.save_removed) if folder}
     paths = [path for path in paths if results.isdisjoint(path.resolve().parents)]
     if not paths:
-        raise BadInput(f"{shown(source)}: all sound files in this folder are in the output folder {shown(output)}")
+        raise BadInput(
+            f"{printable(source)}: all sound files in this folder are in the output folder {printable(output)}"
+        )
     return paths, source
 
 
@@ -79,7 +81,7 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
     removed_is_file = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
     output_format = config.restoration.output_format
     if output_format and output_is_file and FORMATS[output.suffix.lower()] != output_format.upper():
-        raise BadInput(f"output_format {output_format} does not match the suffix of {shown(output)}")
+        raise BadInput(f"output_format {output_format} does not match the suffix of {printable(output)}")
     targets: dict[Path, Target] = {}
     for path in paths:
         relative = Path(output.name) if output_is_file else _absolute(path).relative_to(_absolute(base))
@@ -87,10 +89,11 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
             relative = relative.with_suffix(f".{output_format}")
         place = output if output_is_file else output / relative
         if len(os.fsencode(place.name)) > MAX_NAME_BYTES:
-            raise BadInput(f"{shown(place)}: the file name must have at most {MAX_NAME_BYTES} bytes")
+            raise BadInput(f"{printable(place)}: the file name must have at most {MAX_NAME_BYTES} bytes")
         if place in targets:
             raise BadInput(
-                f"{shown(place)}: would be the output of both {shown(targets[place].path)} and {shown(path)}"
+                f"{printable(place)}: would be the output of both {printable(targets[place].path)} "
+                f"and {printable(path)}"
             )
         removed = save_removed if removed_is_file or not save_removed else save_removed / relative
         targets[place] = Target(path, place, removed)
@@ -104,16 +107,16 @@ def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
     for target in targets:
         place, record = target.output, target.record
         if place.resolve() in inputs:
-            raise BadInput(f"{shown(place)}: is a recording to restore and cannot be an output")
+            raise BadInput(f"{printable(place)}: is a recording to restore and cannot be an output")
         if place.is_dir():
-            raise BadInput(f"{shown(place)}: is a folder, expected a file to write")
+            raise BadInput(f"{printable(place)}: is a folder, expected a file to write")
         if record.exists() and not is_restored(place) and not overwrite:
             raise BadInput(
-                f"{shown(record)}: already exists and is not a restoration record (use --overwrite to replace it)"
+                f"{printable(record)}: already exists and is not a restoration record (use --overwrite to replace it)"
             )
     output = _output_of(config)
     if [target.output for target in targets] == [output] and output.exists() and not overwrite:
-        raise BadInput(f"{shown(output)}: already exists (use --overwrite to replace it)")
+        raise BadInput(f"{printable(output)}: already exists (use --overwrite to replace it)")
 
 
 def _check_removed(config: Config, targets: Sequence[Target]) -> None:
@@ -123,13 +126,13 @@ def _check_removed(config: Config, targets: Sequence[Target]) -> None:
         if target.removed is None:
             continue
         if target.removed.resolve() in taken:
-            raise BadInput(f"save_removed must not be a recording or an output, got {shown(target.removed)}")
+            raise BadInput(f"save_removed must not be a recording or an output, got {printable(target.removed)}")
         if target.removed.is_dir():
-            raise BadInput(f"{shown(target.removed)}: is a folder, expected a file to write")
+            raise BadInput(f"{printable(target.removed)}: is a folder, expected a file to write")
         # An earlier command may have been interrupted after it had written this file.
         is_resumed = cache_folder(target.output).is_dir()
         if target.removed.exists() and not (target.output.exists() or config.run.overwrite or is_resumed):
-            raise BadInput(f"{shown(target.removed)}: already exists (use --overwrite to replace it)")
+            raise BadInput(f"{printable(target.removed)}: already exists (use --overwrite to replace it)")
 
 
 def _is_file(name: str, path: Path, recordings: int) -> bool:
@@ -145,11 +148,11 @@ def _is_file(name: str, path: Path, recordings: int) -> bool:
     """
     is_file = path.suffix.lower() in SOUND_SUFFIXES and not path.is_dir()
     if is_file and recordings > 1:
-        raise BadInput(f"{name} must be a folder for {recordings} recordings, got {shown(path)}")
+        raise BadInput(f"{name} must be a folder for {recordings} recordings, got {printable(path)}")
     like_a_file = recordings == 1 and re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) and not path.is_dir()
     if not is_file and (like_a_file or (path.exists() and not path.is_dir())):
         suffixes = " ".join(FORMATS)
-        raise BadInput(f"{name} must be a folder, or a file with one of the suffixes {suffixes}, got {shown(path)}")
+        raise BadInput(f"{name} must be a folder, or a file with one of the suffixes {suffixes}, got {printable(path)}")
     return is_file
 
 

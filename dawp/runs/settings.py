@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.files import safe_name
 from dawp.settings import Settings, setting
 
@@ -41,5 +41,5 @@ class RunConfig(Settings):
         if self.name is not None and (self.name != safe_name(self.name, longest=100)):
             raise BadInput(
                 "name must be a plain folder name of at most 100 letters, digits, dots, dashes and underscores "
-                f"with a letter or digit at both ends, got {shown(self.name)}"
+                f"with a letter or digit at both ends, got {printable(self.name)}"
             )

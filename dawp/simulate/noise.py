@@ -9,7 +9,7 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.audio import level_dbfs, read
 from dawp.io.sources import sounds_at
 
@@ -42,7 +42,7 @@ def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator
     loops = math.ceil((start + length) / len(noise))
     stretch = noise.repeat(loops)[start : start + length]
     if not stretch.any():
-        raise BadInput(f"noise_source {shown(path)}: the stretch from {start / sample_rate:.3f} s on is silent")
+        raise BadInput(f"noise_source {printable(path)}: the stretch from {start / sample_rate:.3f} s on is silent")
     return stretch, path
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dawp.dsp.reverberation import measure_rt60
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.audio import read
 from dawp.io.sources import sounds_at
 from dawp.simulate.geometry import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, metres
@@ -59,16 +59,20 @@ def read_response(source: Path, sample_rate: int, rng: torch.Generator) -> Respo
     path = files[int(torch.randint(len(files), (), generator=rng))]
     whole = read(path, sample_rate, first_channel=True).double()
     if not whole.any():
-        raise BadInput(f"rir_source {shown(path)}: is silent, no impulse response")
+        raise BadInput(f"rir_source {printable(path)}: is silent, no impulse response")
     delay = int(whole.abs().argmax())
     whole = whole / whole[delay]
     near = (torch.arange(len(whole)) - delay).abs() <= DIRECT_SECONDS * sample_rate
     before = whole[: max(0, delay - round(DIRECT_SECONDS * sample_rate))].square().sum()
     if before > whole[near].square().sum():
-        log.warning("rir_source %s: has most of its energy before its peak: is it an impulse response?", shown(path))
+        log.warning(
+            "rir_source %s: has most of its energy before its peak: is it an impulse response?", printable(path)
+        )
     direct = torch.where(near, whole, 0)
     if torch.equal(direct, whole):
-        raise BadInput(f"rir_source {shown(path)}: holds nothing beyond 2.5 ms around its peak, so no reverberation")
+        raise BadInput(
+            f"rir_source {printable(path)}: holds nothing beyond 2.5 ms around its peak, so no reverberation"
+        )
     return Response(whole, direct, delay, 0.0, _facts(whole, direct, sample_rate, rir=str(path)))
 
 

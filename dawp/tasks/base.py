@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
 from dawp.settings import Settings
 
@@ -138,7 +138,7 @@ def get_task(name: str) -> Task:
         BadInput: there is none of that name.
     """
     if not isinstance(name, str) or name not in TASKS:
-        raise BadInput(f"task must be one of {', '.join(TASKS)}, got {shown(name)}")
+        raise BadInput(f"task must be one of {', '.join(TASKS)}, got {printable(name)}")
     return TASKS[name]
 
 
@@ -182,5 +182,5 @@ def parse_stretches(name: str, text: str, expected: str) -> list[tuple[float, fl
     except ValueError:
         stretches = []
     if not stretches or not all(abs(number) <= LONGEST_CLIP for pair in stretches for number in pair):  # nor NaN
-        raise BadInput(f"{name} must be {expected} in seconds, got {shown(text)}")
+        raise BadInput(f"{name} must be {expected} in seconds, got {printable(text)}")
     return stretches

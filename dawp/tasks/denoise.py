@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.settings import setting
 from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
 
@@ -62,7 +62,7 @@ class NoiseConfig(CorruptionConfig):
                     f"got {start:g}:{length:g}"
                 )
         if self.noise_source is not None and not self.noise_source.exists():
-            raise BadInput(f"noise_source must be a sound file or a folder of them, got {shown(self.noise_source)}")
+            raise BadInput(f"noise_source must be a sound file or a folder of them, got {printable(self.noise_source)}")
 
     def identity(self) -> dict[str, Any]:
         without_effect = {

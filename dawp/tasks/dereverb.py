@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput, printable
 from dawp.settings import setting
 from dawp.simulate.geometry import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, metres
 from dawp.tasks.base import CorruptionConfig, Task, register
@@ -67,7 +67,7 @@ class ReverbConfig(CorruptionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rir_source is not None and not self.rir_source.exists():
-            raise BadInput(f"rir_source must be a sound file or a folder of them, got {shown(self.rir_source)}")
+            raise BadInput(f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}")
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dawp.errors import BadInput, shown
+from dawp.errors import BadInput
 from dawp.io.settings import LONGEST_GAP_MS
 from dawp.settings import setting
 from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
@@ -51,11 +51,9 @@ class GapConfig(CorruptionConfig):
         latest = 0.0
         for start, length in sorted(self.given):
             if start < 0 or length <= 0:
-                raise BadInput(
-                    f"gaps must begin at 0 s or later and last longer than 0 s, got {shown(f'{start:g}:{length:g}')}"
-                )
+                raise BadInput(f"gaps must begin at 0 s or later and last longer than 0 s, got {start:g}:{length:g}")
             if start < latest - 1e-9:  # seconds: 0.1 + 0.2 is more than 0.3
-                raise BadInput(f"gaps must not overlap, got {shown(f'{start:g}:{length:g}')} after one to {latest:g} s")
+                raise BadInput(f"gaps must not overlap, got {start:g}:{length:g} after one to {latest:g} s")
             latest = start + length
 
     @property
@@ -148,14 +146,14 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
     """The problem of a waveform of which the samples in ``missing`` are gone."""
-    from dawp.io.audio import stretches
+    from dawp.io.audio import true_runs
     from dawp.problem import Problem
 
     if missing.all():
         raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
     observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
-    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in stretches(missing)]
+    gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in true_runs(missing)]
     return Problem(observed, clean, sample_rate, ~missing, blend, facts={"gaps": gaps})
 
 
@@ -179,12 +177,12 @@ def _blend(missing: Tensor, sample_rate: int) -> Tensor:
     import torch
     from torch.nn import functional as F
 
-    from dawp.io.audio import stretches
+    from dawp.io.audio import true_runs
 
     width = max(1, round(CROSSFADE * sample_rate))
     ramp = torch.arange(1, width + 1) / (width + 1)
     blend = F.pad(missing.float(), (width, width))
-    for start, stop in stretches(missing):
+    for start, stop in true_runs(missing):
         before, after = blend[start : start + width], blend[stop + width : stop + 2 * width]
         before.copy_(torch.maximum(before, ramp))
         after.copy_(torch.maximum(after, ramp.flip(0)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dawp.io.audio import stretches
+from dawp.io.audio import true_runs
 from dawp.problem import Problem
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def janssen(problem: Problem) -> Tensor:
 
     observed, missing = problem.observed.double().numpy().copy(), _missing(problem)
     observed[missing] = 0
-    for start, stop in stretches(torch.from_numpy(missing)):
+    for start, stop in true_runs(torch.from_numpy(missing)):
         seconds = min(max(AR_CONTEXT_PER_GAP * (stop - start) / problem.sample_rate, AR_CONTEXT[0]), AR_CONTEXT[1])
         context = round(seconds * problem.sample_rate)
         around = slice(max(0, start - context), min(len(observed), stop + context))

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from dawp.config import Config
-from dawp.errors import shown
-from dawp.io.files import whole
+from dawp.errors import printable
+from dawp.io.files import atomic_write
 from dawp.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Checkpoint:
                     return state
                 why = "of another fit"
         aside = self._path.with_name(f"{self._path.name}.unusable")
-        log.warning("%s is %s and set aside as %s: its fit begins anew", shown(self._path), why, aside.name)
+        log.warning("%s is %s and set aside as %s: its fit begins anew", printable(self._path), why, aside.name)
         self._path.replace(aside)
         return None
 
@@ -74,7 +74,7 @@ class Checkpoint:
         began = time.monotonic()
         content = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
         torch.save({**state, "digest": self._digest}, content)
-        with whole(self._path) as temporary, temporary.open("wb") as file:
+        with atomic_write(self._path) as temporary, temporary.open("wb") as file:
             file.write(hashlib.sha256(content.getbuffer()).digest())
             file.write(content.getbuffer())
         if self._saved:

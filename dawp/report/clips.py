@@ -1,0 +1,233 @@
+"""The repetitions of a run as a report shows them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dawp.errors import printable
+from dawp.parallel.progress import format_duration
+from dawp.report import pictures
+from dawp.report.assets import Assets, Picture, encode_webp
+from dawp.report.tables import format_number
+from dawp.runs.summary import LABELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_FRAMES = 500  # of a spectrogram
+FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): others are not made as soft as what is fainter
+
+UNITS = {
+    "snr_db": "SNR (dB)",
+    "level_dbfs": "level (dBFS)",
+    "rt60": "RT60 (s)",
+    "rt60_asked": "RT60 asked (s)",
+    "drr_db": "direct to reverberant (dB)",
+    "room_dim": "room (m)",
+    "source_pos": "source at (m)",
+    "mic_pos": "microphone at (m)",
+}
+"""Numbers of a corruption with their units."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound with its player and its spectrogram.
+
+    Attributes:
+        volume: that makes the sounds of a clip equally loud.
+        values: what the metrics say of it.
+    """
+
+    title: str
+    src: str
+    volume: float
+    spectrogram: Picture
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The picture of the curves, and where in it the epochs are: shares of its width."""
+
+    picture: Picture
+    epochs: int
+    left: float = pictures.MARGINS[0] / pictures.WIDTH
+    right: float = 1 - pictures.MARGINS[1] / pictures.WIDTH
+
+
+@dataclass
+class Clip:
+    """A repetition in the page."""
+
+    number: int
+    name: str
+    path: str = ""
+    missing: list[str] = field(default_factory=list)
+    error: str | None = None
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    curves: Curves | None = None
+    figures: list[Picture] = field(default_factory=list)
+    rate: int = 0
+    length: float = 0.0  # seconds
+
+
+def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, assets: Assets) -> Clip:
+    """A repetition; ``facts`` is None while it is unfinished."""
+    number, _, name = repetition_dir.name.partition("_")
+    clip = Clip(int(number), name)
+    columns: dict[str, NDArray[Any]] = {}
+    if (repetition_dir / "metrics.csv").is_file():
+        columns = pictures.read_columns(repetition_dir / "metrics.csv")
+    if facts:
+        clip.name, clip.path = printable(Path(facts["recording"]).name), printable(facts["recording"])
+        clip.error, clip.facts = facts["error"], _facts_of_clip(facts)
+    else:
+        done = len(columns["epoch"]) if columns else 0
+        clip.missing.append(f"the fit is not finished: metrics up to epoch {done} of {epochs} so far")
+    sounds = pictures.load_sounds(repetition_dir)
+    loaded = {path: samples for path, (samples, _) in sounds.items()}
+    for samples, rate in sounds.values():
+        clip.rate, clip.length = rate, len(samples) / rate
+    expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
+    clip.missing += [f"{what}.wav" for what in expected if facts and repetition_dir / f"{what}.wav" not in loaded]
+    if loaded:
+        _show_sounds(repetition_dir, clip, loaded, facts, columns, assets)
+    if columns and len(columns["epoch"]):
+        alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
+        clip.curves = Curves(
+            assets.drawn(repetition_dir, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"])
+        )
+    if facts and facts["corruption"].get("gaps"):
+        alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
+        clip.figures.append(assets.drawn(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
+    if facts and (repetition_dir / "rir.wav").is_file():
+        alt = f"Impulse response of the room of {clip.name}, and its decay"
+        clip.figures.append(assets.drawn(repetition_dir, "room.png", pictures.draw_room, facts, alt))
+    return clip
+
+
+def _show_sounds(
+    repetition_dir: Path,
+    clip: Clip,
+    loaded: dict[Path, NDArray[Any]],
+    facts: dict[str, Any] | None,
+    columns: dict[str, NDArray[Any]],
+    assets: Assets,
+) -> None:
+    """Give a clip its sounds, and the outputs that were kept."""
+    import numpy as np
+    from PIL.Image import fromarray
+
+    scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
+    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
+    loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
+    volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, repetition_dir)
+    for path, samples in loaded.items():
+        epoch = int(path.stem.removeprefix("epoch_")) if path.parent != repetition_dir else None
+        title = pictures.title_of(path.stem) if epoch is None else f"the output at epoch {epoch}"
+        alt = f"Spectrogram of {title} of {clip.name}, 0 to {clip.rate / 2000:g} kHz, {clip.length:.2f} s"
+        pixels = pictures.spectrogram_pixels(magnitudes[path], loudest)
+        sound = Sound(
+            title,
+            assets.sound(path, samples, clip.rate, scale),
+            volumes[path],
+            assets.picture(encode_webp(fromarray(pixels)), alt),
+            _values(path.stem, facts) if epoch is None else _values_at(epoch, columns),
+        )
+        if epoch is None:
+            clip.sounds.append(sound)
+        else:
+            clip.outputs.append({**vars(sound), "epoch": epoch, "spectrogram": vars(sound.spectrogram)})
+
+
+def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
+    """The volumes from 0 to 1 at which sounds have one RMS: the least of those about as loud as the corrupted clip.
+
+    What is fainter, as the first outputs are, stays so: all would be faint beside it.
+    """
+    loud = rms.get(repetition_dir / "corrupted.wav", max(rms.values()))
+    softest = min((level for level in rms.values() if level >= FAINT * loud), default=loud)
+    return {path: min(1.0, softest / level) if level else 1.0 for path, level in rms.items()}
+
+
+def _told(facts: dict[str, Any]) -> str:
+    """What the curves show, in words."""
+    parts = [
+        f"{LABELS[name]} of the corrupted clip {format_number(facts['input'][name])}, "
+        f"best {format_number(best['value'])} at epoch {best['epoch']}"
+        for name, best in (facts.get("best") or {}).items()
+        if name in LABELS and best["epoch"] is not None
+    ]
+    if facts.get("restored"):
+        parts.append(f"blind stop at epoch {facts['restored']['epoch']}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
+    """What the metrics say of a sound, by the name of its file."""
+    if not facts:
+        return []
+    kind, _, what = name.partition("_")
+    if kind == "best":
+        best = facts["best"].get(what)
+        if not best or best["epoch"] is None:
+            return []
+        there = [f"{LABELS['si_snr']} {format_number(best['si_snr'])}"] if "si_snr" in best else []
+        own = f"{LABELS[what]} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
+        return [f"epoch {best['epoch']}", own, *there]
+    if kind == "corrupted":
+        return [
+            f"{LABELS[metric]} {format_number(value)}" for metric, value in facts["input"].items() if metric in LABELS
+        ]
+    judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
+    if not judged:
+        return []
+    told = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
+    return told + [
+        f"{LABELS[metric]} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
+        for metric, value in judged["metrics"].items()
+        if metric in LABELS
+    ]
+
+
+def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:
+    """What the metrics say of the output of an epoch."""
+    if not columns or epoch > len(columns["epoch"]):
+        return []
+    values = ((label, float(columns[metric][epoch - 1])) for metric, label in LABELS.items() if metric in columns)
+    return [f"{label} {format_number(value)}" for label, value in values if math.isfinite(value)]
+
+
+def _facts_of_clip(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The corruption's numbers and the fit's."""
+    rows = [
+        (UNITS.get(name, name.replace("_", " ")), _fact(value))
+        for name, value in facts["corruption"].items()
+        if name != "gaps"
+    ]
+    gaps = facts["corruption"].get("gaps")
+    if gaps:
+        rows.append(("gaps", f"{len(gaps)}, {1000 * sum(length for _, length in gaps):.3g} ms in all"))
+    length = f"{facts['samples'] / facts['sample_rate']:.2f} s at {facts['sample_rate']} Hz"
+    return [
+        *rows,
+        ("length", length),
+        ("epochs run", str(facts["epochs_run"])),
+        ("time", format_duration(facts["seconds"])),
+    ]
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_fact(part) for part in value)
+    if isinstance(value, float):
+        return format_number(value, ".3g")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else printable(value)

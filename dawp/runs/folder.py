@@ -1,0 +1,222 @@
+"""The folder of a run: its name, what it must hold to go on, and the results that are in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
+from dawp.errors import BadInput, printable
+from dawp.io.files import (
+    OUTPUTS,
+    RESULT,
+    RUN_CONFIG,
+    exclusive_lock,
+    json_text,
+    read_json,
+    run_identity,
+    safe_name,
+    write_csv,
+    write_json,
+)
+from dawp.io.sources import Recording
+from dawp.methods.deep_prior import checkpoints
+from dawp.runs.environment import environment
+from dawp.runs.summary import rows, summarise
+
+SUMMARY = "summary.json"
+NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
+"""Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run to be.
+
+    Attributes:
+        config: all settings.
+        recordings: cycled through in an order drawn from the seed.
+        published: what a paper has for it, for its report: ``{"where": text, "values": {metric: {"best": number}}}``,
+            with "gain" for "best" where that is what it has.
+    """
+
+    config: Config
+    recordings: Sequence[Recording]
+    published: dict[str, Any] | None = None
+
+
+def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
+    """``<output_dir>/<task>/<name>``; the name tells source, corruption, preset and a hash of all settings."""
+    name = config.run.name
+    if name is None:
+        settings = json.dumps(_identity(config, recordings), sort_keys=True)
+        source = safe_name(config.run.source.resolve().stem) if config.run.source else "samples"
+        pairs = all(len(recording.paths) == 2 for recording in recordings)
+        corruption = "pairs" if pairs else safe_name(config.corruption.label())
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        name = f"{source}-{corruption}-{config.preset}-{digest}"
+    return config.run.output_dir / config.task / name
+
+
+def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Everything that the numbers of a run depend on, as flat JSON values."""
+    settings = {
+        name: str(value.resolve()) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        for name, value in config.effective().items()
+        if name not in NOT_IDENTITY
+    }
+    if not (config.clip.align and any(len(recording.paths) == 2 for recording in recordings)):
+        settings.pop("align", None)  # it has no effect, and earlier runs do not have it
+    settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
+    return settings
+
+
+def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
+    """Refuse a run's folder that holds something else, or a run with other settings that is not to be overwritten."""
+    if folder.is_symlink():
+        raise BadInput(f"{printable(folder)}: is a link, not a run's folder")
+    there = run_identity(folder)
+    if there is None:
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise BadInput(f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
+        return
+    if config.run.overwrite:
+        inputs = [path for recording in recordings for path in recording.paths]
+        if any(folder.resolve() in path.resolve().parents for path in inputs):
+            raise BadInput(f"{printable(folder)}: holds recordings of this command, --overwrite would delete them")
+        return
+    asked = _identity(config, recordings)
+    differing = [
+        f"{name} is {printable(there.get(name))} there and {printable(asked.get(name))} here"
+        for name in [*asked, *(there.keys() - asked.keys())]
+        if there.get(name) != asked.get(name)
+    ]
+    if differing:
+        raise BadInput(
+            f"{printable(folder)}: holds a run with other settings: {'; '.join(differing)} "
+            "(--overwrite deletes it, another --name keeps both)"
+        )
+
+
+def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> None:
+    """Make the run's folder with its config.json, emptied first if it is to be overwritten, and hold it."""
+    config = plan.config
+    try:
+        if config.run.overwrite and run_identity(folder):
+            # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
+            old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+            with exclusive_lock(folder):
+                folder.rename(old)
+            shutil.rmtree(old)
+        folder.mkdir(parents=True, exist_ok=True)
+        hold.enter_context(exclusive_lock(folder))
+        if not (folder / RUN_CONFIG).exists():
+            about = {
+                **environment(config, command),
+                "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
+                "identity": _identity(config, plan.recordings),
+                "published": plan.published,
+            }
+            write_json(folder / RUN_CONFIG, about)
+    except OSError as error:
+        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})") from None
+
+
+def note_published(folder: Path, published: dict[str, Any]) -> None:
+    """Write what a paper has for a run into its config.json, if another command that had nothing began it."""
+    about = read_json(folder / RUN_CONFIG)
+    if not about.get("published"):
+        write_json(folder / RUN_CONFIG, {**about, "published": published})
+
+
+def repetition_folders(folder: Path) -> list[Path]:
+    """The folders of a run's repetitions, finished or not, in order."""
+    return sorted(
+        (
+            repetition_dir
+            for repetition_dir in folder.iterdir()
+            if re.match(r"\d{3,}_", repetition_dir.name) and repetition_dir.is_dir() and not repetition_dir.is_symlink()
+        ),
+        key=lambda repetition_dir: int(repetition_dir.name.partition("_")[0]),
+    )
+
+
+def finished(repetition_dir: Path) -> dict[str, Any] | None:
+    """What a repetition found, if it is finished: its result.json is there and whole."""
+    try:
+        facts: dict[str, Any] = read_json(repetition_dir / RESULT)
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and "best" in facts else None
+
+
+def make_room(repetition_dir: Path) -> None:
+    """A repetition's folder, with nothing but the checkpoints that an interrupted command has left there."""
+    repetition_dir.mkdir(exist_ok=True)
+    kept = checkpoints.found(repetition_dir)
+    if kept:
+        kept.append(repetition_dir / OUTPUTS)  # of the epochs before the checkpoint
+    for path in repetition_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path not in kept:
+                shutil.rmtree(path)
+        elif path not in kept:
+            path.unlink()
+
+
+def write_summary(folder: Path, reasons: Mapping[str, str], usable: Mapping[str, bool]) -> None:
+    """summary.json and summary.csv from the repetitions that are finished, and why others were refused.
+
+    Args:
+        folder: of the run.
+        reasons: why repetitions were refused, by name of the folder.
+        usable: whether the recording of a repetition could be used, where this command has looked.
+    """
+    found = {
+        repetition_dir.name: facts
+        for repetition_dir in repetition_folders(folder)
+        if (facts := finished(repetition_dir))
+    }
+    if not found:
+        return
+    refused = {name: why for name, why in {**refusals(folder), **reasons}.items() if name not in found}
+    known = {**dict.fromkeys(_unusable(folder), False), **usable}
+    unusable = [name for name in sorted(refused) if not known.get(name, True)]
+    results = list(found.values())
+    summary = {**summarise(results), "refused": dict(sorted(refused.items())), "unusable": unusable}
+    there = folder / SUMMARY
+    if not there.exists() or there.read_text(encoding="utf-8") != f"{json_text(summary)}\n":
+        write_csv(folder / "summary.csv", *rows(results))
+        write_json(there, summary)
+
+
+def refusals(folder: Path) -> dict[str, str]:
+    """Why repetitions of a run were refused, by the name of the folder that each would have; from its summary.json."""
+    try:
+        return {str(name): str(why) for name, why in read_json(folder / SUMMARY)["refused"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or another's
+        return {}
+
+
+def unusable(folder: Path) -> set[int]:
+    """The repetitions of a run whose recordings could not be used, from its summary.json."""
+    numbers = (name.partition("_")[0] for name in _unusable(folder))
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def _unusable(folder: Path) -> list[str]:
+    try:
+        return [str(name) for name in read_json(folder / SUMMARY)["unusable"]]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or another's
+        return []
