@@ -49,6 +49,13 @@ setup(
             "mido>=1.3",
             "torchmetrics>=1.4",
             "playwright>=1.50",
+            "mkdocs-material==9.8.2",
+            "mkdocstrings[python]==1.0.8",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
+            "pytest-cov>=6",
+            "pre-commit>=4",
         ],
     },
     entry_points={

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install if need be, then denoise a bundled clip with preset fast and show what came of it.
+# Install the toolkit if necessary, denoise a bundled clip with preset fast, and print the results.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/setup.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's dereverberation experiment: scripts/dereverb.sh [SOURCE [FLAGS...]]
-# SOURCE is a sound file, a folder or a list (the bundled clips if left out); further flags go to dereverb.py.
+# SOURCE is a sound file, a folder or a list (default: the bundled clips); further flags go to dereverb.py.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"

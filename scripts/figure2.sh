@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's Figure 2: SI-SNR against the epoch. scripts/figure2.sh [FLAGS...]
-# Flags go to python -m dawp.paper figure2; without data (--speech DIR and so on) the bundled clips are taken.
+# Flags go to python -m dawp.paper figure2; without data (--speech DIR, ...) the bundled clips are used.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's inpainting experiment: scripts/inpaint.sh [SOURCE [FLAGS...]]
-# SOURCE is a sound file, a folder or a list (the bundled clips if left out); further flags go to inpaint.py.
+# SOURCE is a sound file, a folder or a list (default: the bundled clips); further flags go to inpaint.py.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"

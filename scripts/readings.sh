@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Not in the paper: what each reading of its text gives. scripts/readings.sh [FLAGS...]
-# Flags go to python -m dawp.paper readings; without data (--speech DIR and so on) the bundled clips are taken.
+# Not in the paper: the result of each reading of its text. scripts/readings.sh [FLAGS...]
+# Flags go to python -m dawp.paper readings; without data (--speech DIR, ...) the bundled clips are used.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/scripts/setup.sh"

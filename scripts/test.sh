@@ -1,9 +1,19 @@
 #!/usr/bin/env bash
-# Install if need be, then check format, lint, types and run every test; arguments go to pytest.
+# Check format, lint and types, build the documentation, and run the tests: scripts/test.sh [--quick] [--coverage] [...]
+# --quick leaves out the tests marked slow, --coverage prints the coverage of each module; other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+options=(--numprocesses auto)
+while [[ ${1:-} == --quick || ${1:-} == --coverage ]]; do
+    case $1 in
+    --quick) options+=(-m "not slow") ;;
+    --coverage) options+=(--cov=dawp --cov-report=term:skip-covered) ;;
+    esac
+    shift
+done
 scripts/setup.sh
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m ruff check .
 .venv/bin/python -m mypy
-exec .venv/bin/python -m pytest --numprocesses auto "$@"
+NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
+exec .venv/bin/python -m pytest "${options[@]}" "$@"

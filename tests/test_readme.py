@@ -1,8 +1,10 @@
-"""What the README says of flags, files and commands is so."""
+"""What the documents say of flags, files, commands and results agrees with the code and the results."""
 
 import dataclasses
+import importlib.util
 import json
 import re
+import shlex
 import statistics
 
 import pytest
@@ -14,18 +16,33 @@ from dawp.config import groups_of
 from dawp.settings import flag_of
 from dawp.tasks.base import TASKS, get_task
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"))
+}
+README = DOCUMENTS["README.md"]
 GROUPS = list(dict.fromkeys(group for task in TASKS for group in groups_of(task).values()))
+
+
+def code_lines(text):
+    """The lines of the fenced blocks of a document."""
+    return "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines()
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
     title = group.__doc__.split(":")[0]
-    flags = README.split("\n## Flags\n")[1]
-    (section,) = re.findall(rf"^### {title}\b.*?$(.*?)(?=^##)", flags, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^## {title}\b.*?$(.*?)(?=^##)", DOCUMENTS["docs/flags.md"], re.MULTILINE | re.DOTALL)
     table = [line for line in section.splitlines() if line.startswith(("| `--", "| `-"))]
     assert table == [f"| {flag} | {default} | {text} |" for flag, default, text in flag_rows(group)]
     assert len(table) == len(dataclasses.fields(group))
+
+
+def test_the_page_of_flags_is_the_generated_one():
+    spec = importlib.util.spec_from_file_location("make_flags", ROOT / "scripts" / "make_flags.py")
+    make_flags = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_flags)
+    assert DOCUMENTS["docs/flags.md"] == make_flags.page(), "run python scripts/make_flags.py"
 
 
 @pytest.mark.parametrize(
@@ -38,21 +55,39 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
         ("`fast` of inpaint.py", get_task("inpaint").preset("fast")),
     ],
 )
-def test_the_presets_are_told_in_full(row, settings):
-    (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
+def test_the_presets_are_listed_in_full(row, settings):
+    (line,) = [line for line in DOCUMENTS["docs/presets.md"].splitlines() if line.startswith(f"| {row} |")]
     assert [f"`{flag_of(name, value)}`" for name, value in settings.items()] == re.findall(r"`-[^`]+`", line)
 
 
-def test_nothing_was_left_to_be_filled_in():
-    assert not re.findall(r"^[A-Z_]{4,}$", README, re.MULTILINE)
+def test_no_placeholder_is_left():
+    for document, text in DOCUMENTS.items():
+        assert not re.findall(r"^[A-Z_]{4,}$", text, re.MULTILINE), document
 
 
-@pytest.mark.parametrize(("task", "least"), [("denoise", 5), ("dereverb", 3), ("inpaint", 4)])
-def test_commands_in_the_readme_parse(task, least):
-    commands = re.findall(rf"^python {task}\.py (.+)$", README, re.MULTILINE)
-    assert len(commands) >= least
+@pytest.mark.parametrize(
+    ("document", "task", "least"),
+    [
+        ("README.md", "denoise", 3),
+        ("README.md", "dereverb", 1),
+        ("README.md", "inpaint", 2),
+        ("docs/experiments.md", "denoise", 5),
+        ("docs/experiments.md", "dereverb", 3),
+        ("docs/experiments.md", "inpaint", 4),
+        ("docs/restoration.md", "denoise", 5),
+    ],
+)
+def test_documents_show_commands_of_each_task(document, task, least):
+    assert sum(line.startswith(f"python {task}.py ") for line in code_lines(DOCUMENTS[document])) >= least
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_the_documents_parse(document):
+    commands = [*code_lines(DOCUMENTS[document]), *re.findall(r"`([^`]*)`", DOCUMENTS[document])]
     for command in commands:
-        get_parser(task).parse_args(command.split("#")[0].split())
+        if found := re.match(r"python (\w+)\.py (.+)", command, re.DOTALL):
+            parsed = vars(get_parser(found[1]).parse_args(shlex.split(found[2], comments=True)))
+            assert parsed, command
 
 
 def test_the_seed_command_is_shown():
@@ -60,21 +95,36 @@ def test_the_seed_command_is_shown():
     assert flags in README
 
 
-def test_linked_files_exist():
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
+def test_the_readme_is_one_page():
+    assert len(README.splitlines()) < 200
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_linked_files_exist(document):
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", DOCUMENTS[document])
+    assert links or document != "README.md"
     for link in links:
-        assert (ROOT / link).exists(), link
+        assert ((ROOT / document).parent / link).exists(), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_linked_sections_exist(document):
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", DOCUMENTS[document])
+    for path, anchor in links:
+        target = ((ROOT / document).parent / path).resolve() if path else ROOT / document
+        headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+        assert anchor in slugs, f"{path}#{anchor}"
 
 
 def test_scripts_named_are_there_and_executable():
-    for script in set(re.findall(r"scripts/\w+\.sh", README)):
+    for script in {script for text in DOCUMENTS.values() for script in re.findall(r"scripts/\w+\.sh", text)}:
         assert (ROOT / script).stat().st_mode & 0o111, script
 
 
-def tables(section):
-    """The cells of each table in a section of the README, without the header."""
-    text = README.split(f"\n### {section}\n")[1].split("\n## ")[0]
+def tables():
+    """The cells of each table of the reproduction, from its summary on, without the headers."""
+    text = DOCUMENTS["docs/reproduction.md"].split("\n## Does it reproduce?\n")[1]
     found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     return [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]] for table in found
@@ -99,37 +149,37 @@ def mean(values):
     return f"{statistics.fmean(values):.2f}{spread}"
 
 
-def test_the_results_told_are_those_of_the_results_folder():
-    _, table3, readings, table2, table1 = tables("Does it reproduce?")
+def test_the_listed_results_are_those_of_the_results_folder():
+    _, table3, readings, table2, table1 = tables()
     found = {row: values for (row, _), values in results("table3").items()}
     assert [row for row, *_ in table3] == list(found)
-    for row, clips, *told in table3:
+    for row, clips, *listed in table3:
         measured, paper = found[row]
         expected = []
         for title, values in measured.items():
             expected += [mean(values), f"{paper[title]:.2f}"]
-        assert told == expected, row
+        assert listed == expected, row
         assert [int(clips)] * len(measured) == [len(values) for values in measured.values()]
 
     found = {row: values for (row, _), values in results("readings").items()}
-    for (told_as, *told), (row, (measured, _)) in zip(readings, found.items(), strict=True):
-        assert told_as.startswith(row)
-        assert told == [mean(values) for values in measured.values()]
+    for (label, *listed), (row, (measured, _)) in zip(readings, found.items(), strict=True):
+        assert label.startswith(row)
+        assert listed == [mean(values) for values in measured.values()]
 
     found = results("table2")
     assert 2 * len(table2) == len(found)
-    for title, *told in table2:
+    for title, *listed in table2:
         gap, kind = title.split(", ")
         both = [found[f"{gap} {network}", (kind,)] for network in ("Wave-U-Net", "Demucs")]
         expected = []
         for measure in ("SI-SNR", "PSNR"):
             for measured, paper in both:
                 expected += [mean(measured[measure]), f"{paper[measure]:.2f}"]
-        assert told == expected, title
+        assert listed == expected, title
 
     with_lstm, fast, unaligned = (results(name) for name in ("table1", "table1-fast", "table1-unaligned"))
     assert len(table1) == len(with_lstm)
-    for title, *told in table1:
+    for title, *listed in table1:
         rt60, kind = title.split(", ")
         key = (f"RT60 {rt60}", (kind,))
         expected = []
@@ -137,16 +187,16 @@ def test_the_results_told_are_those_of_the_results_folder():
             expected += [mean(study[key][0][measure]) for study in (with_lstm, fast)]
             expected.append(f"{with_lstm[key][1][measure]:.2f}")
         expected += [mean(unaligned[key][0][measure]) for measure in ("SI-SNRi", "SI-SNR", "PSNRi")]
-        assert told == expected, title
+        assert listed == expected, title
 
 
-def test_the_verdicts_told_are_those_of_the_results_folder():
-    verdicts = {row: (word, why) for row, word, why in tables("Does it reproduce?")[0]}
+def test_the_listed_verdicts_are_those_of_the_results_folder():
+    verdicts = {row: (word, why) for row, word, why in tables()[0]}
     for name in ("table3", "table2"):
         for conclusion in json.loads((ROOT / "results" / f"{name}.json").read_text())["conclusions"]:
             claim = conclusion["claim"].removesuffix(" by SI-SNR").split(" (")[0]
             if not claim.endswith("by PSNR"):
-                ((word, why),) = [told for row, told in verdicts.items() if row.startswith(claim)]
+                ((word, why),) = [listed for row, listed in verdicts.items() if row.startswith(claim)]
                 assert word == conclusion["verdict"]
                 differences = re.findall(r"[+-]\d+\.\d+ ± \d+\.\d+", conclusion["why"])
                 (clips,) = set(re.findall(r"(\d+) clips", conclusion["why"]))

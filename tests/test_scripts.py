@@ -1,4 +1,4 @@
-"""The set-up script, with an interpreter of straw in place of a real one: nothing is installed."""
+"""The set-up script, with a fake interpreter: nothing is installed."""
 
 import os
 import subprocess
@@ -22,12 +22,12 @@ def setup(tmp_path):
     (tmp_path / "scripts").mkdir()
     for name in ("scripts/setup.sh", "requirements.txt", "setup.py", "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    (tmp_path / "straw").write_text(PYTHON)
-    (tmp_path / "straw").chmod(0o755)
+    (tmp_path / "fake_python").write_text(PYTHON)
+    (tmp_path / "fake_python").chmod(0o755)
 
     def run(**variables):
         (tmp_path / "calls").write_text("")
-        environment = {**os.environ, "PYTHON": str(tmp_path / "straw"), **variables}
+        environment = {**os.environ, "PYTHON": str(tmp_path / "fake_python"), **variables}
         result = subprocess.run(
             ["bash", "scripts/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
@@ -56,7 +56,7 @@ def test_changed_requirements_are_installed_into_the_same_environment(setup, tmp
     assert "-m venv" not in calls
 
 
-def test_another_python_makes_the_environment_anew(setup):
+def test_another_python_recreates_the_environment(setup):
     setup()
     _, calls = setup(VERSION="3.12")
     assert "-m venv --clear .venv" in calls
@@ -66,13 +66,13 @@ def test_another_python_makes_the_environment_anew(setup):
     ("variables", "words"),
     [
         ({"PYTHON": "no-such-python"}, ["no-such-python is not installed", "Python 3.10 or newer"]),
-        ({"VERSION": "3.9"}, ["Python 3.10 or newer is needed", "is 3.9"]),
-        ({"PIP_SAYS": "error: command 'gcc' failed"}, ["the install failed", "C compiler", "build-essential"]),
+        ({"VERSION": "3.9"}, ["Python 3.10 or newer is required", "is 3.9"]),
+        ({"PIP_SAYS": "error: command 'gcc' failed"}, ["the installation failed", "C compiler", "build-essential"]),
         (
             {"PIP_SAYS": "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"},
-            ["the install failed for want of room", "about 6 GB", "TMPDIR", "free now:"],
+            ["the installation failed", "disk space", "about 6 GB", "TMPDIR", "free:"],
         ),
-        ({"PIP_SAYS": "No matching distribution found"}, ["the install failed", "install.log"]),
+        ({"PIP_SAYS": "No matching distribution found"}, ["the installation failed", "install.log"]),
     ],
 )
 def test_it_stops_with_a_clear_line(setup, tmp_path, variables, words):
@@ -85,7 +85,7 @@ def test_it_stops_with_a_clear_line(setup, tmp_path, variables, words):
     assert not (tmp_path / ".venv" / "installed").exists()
 
 
-def test_a_failed_install_is_tried_again(setup):
+def test_a_failed_installation_is_repeated(setup):
     setup(PIP_SAYS="no network")
     result, calls = setup()
     assert result.returncode == 0
