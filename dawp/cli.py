@@ -11,22 +11,19 @@ import shlex
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dawp import plugins
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
-from dawp.report import tensorboard
-from dawp.report.page import REPORT, is_stale, write_report
-from dawp.report.pictures import draw_nothing, draw_repetition
-from dawp.restoration import files as restoration
-from dawp.runs import experiment
-from dawp.runs.folder import SUMMARY
-from dawp.runs.summary import table
+from dawp.openmp import limit_spinning
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
+
+if TYPE_CHECKING:
+    from dawp.runs.experiment import Outcome
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -74,6 +71,7 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
+    limit_spinning()  # before PyTorch is loaded
     try:
         plugins.load()
     except BadInput as refusal:
@@ -217,6 +215,14 @@ def _run(config: Config, command: Sequence[str]) -> int:
         return _restore(config, recordings, command)
     if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
         logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
+    # These modules load PyTorch, which the help does not need.
+    from dawp.report import tensorboard
+    from dawp.report.page import REPORT, is_stale, write_report
+    from dawp.report.pictures import draw_nothing, draw_repetition
+    from dawp.runs import experiment
+    from dawp.runs.folder import SUMMARY
+    from dawp.runs.summary import table
+
     if config.report.tensorboard:
         tensorboard.check_installed()
     draw = draw_repetition if config.report.pictures else draw_nothing
@@ -244,6 +250,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
 
 
 def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
+    from dawp.restoration import files as restoration
+
     outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
     if not outcome.done and not outcome.skipped:
         return BAD_INPUT
@@ -253,7 +261,7 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
     return SOME_FAILED if outcome.failures else OK
 
 
-def _tell(config: Config, outcome: experiment.Outcome, text: str, **more: Any) -> None:
+def _tell(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
     """On standard output: the text, or for scripts one JSON object, or the path alone."""
     if config.report.json:
         print(json_text({**dataclasses.asdict(outcome), **more}))
