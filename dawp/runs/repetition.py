@@ -19,7 +19,7 @@ from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.solver import History, Result, fit_ahead, solve
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.names import EMA
 from dawp.parallel.jobs import ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded

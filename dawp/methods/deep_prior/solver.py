@@ -28,7 +28,6 @@ from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.stopping import (
-    EMA,
     BlindStop,
     Estimates,
     HoldoutStop,
@@ -41,11 +40,12 @@ from dawp.methods.deep_prior.stopping import (
     hold_out,
 )
 from dawp.metrics.functions import NoPesq, pesq
+from dawp.metrics.names import EMA
 from dawp.metrics.pesq_pool import Measured, now
+from dawp.metrics.summary import LABELS, summarise, table
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.runs.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 
