@@ -129,7 +129,7 @@ def add_flags(
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
-    """Flag, default and explanation of every setting of a group, as the README's tables have them."""
+    """Return flag, default and description of every setting of a group, for docs/flags.md."""
     rows = []
     for setting in dataclasses.fields(group):
         negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""

@@ -18,7 +18,9 @@ from dawp.io.files import OUTPUTS, RESULT, atomic_write, write_json
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
 from dawp.methods.deep_prior.fit import Epoch
-from dawp.methods.deep_prior.solver import History, Result, fit_ahead, solve
+from dawp.methods.deep_prior.history import History
+from dawp.methods.deep_prior.result import Result
+from dawp.methods.deep_prior.solver import fit_ahead, solve
 from dawp.metrics.names import EMA
 from dawp.parallel.jobs import ProgressReporter
 from dawp.problem import Problem
