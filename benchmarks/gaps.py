@@ -24,6 +24,7 @@ from dawp.io.audio import read_clip
 from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
 from dawp.methods.classical.gaps import janssen
+from dawp.operators.mask import Mask
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
@@ -133,7 +134,7 @@ def snr(estimate: Tensor, clean: Tensor) -> float:
 
 
 def _janssen(observed: Tensor, mask: Tensor, rate: int) -> Tensor:
-    return janssen(Problem(observed, None, rate, mask))
+    return janssen(Problem(observed, None, rate, Mask(mask)))
 
 
 FUNCTIONS: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {"janssen": _janssen, **gaps.METHODS}

@@ -27,256 +27,18 @@ higher layers: ``io``, ``dsp``, ``metrics``, ``simulate``, ``tasks``, ``methods`
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import os
-from collections.abc import Collection
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# Before torch is loaded: threads that wait for each other shall give the core back soon. Left to itself GNU's OpenMP
-# lets them spin, and on a machine with other work an epoch then takes many times as long as it needs.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
-
-from dawp.config import Config
-from dawp.errors import BadInput, FitDiverged
-from dawp.io.audio import mark_missing
-from dawp.io.settings import MIN_LENGTH, ClipConfig
-from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
-from dawp.methods.deep_prior.solver import OnEpoch, solve
-from dawp.problem import Problem
-from dawp.randomness import seeded
-from dawp.restoration.settings import RestoreConfig
-from dawp.restoration.waveform import restore_waveform
-from dawp.runs.settings import RunConfig
-from dawp.tasks.base import make_problem
+if TYPE_CHECKING:
+    from dawp.api import denoise, dereverb, inpaint, restore
+    from dawp.config import Config
+    from dawp.errors import BadInput, FitDiverged
+    from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
+    from dawp.methods.deep_prior.solver import solve
+    from dawp.problem import Problem
 
 __version__ = "0.1.0"
-
-
-def denoise(
-    waveform: ArrayLike | Tensor,
-    sample_rate: int = 16000,
-    *,
-    corrupted: ArrayLike | Tensor | None = None,
-    preset: str = "paper",
-    progress: bool = False,
-    on_epoch: OnEpoch | None = None,
-    **settings: Any,
-) -> Result:
-    """Add noise to a clean waveform, or take a noisy twin, and restore it.
-
-    Args:
-        waveform: the clean clip ``[T]`` or ``[1, T]``, samples in [-1, 1], at least 64; fitted whole.
-        sample_rate: in Hz; the clip is worked on at this rate.
-        corrupted: the same clip with noise, sample-aligned; None to add noise by the settings.
-        preset: ``paper``, ``fast`` or ``restore``.
-        progress: show a progress bar on standard error.
-        on_epoch: called after each epoch with the epoch and the history so far.
-        settings: any setting of noise, generator, fit and metrics, by the name of its flag: ``epochs=500``,
-            ``snr=5.0``, ``seed=1``, ``device="cpu"``.
-
-    Returns:
-        The result: oracle stops, history, weights.
-
-    Raises:
-        BadInput: the waveform or a setting cannot be used; a ValueError with one line that says why.
-
-    Example:
-        >>> clean = torch.sin(torch.arange(4000) / 5)
-        >>> result = denoise(clean, epochs=2, channels=4, lstm_layers=0, pesq_every=2)
-        >>> result.best["si_snr"].waveform.shape
-        torch.Size([4000])
-    """
-    return _solve("denoise", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
-
-
-def dereverb(
-    waveform: ArrayLike | Tensor,
-    sample_rate: int = 16000,
-    *,
-    corrupted: ArrayLike | Tensor | None = None,
-    preset: str = "paper",
-    progress: bool = False,
-    on_epoch: OnEpoch | None = None,
-    **settings: Any,
-) -> Result:
-    """Put a clean waveform into a room, or take a reverberant twin, and restore it.
-
-    Arguments, result and errors are those of ``denoise``, with the settings of reverberation in place of noise:
-    ``rt60=0.5``, ``room_dim=(5, 4, 3)``, ``rir_source="hall.wav"``.
-
-    Example:
-        >>> clean = torch.sin(torch.arange(4000) / 5)
-        >>> result = dereverb(clean, rt60=0.2, epochs=2, channels=4, lstm_layers=0, pesq_every=2)
-        >>> abs(result.problem.facts["rt60"] - 0.2) < 0.02
-        True
-    """
-    return _solve("dereverb", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
-
-
-def inpaint(
-    waveform: ArrayLike | Tensor,
-    sample_rate: int = 16000,
-    *,
-    corrupted: ArrayLike | Tensor | None = None,
-    preset: str = "paper",
-    progress: bool = False,
-    on_epoch: OnEpoch | None = None,
-    **settings: Any,
-) -> Result:
-    """Cut gaps into a clean waveform, or find them in a damaged one, and fill them.
-
-    Arguments, result and errors are those of ``denoise``, with the settings of gaps in place of noise:
-    ``gap_ms=5``, ``n_gaps=8``, ``gaps="0.5:0.002"``. With ``gaps="auto"`` the waveform is the damaged one: NaN, and
-    runs of zeros, are filled, and there are no metrics, for want of a clean clip. The same is done to ``corrupted``.
-
-    Returns:
-        The result; ``result.restored.waveform`` is what it made of the clip without a look at the clean one.
-
-    Example:
-        >>> damaged = torch.sin(torch.arange(4000) / 5)
-        >>> damaged[2000:2040] = torch.nan
-        >>> result = inpaint(damaged, gaps="auto", epochs=2, channels=4, lstm_layers=0)
-        >>> result.restored.waveform.isfinite().all()
-        tensor(True)
-    """
-    return _solve("inpaint", waveform, corrupted, sample_rate, preset, settings, progress, on_epoch)
-
-
-def restore(
-    waveform: ArrayLike | Tensor,
-    sample_rate: int = 16000,
-    task: str = "denoise",
-    *,
-    preset: str = "restore",
-    progress: bool = False,
-    **settings: Any,
-) -> Tensor:
-    """Restore a corrupted waveform that has no clean version, of any length.
-
-    It is cut into blocks that overlap, each is fitted by itself (each channel, too) and stopped without a look at a
-    clean clip, and they are faded into one another.
-
-    Args:
-        waveform: corrupted, ``[T]`` or ``[channels, T]``, samples in [-1, 1], at least 64.
-        sample_rate: in Hz.
-        task: name of a registered task, as ``denoise``, ``dereverb`` or ``inpaint``; the last one fills NaN, and
-            runs of zeros unless ``gaps`` names the gaps.
-        preset: ``restore``, or another one.
-        progress: show a progress bar on standard error.
-        settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
-            ``method="auto"``, ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
-
-    Returns:
-        The restored waveform, of the same shape, float32 on the CPU.
-
-    Raises:
-        BadInput: the waveform or a setting cannot be used; a ValueError with one line that says why.
-        FitDiverged: a fit ended without an estimate.
-
-    Example:
-        >>> noisy = torch.sin(torch.arange(4000) / 5) + 0.1 * torch.randn(4000)
-        >>> restore(noisy, epochs=2, channels=4, lstm_layers=0).shape
-        torch.Size([4000])
-    """
-    _check_names(settings, taken=("samplerate", "method", "block", "overlap", "strength"))
-    config = Config.of(task, preset, restore=True, **settings)
-    for name in settings.keys() - config.effective().keys():
-        logging.getLogger(__name__).warning("%s has no effect with these settings", name)
-    with torch.inference_mode(False):
-        sample_rate = _check_sample_rate(sample_rate)
-        samples = _as_samples(waveform, "waveform", damaged=config.corruption.missing is not None)
-        if samples.ndim not in (1, 2) or not len(samples):
-            raise BadInput(f"waveform must have the shape [T] or [channels, T], got {[*samples.shape]}")
-        channels = samples[None] if samples.ndim == 1 else samples
-        return restore_waveform(channels, sample_rate, config, task if progress else None).view_as(samples)
-
-
-def _solve(
-    task: str,
-    waveform: ArrayLike | Tensor,
-    corrupted: ArrayLike | Tensor | None,
-    sample_rate: int,
-    preset: str,
-    settings: dict[str, Any],
-    progress: bool,
-    on_epoch: OnEpoch | None,
-) -> Result:
-    _check_names(settings)
-    config = Config.of(task, preset, **settings)
-    with torch.inference_mode(False):  # a caller's inference mode would forbid the fit its gradients
-        sample_rate = _check_sample_rate(sample_rate)
-        missing = config.corruption.missing
-        clean: Tensor | None = None
-        observed: Tensor | None = None
-        if corrupted is None and config.corruption.sources_are_corrupted:
-            observed = _as_clip(waveform, "waveform", damaged=missing is not None)
-        else:
-            clean = _as_clip(waveform, "waveform")
-        if corrupted is not None:
-            observed = _as_clip(corrupted, "corrupted", damaged=missing is not None)
-        if observed is not None and missing is not None:
-            observed = mark_missing(observed, sample_rate, missing)
-        rng = seeded(config.fit.seed, "corruption")
-        problem = make_problem(task, clean, observed, sample_rate, config.corruption, rng)
-        return solve(problem, config, progress=task if progress else None, on_epoch=on_epoch)
-
-
-def _check_names(settings: dict[str, Any], taken: Collection[str] = ()) -> None:
-    """Refuse the settings that choose files and stretches of them, save ``taken``: a waveform is taken as it is."""
-    for group in (RunConfig, RestoreConfig, ClipConfig):
-        for field in dataclasses.fields(group):
-            if field.name in settings and field.name not in taken:
-                raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted as it is given")
-
-
-def _as_clip(waveform: ArrayLike | Tensor, name: str, damaged: bool = False) -> Tensor:
-    """``waveform`` as a float32 tensor ``[T]`` on the CPU; samples may be missing if it is ``damaged``."""
-    clip = _as_samples(waveform, name, damaged)
-    if clip.ndim == 2 and len(clip) == 1:
-        clip = clip[0]
-    if clip.ndim != 1:
-        raise BadInput(f"{name} must be one channel, of shape [T] or [1, T], got {[*clip.shape]}")
-    return clip
-
-
-def _as_samples(waveform: ArrayLike | Tensor, name: str, damaged: bool) -> Tensor:
-    """``waveform`` as a float32 tensor ``[..., T]`` on the CPU."""
-    if not isinstance(waveform, Tensor):
-        try:
-            array = np.asarray(waveform)
-        except ValueError as error:
-            raise BadInput(f"{name} must be a tensor or an array of numbers, got {error}") from None
-        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-            got = f"{type(waveform).__name__} of {array.dtype}"
-            raise BadInput(f"{name} must be a tensor or an array of numbers, got {got}")
-        # In memory order and the machine's own number format, which torch takes and numpy does not always have.
-        waveform = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-    samples = waveform.detach().cpu()
-    if not samples.is_floating_point():
-        raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {samples.dtype}")
-    if samples.ndim and samples.shape[-1] < MIN_LENGTH:
-        raise BadInput(f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed")
-    if not damaged and not torch.isfinite(samples).all():
-        raise BadInput(f"{name} holds NaN or infinite samples")
-    return samples.float().clone()
-
-
-def _check_sample_rate(sample_rate: int) -> int:
-    """``sample_rate`` as a whole number within the bounds of the setting of that kind."""
-    try:
-        checked = ClipConfig(samplerate=sample_rate).samplerate
-        if checked is None:
-            raise BadInput("samplerate must be a whole number, got None")
-        return checked
-    except BadInput as refusal:
-        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
-
 
 __all__ = [
     "BadInput",
@@ -293,3 +55,25 @@ __all__ = [
     "restore",
     "solve",
 ]
+
+_MODULES = {
+    **dict.fromkeys(("denoise", "dereverb", "inpaint", "restore"), "dawp.api"),
+    **dict.fromkeys(("BestEstimate", "Judged", "Result"), "dawp.methods.deep_prior.result"),
+    "solve": "dawp.methods.deep_prior.solver",
+    **dict.fromkeys(("BadInput", "FitDiverged"), "dawp.errors"),
+    "Config": "dawp.config",
+    "Problem": "dawp.problem",
+}
+"""Module of each public name. It is imported when the name is first used, since PyTorch takes seconds to load."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

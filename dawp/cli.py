@@ -4,62 +4,30 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import errno
 import logging
-import shlex
 import sys
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dawp import plugins
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
-from dawp.report import tensorboard
-from dawp.report.page import REPORT, is_stale, write_report
-from dawp.report.pictures import draw_nothing, draw_repetition
-from dawp.restoration import files as restoration
-from dawp.runs import experiment
-from dawp.runs.folder import SUMMARY
-from dawp.runs.summary import table
+from dawp.openmp import limit_spinning
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
 from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
-OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+if TYPE_CHECKING:
+    from dawp.runs.experiment import Outcome
 
 METHOD = (
     "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
     "and its output is cleaner before it reproduces the corruption."
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with a hint for a flag or an argument that it does not know."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        given, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(self._hint(unknown[0], given))
-        return given, unknown
-
-    def _hint(self, unknown: str, given: argparse.Namespace) -> str:
-        flags = self._option_string_actions
-        if unknown.startswith("-"):
-            flag = unknown.split("=", 1)[0]
-            near = difflib.get_close_matches(flag, flags, n=1)
-            return f"there is no flag {flag}" + (f": did you mean {near[0]}?" if near else "")
-        message = f"unexpected argument {unknown}"
-        if "--source" not in flags:
-            return message
-        if "source" in given:
-            return f"{message}: --source takes one sound file, folder or list"
-        return f"{message}: did you mean --source {shlex.quote(unknown)}?"
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
 
 
 def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -74,6 +42,7 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
+    limit_spinning()  # before PyTorch is loaded
     try:
         plugins.load()
     except BadInput as refusal:
@@ -160,7 +129,7 @@ def add_flags(
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
-    """Flag, default and explanation of every setting of a group, as the README's tables have them."""
+    """Return flag, default and description of every setting of a group, for docs/flags.md."""
     rows = []
     for setting in dataclasses.fields(group):
         negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
@@ -217,6 +186,14 @@ def _run(config: Config, command: Sequence[str]) -> int:
         return _restore(config, recordings, command)
     if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
         logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
+    # These modules load PyTorch, which the help does not need.
+    from dawp.metrics.summary import table
+    from dawp.report import tensorboard
+    from dawp.report.page import REPORT, is_stale, write_report
+    from dawp.report.pictures import draw_nothing, draw_repetition
+    from dawp.runs import experiment
+    from dawp.runs.folder import SUMMARY
+
     if config.report.tensorboard:
         tensorboard.check_installed()
     draw = draw_repetition if config.report.pictures else draw_nothing
@@ -244,6 +221,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
 
 
 def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
+    from dawp.restoration import files as restoration
+
     outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
     if not outcome.done and not outcome.skipped:
         return BAD_INPUT
@@ -253,7 +232,7 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
     return SOME_FAILED if outcome.failures else OK
 
 
-def _tell(config: Config, outcome: experiment.Outcome, text: str, **more: Any) -> None:
+def _tell(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
     """On standard output: the text, or for scripts one JSON object, or the path alone."""
     if config.report.json:
         print(json_text({**dataclasses.asdict(outcome), **more}))

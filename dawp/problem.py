@@ -1,4 +1,4 @@
-"""What a fit is given."""
+"""The input of a method."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import Tensor
 
 from dawp.errors import BadInput
 from dawp.io.audio import true_runs
+from dawp.operators.base import Operator
+from dawp.operators.identity import Identity
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One corrupted clip and what is known of it.
+    """A corrupted clip, its forward model and, where there is one, its clean version.
 
     Attributes:
-        observed: the corrupted clip ``[T]``, float32: the only signal the fit sees.
+        observed: the corrupted clip y ``[T]``, float32; the only signal that a method uses.
         clean: the clean clip ``[T]``, sample-aligned with ``observed``; for metrics and the oracle stop. None when
             there is none.
         sample_rate: of both, in Hz.
-        mask: bool ``[T]``, True where a sample counts in the loss; None when all do.
+        operator: the forward model A; the clip itself by default.
         blend: ``[T]``, the share that the network has in the estimate, from 0 (the observed sample is kept) to 1;
             None when it is 1 everywhere.
         rir: the impulse response ``[L]`` that the reverberation was made with, the direct path at gain 1; None when
@@ -39,7 +41,7 @@ class Problem:
     observed: Tensor
     clean: Tensor | None
     sample_rate: int
-    mask: Tensor | None = None
+    operator: Operator = field(default_factory=Identity)
     blend: Tensor | None = None
     rir: Tensor | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -56,13 +58,14 @@ class Problem:
                 raise BadInput(f"a problem needs clips of one shape [T], got {shapes}")
             if not torch.isfinite(waveform).all():
                 raise BadInput(f"the {name} clip holds NaN or infinite samples")
-        if self.mask is not None and (self.mask.shape != self.observed.shape or not self.mask.any()):
+        mask = self.mask
+        if mask is not None and (mask.shape != self.observed.shape or not mask.any()):
             raise BadInput("the mask must have the clip's shape and at least one sample that counts")
         if self.blend is not None and self.blend.shape != self.observed.shape:
             raise BadInput(
                 f"blend must have the clip's shape {list(self.observed.shape)}, got {list(self.blend.shape)}"
             )
-        counted = self.observed if self.mask is None else self.observed[self.mask]
+        counted = self.observed if mask is None else self.observed[mask]
         if not counted.any():
             raise BadInput("the corrupted clip is silent: there is nothing to fit")
         if self.clean is not None and not self.clean.any():
@@ -71,15 +74,22 @@ class Problem:
             raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
 
     @property
+    def mask(self) -> Tensor | None:
+        """Bool ``[T]``, True where a sample counts in the loss; None if all do."""
+        return self.operator.known
+
+    @property
     def gaps(self) -> list[tuple[int, int]]:
-        """First sample and the one after the last of each stretch that does not count in the loss."""
-        return [] if self.mask is None else true_runs(~self.mask)
+        """First sample, and the one after the last, of each run of samples that do not count in the loss."""
+        mask = self.mask
+        return [] if mask is None else true_runs(~mask)
 
     def estimate(self, output: Tensor) -> Tensor:
         """What an output ``[T]`` of the network stands for: itself, or the observed samples where they are kept."""
         return output if self.blend is None else torch.lerp(self.observed, output, self.blend)
 
     def to(self, device: torch.device) -> Problem:
-        """The same problem with its tensors on ``device``."""
-        tensors = {name: getattr(self, name) for name in ("observed", "clean", "mask", "blend")}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None})
+        """Return the same problem with its tensors on ``device``."""
+        tensors = {name: getattr(self, name) for name in ("observed", "clean", "blend")}
+        moved = {name: tensor.to(device) for name, tensor in tensors.items() if tensor is not None}
+        return replace(self, operator=self.operator.to(device), **moved)

@@ -1,7 +1,7 @@
 """The machinery of settings: a field with bounds and help text, and a base class that validates its values.
 
 The settings themselves are beside the code that uses them, each written once: its default, its bounds and the
-sentence that explains it. The command line, the library and the README's table of flags are made from these classes
+sentence that explains it. The command line, the library and docs/flags.md are made from these classes
 or tested against them.
 """
 

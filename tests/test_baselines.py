@@ -10,6 +10,7 @@ from dawp.io.audio import read
 from dawp.methods import base, baselines
 from dawp.methods.classical import gaps
 from dawp.metrics.functions import gap_windows, over_gaps, si_snr
+from dawp.operators.mask import Mask
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.tasks.denoise import NoiseConfig, add_noise
@@ -32,7 +33,7 @@ def posed(task, clean):
 def with_gap(clean, start, stop):
     mask = torch.ones(len(clean), dtype=torch.bool)
     mask[start:stop] = False
-    return Problem(torch.where(mask, clean, 0), clean, RATE, mask)
+    return Problem(torch.where(mask, clean, 0), clean, RATE, Mask(mask))
 
 
 def gap_si_snr(estimate, problem):

@@ -14,6 +14,8 @@ from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
 from dawp.metrics.settings import MetricConfig
+from dawp.operators.identity import Identity
+from dawp.operators.mask import Mask
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
@@ -29,7 +31,7 @@ def device(request):
 
 def problem_of(clean, mask=None, noise_seed=0):
     noise = torch.randn(len(clean), generator=torch.Generator().manual_seed(noise_seed)) * 0.1
-    return Problem(clean + noise, clean, 16000, mask=mask)
+    return Problem(clean + noise, clean, 16000, operator=Identity() if mask is None else Mask(mask))
 
 
 def run(problem, epochs=4, seed=0, channels=4, **settings):
@@ -116,7 +118,7 @@ def test_samples_outside_the_mask_cannot_change_the_fit(speech):
     problem = problem_of(speech[:999], mask)
     changed = problem.observed.clone()
     changed[300:350] = 5.0
-    for one, two in zip(run(problem), run(Problem(changed, problem.clean, 16000, mask=mask)), strict=True):
+    for one, two in zip(run(problem), run(Problem(changed, problem.clean, 16000, Mask(mask))), strict=True):
         assert torch.equal(one.output, two.output)
         assert torch.equal(one.loss, two.loss)
 

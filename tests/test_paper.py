@@ -18,7 +18,7 @@ from matplotlib.image import imread
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.paper import datasets, readings, runs, show
-from dawp.paper.__main__ import NOT_OFFERED, STUDIES, main
+from dawp.paper.command import NOT_OFFERED, STUDIES, main
 from dawp.paper.study import (
     FAILS,
     HOLDS,

@@ -20,6 +20,7 @@ from dawp.methods.deep_prior.stopping import (
 from dawp.metrics.base import MEAN, OUTPUT
 from dawp.metrics.functions import psnr, si_snr
 from dawp.metrics.settings import MetricConfig
+from dawp.operators.mask import Mask
 from dawp.problem import Problem
 
 
@@ -42,7 +43,7 @@ def watch(outputs, **settings):
     for epoch, output in enumerate(outputs, start=1):
         with torch.no_grad():
             generator.encoder[0][0].weight.fill_(epoch)
-        step = Epoch(epoch, torch.zeros(()), output, torch.full((1, 1, 4), float(epoch)))
+        step = Epoch(epoch, torch.zeros(()), output, output, torch.full((1, 1, 4), float(epoch)))
         rows.append(oracle.update(step, estimates.update(step)))
     return oracle, rows
 
@@ -122,7 +123,7 @@ def test_pesq_is_computed_when_asked_only(speech):
     generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0))
     oracle = OracleStop(Problem(speech * 0.9, speech, 16000), MetricConfig(pesq_every=2, ema=0.0), generator)
     z = torch.zeros(1, 1, 4)
-    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, z), {OUTPUT: speech}) for epoch in (1, 2, 3, 4)]
+    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, speech, z), {OUTPUT: speech}) for epoch in (1, 2, 3, 4)]
     assert ["pesq" in row for row in rows] == [False, True, False, True]
     assert oracle.best["pesq"].epoch == 2
 
@@ -132,7 +133,8 @@ def test_pesq_is_computed_when_asked_only(speech):
 
 def steps(outputs):
     return [
-        Epoch(epoch, torch.zeros(()), output, torch.zeros(1, 1, 4)) for epoch, output in enumerate(outputs, start=1)
+        Epoch(epoch, torch.zeros(()), output, output, torch.zeros(1, 1, 4))
+        for epoch, output in enumerate(outputs, start=1)
     ]
 
 
@@ -196,7 +198,7 @@ def test_gaps_are_no_part_of_the_clip_that_outputs_are_to_resemble(offset):
     mask[100:140] = mask[500:540] = False
     shares = [*torch.linspace(0.02, 0.002, 100), *([0.002] * 100), *torch.linspace(0.002, 0.02, 100)]
     outputs = [clip + share * offset * torch.randn(800, generator=rng) for share in shares]
-    stop = VarianceStop(Problem(clip * mask, None, 16000, mask), 1000, None, None)
+    stop = VarianceStop(Problem(clip * mask, None, 16000, Mask(mask)), 1000, None, None)
     follow(stop, outputs)
     assert 100 + WINDOW <= stop.epoch <= 200
 
@@ -271,7 +273,7 @@ def test_where_there_are_gaps_stretches_of_their_length_are_held_out():
     mask = torch.ones(50000, dtype=torch.bool)
     for start in (1000, 2000, 30000):
         mask[start : start + 40] = False
-    problem = Problem(torch.ones(50000), None, 16000, mask)
+    problem = Problem(torch.ones(50000), None, 16000, Mask(mask))
     held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
     assert not (held_out & ~mask).any()
     assert held_out.sum().item() == pytest.approx(0.1 * mask.sum().item(), abs=40)
@@ -295,7 +297,7 @@ def test_about_the_asked_share_is_held_out_whatever_the_gaps(length, gaps):
     mask = torch.ones(length, dtype=torch.bool)
     for start, stop in gaps:
         mask[start:stop] = False
-    problem = Problem(torch.ones(length), None, 16000, mask)
+    problem = Problem(torch.ones(length), None, 16000, Mask(mask))
     for seed in range(20):
         held_out = hold_out(problem, 0.02, torch.Generator().manual_seed(seed))
         assert not (held_out & ~mask).any()
@@ -325,5 +327,6 @@ def test_the_last_epoch_is_not_one_that_diverged():
     stop = LastEpoch(None)
     good, bad = (torch.tensor(loss) for loss in (0.5, math.nan))
     for epoch, loss in enumerate((good, good, bad), start=1):
-        stop.update(Epoch(epoch, loss, torch.full((10,), float(epoch)), torch.zeros(1, 1, 4)), {OUTPUT: torch.ones(10)})
+        output = torch.full((10,), float(epoch))
+        stop.update(Epoch(epoch, loss, output, output, torch.zeros(1, 1, 4)), {OUTPUT: torch.ones(10)})
     assert stop.epoch == 2

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dawp.io.files import atomic_write, write_csv, write_json
 from dawp.metrics.base import Measurement
+from dawp.metrics.summary import diverged, doubt, doubtful_value
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
-from dawp.runs.summary import diverged, doubt, doubtful_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,6 +22,7 @@ from dawp import plugins
 from dawp.devices import limit_cores
 from dawp.errors import BadInput, printable
 from dawp.io.files import RESULT, atomic_write
+from dawp.openmp import openmp_variables
 from dawp.parallel.executor import Event, Executor, ProcessDied, Raised, Returned
 from dawp.parallel.jobs import WorkItem
 from dawp.parallel.remote import RemoteReporter, forward_logs, run_and_capture
@@ -96,7 +97,12 @@ class RayCluster(Executor):
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self._mailbox = ray.remote(num_cpus=0, scheduling_strategy=driver_node)(Mailbox).remote()
-        self._run = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0)(_run_on_node)
+        environment = {
+            "env_vars": openmp_variables()
+        }  # a node loads PyTorch before it calls a function of this package
+        self._run = ray.remote(num_cpus=self._threads, num_gpus=gpus, max_retries=0, runtime_env=environment)(
+            _run_on_node
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.metrics.base import Measurement, measurements
+from dawp.metrics.summary import sections
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture
 from dawp.runs.folder import NOT_IDENTITY
-from dawp.runs.summary import sections
 from dawp.settings import flag_of
 from dawp.tasks.base import PRESETS, get_task
 

@@ -147,6 +147,7 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
     """The problem of a waveform of which the samples in ``missing`` are gone."""
     from dawp.io.audio import true_runs
+    from dawp.operators.mask import Mask
     from dawp.problem import Problem
 
     if missing.all():
@@ -154,7 +155,7 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
     observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
     gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in true_runs(missing)]
-    return Problem(observed, clean, sample_rate, ~missing, blend, facts={"gaps": gaps})
+    return Problem(observed, clean, sample_rate, Mask(~missing), blend, facts={"gaps": gaps})
 
 
 def _given(length: int, sample_rate: int, config: GapConfig) -> Tensor:
@@ -199,7 +200,7 @@ register(
         settings=GapConfig,
         corrupt=cut_gaps,
         adopt=find_gaps,
-        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv"}},
+        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv", "method": "auto"}},
         allows_highpass=False,
         has_strength=False,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dawp.config import Config
 from dawp.errors import printable
@@ -118,11 +119,12 @@ def clear(folder: Path) -> None:
 
 
 def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
-    """What a fit's numbers depend on, in 16 characters."""
+    """Return a digest, in 16 characters, of everything that the numbers of a fit depend on."""
     settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition)
     circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
     digest = hashlib.sha256(repr((settings, circumstances)).encode())
-    for waveform in (problem.observed, problem.clean, problem.mask, problem.blend):
-        if waveform is not None:
-            digest.update(waveform.cpu().numpy().tobytes())
+    operator = {"operator": type(problem.operator).__name__, **problem.operator.parts()}
+    for part in (problem.observed, problem.clean, problem.blend, *operator.values()):
+        if part is not None:
+            digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
     return digest.hexdigest()[:16]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dawp.methods.deep_prior.history import History
 from dawp.metrics.base import Measurement
+from dawp.metrics.summary import summarise, table
 from dawp.problem import Problem
-from dawp.runs.summary import summarise, table
 
 
 @dataclass(frozen=True)

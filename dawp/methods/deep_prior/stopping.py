@@ -275,10 +275,10 @@ class BlindStop(ABC):
 
 
 class HoldoutStop(BlindStop):
-    """Stops where the error on held-out samples is smallest: they are noise that the fit has not seen.
+    """Stops where the error on held-out samples is smallest.
 
-    The squared error of the output, smoothed over epochs as the running mean of outputs is: what the output gets
-    right of samples that it was not fitted to is signal, and when it begins to follow the noise it gets them wrong.
+    The squared error of the predicted clip, smoothed over epochs like the running mean of outputs. The fit cannot
+    learn the noise in samples that it does not use, so that the error rises once the output follows the noise.
     """
 
     name = "holdout"
@@ -293,7 +293,7 @@ class HoldoutStop(BlindStop):
         self._smooth = torch.zeros_like(self._scale)
 
     def _measure(self, step: Epoch) -> Tensor | None:
-        error = (step.output[self._places] - self._target).square().mean() / self._scale
+        error = (step.prediction[self._places] - self._target).square().mean() / self._scale
         self._smooth = torch.lerp(self._smooth, error, 1 - SMOOTHING)
         return self._smooth / (1 - SMOOTHING**step.epoch)
 
@@ -316,7 +316,7 @@ class VarianceStop(BlindStop):
         super().__init__(generator, patience)
         self._window = min(WINDOW, epochs)
         self._stride = -(-len(problem.observed) // MOST_SAMPLES)
-        samples = problem.observed[:: self._stride]
+        samples = problem.operator.rough_inverse(problem.observed)[:: self._stride]
         self._outputs = samples.new_zeros(self._window, len(samples))
         self._sum = torch.zeros_like(samples)
         self._powers = samples.new_zeros(self._window)

@@ -1,0 +1,76 @@
+"""The base class of forward models."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Criterion = Callable[..., Tensor]
+"""Error of each sample, as ``torch.nn.functional.l1_loss``: ``criterion(prediction, observed, reduction="none")``."""
+
+
+class Operator(ABC):
+    """The forward model A of an observation ``y = A(x) + noise``.
+
+    A maps ``input_length(T)`` samples to T. Only ``__call__`` has to be defined; the other methods describe a signal
+    of the length of the observation, all samples of which count. Tensors are attributes of the operator.
+    """
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return A(x), differentiable with respect to x.
+
+        Args:
+            x: ``[input_length(T)]``.
+
+        Returns:
+            ``[T]``.
+        """
+
+    @property
+    def known(self) -> Tensor | None:
+        """Bool ``[T]``, True where an observed sample depends on x; None if all do."""
+        return None
+
+    def input_length(self, length: int) -> int:
+        """Return the number of samples of x for ``length`` observed samples."""
+        return length
+
+    def crop(self, x: Tensor) -> Tensor:
+        """Return the samples ``[T]`` of x ``[input_length(T)]`` that are aligned with the observation."""
+        return x
+
+    def rough_inverse(self, observed: Tensor) -> Tensor:
+        """Return a rough estimate ``[T]`` of x, with the level of x, from the observation ``[T]`` alone."""
+        return observed
+
+    def distance(
+        self, prediction: Tensor, observed: Tensor, criterion: Criterion, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the distance between a prediction A(x) and the observation, a scalar.
+
+        Args:
+            prediction: A(x) ``[T]``.
+            observed: y ``[T]``.
+            criterion: error of each sample.
+            weight: weight of each sample ``[T]``, with sum 1; None for equal weights.
+        """
+        errors = criterion(prediction, observed, reduction="none")
+        return errors.mean() if weight is None else (weight * errors).sum()
+
+    def to(self, device: torch.device) -> Operator:
+        """Return the same operator with its tensors on ``device``."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
+    def parts(self) -> dict[str, Any]:
+        """Return everything that A depends on: tensors, numbers and text, by name."""
+        return vars(self)

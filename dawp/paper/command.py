@@ -1,0 +1,283 @@
+"""``python -m dawp.paper table3``: a table or figure of the paper beside its own numbers, or readings of its text."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import errno
+import logging
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dawp import cli
+from dawp.config import Config
+from dawp.devices import cores
+from dawp.errors import BadInput, os_error_line, printable
+from dawp.io.files import check_writable, json_text
+from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
+from dawp.paper.study import KINDS, About, Found, Size, Study, counted
+from dawp.parallel.progress import format_duration
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
+from dawp.report.settings import ReportConfig
+from dawp.restoration.settings import RestoreConfig
+from dawp.runs.environment import environment
+from dawp.runs.folder import NOT_IDENTITY
+from dawp.settings import flag_of
+
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
+}
+NOT_OFFERED = (
+    *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms", "align"),
+    *(setting.name for setting in dataclasses.fields(RestoreConfig)),
+)
+OF_NO_CONSEQUENCE = {"seed", "device", "show_every", "save_outputs"}
+"""Settings that may differ in a run that is as in the paper."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0: done; 1: a file could not be written; 2: bad input; 3: some fits failed; 130: interrupted."""
+    parser = _parser()
+    given = vars(parser.parse_args(argv))
+    try:
+        if given["what"] == "datasets":
+            return _tell_datasets(given["folder"], parser.prog)
+        command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
+        return _run(STUDIES[given.pop("what")], given, command)
+    except BadInput as refusal:
+        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
+        return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
+    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
+    for study in STUDIES.values():
+        made = choices.add_parser(
+            study.name,
+            help=study.title,
+            description=study.title,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        text = (
+            "what it is made of; without data the bundled clips are taken; kinds not named beside others are left out"
+        )
+        group = made.add_argument_group("The study", text)
+        for kind in dict.fromkeys(kind for cell in study.cells for kind in cell.kinds):
+            text = f"{kind}: a data set, folder, list or file"
+            group.add_argument(f"--{kind}", type=_path, metavar="DIR", help=text)
+        as_there = ", as in the paper" if study.in_paper else ""
+        text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}{as_there})"
+        group.add_argument("--clips", type=int, default=study.clips, help=text)
+        text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
+        no_fits = group.add_mutually_exclusive_group()
+        no_fits.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
+        text = "make the table of what is finished already, and do no fits"
+        no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
+        cli.add_flags(made, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
+    check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
+    check.add_argument("folder", type=_path, nargs="+", help="a data set as its distributor lays it out")
+    return parser
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("must name a data set, folder, list or file, got ''")
+    return Path(text)
+
+
+def _tell_datasets(folders: Sequence[Path], prog: str) -> int:
+    cli.show_notices(prog, quiet=False)
+    refused = 0
+    for folder in folders:
+        try:
+            print(datasets.report(folder), flush=True)
+        except BadInput as refusal:
+            print(f"{prog}: error: {refusal}", file=sys.stderr)
+            refused += 1
+    if refused == len(folders):
+        return BAD_INPUT
+    return SOME_FAILED if refused else OK
+
+
+def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
+    preset = given.pop("preset", "paper")
+    clips = given.pop("clips")
+    sources = {kind: given.pop(kind) for kind in KINDS if kind in given}
+    only_estimate, only_finished = given.pop("estimate_time"), given.pop("finished_only")
+    cells = runs.grid(study, preset, sources, clips, given)
+    configs = [part.plan.config for parts in cells.values() for part in parts]
+    config = configs[0]
+    cli.show_notices("dawp.paper", config.report.quiet)
+    effective = {name for one in configs for name in one.effective()}
+    for name in given:
+        if name not in effective:
+            logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
+    if only_estimate:
+        _tell_time(study, cells, config.report)
+        return OK
+    to = config.run.output_dir / "paper"
+    check_writable(to)
+    for path in show.paths_of(study, to):
+        if path.is_dir():
+            raise BadInput(f"{printable(path)}: is a folder, where a file of {study.name} is to be")
+    failures = [] if only_finished else runs.do(cells, study.name, command)
+    found = runs.collect(cells)
+    if not any(found.values()):
+        where = printable(config.run.output_dir)
+        raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
+    paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), to)
+    if config.report.json:
+        print(paths[2].read_text(encoding="utf-8"), end="")
+    elif config.report.quiet:
+        print(to)
+    else:
+        print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(printable(path) for path in paths)}")
+    return SOME_FAILED if failures else OK
+
+
+def _about(
+    study: Study,
+    cells: runs.Grid,
+    found: Found,
+    command: Sequence[str],
+    preset: str,
+    sources: Mapping[str, Path],
+    clips: int,
+    given: Mapping[str, Any],
+) -> About:
+    """What a reader of the table has to know."""
+    parts = [part for of_cell in cells.values() for part in of_cell]
+    config = parts[0].plan.config
+    size = Size(clips, config.fit.epochs)
+    changed, missing, departed = _changed(cells, preset), _missing(parts, found), readings.departures(config)
+    word = _word(study, cells, found, preset, sources, size, changed, bool(missing))
+    full = f"the paper: {study.size}" if study.in_paper else f"in full: {study.size}"
+    lines = []
+    if changed:
+        flags = (flag_of(name, value) for name, value in given.items() if name in changed)
+        lines.append(f"settings of this run: {' '.join(flags)}")
+    if departed:
+        lines.append(f"in the paper's text {'; '.join(departed)}")
+    lines += missing
+    lines += _sounds(study, parts, sources)
+    about = {**environment(config, command), "cores": cores()}
+    versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("python", "torch"))
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
+    lines.append(f"made by: {printable(shlex.join(about['command']))}")
+    return About(f"{word}: {size} ({full}); preset {preset}", lines, size, about)
+
+
+def _word(
+    study: Study,
+    cells: runs.Grid,
+    found: Found,
+    preset: str,
+    sources: Mapping[str, Path],
+    size: Size,
+    changed: set[str],
+    is_missing: bool,
+) -> str:
+    """Whether what was run is what the paper has."""
+    parts = [part for of_cell in cells.values() for part in of_cell]
+    smallest = min(sum(part.clips for part in of_cell) for of_cell in cells.values())
+    if smallest < study.clips or size.epochs < study.epochs:
+        return "A REDUCED RUN, NOT FINISHED" if is_missing else "A REDUCED RUN"
+    if is_missing or any(fit.is_diverged for fits in found.values() for fit in fits):
+        return "NOT FINISHED"
+    if not study.in_paper:
+        return "NOT IN THE PAPER"
+    is_whole = all({part.kind for part in of_cell} == set(cell.kinds) for cell, of_cell in cells.items())
+    is_its_data = is_whole and all(_is_published(part, sources) for part in parts)
+    others = changed - OF_NO_CONSEQUENCE
+    if preset == "paper" and size == study.size and is_its_data:
+        if not readings.departures(parts[0].plan.config) and others <= set(readings.OF_THE_TEXT):
+            return "as in the paper"
+        if not others:
+            return "the paper's size and data"
+    return "NOT AS IN THE PAPER"
+
+
+def _changed(cells: runs.Grid, preset: str) -> set[str]:
+    """Which settings differ from the preset's in some cell, but for those that no number depends on, and the epochs."""
+    changed = set()
+    for cell, parts in cells.items():
+        usual = Config.of(cell.task, preset, **cell.settings).effective()
+        asked = parts[0].plan.config.effective() if parts else {}
+        changed |= {name for name in asked if asked[name] != usual.get(name)}
+    return changed - {"epochs", *NOT_IDENTITY}
+
+
+def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
+    """Whether its clips are of a data set of the paper, as it is to be, each of another recording."""
+    source = sources.get(part.kind)
+    if source is None or datasets.recognise(source) is None or datasets.doubts(source):
+        return False
+    return part.clips <= len(part.plan.recordings)
+
+
+def _missing(parts: Sequence[runs.Part], found: Found) -> list[str]:
+    """A line for each kind of sound of which not all fits that were asked for are there."""
+    asked, there = Counter[str](), Counter(fit.kind for fits in found.values() for fit in fits)
+    for part in parts:
+        asked[part.kind] += part.clips
+    lacking = {kind: count - there[kind] for kind, count in asked.items() if there[kind] < count}
+    return [f"missing: {count} of the {asked[kind]} fits of {kind}" for kind, count in lacking.items()]
+
+
+def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path]) -> list[str]:
+    """Where the clips are from, and what may be wrong with that."""
+    by_kind = {part.kind: part for part in parts}  # of which every cell has the same clips
+    told = []
+    for kind in (kind for kind in KINDS if any(kind in cell.kinds for cell in study.cells)):
+        if kind not in by_kind:
+            told.append(f"no {kind}")
+            continue
+        clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
+        few = f", {clips} clips of {counted(recordings, 'recording')}" if clips > recordings else ""
+        unusable = by_kind[kind].passed_over
+        over = f", {counted(unusable, 'recording')} that cannot be used passed over" if unusable else ""
+        told.append(f"{kind} {_origin(sources.get(kind))}{few}{over}")
+    lines = [f"sounds: {'; '.join(told)}"]
+    lines += [doubt for kind in by_kind if kind in sources for doubt in datasets.doubts(sources[kind])]
+    if study.claims and any(part.clips > len(part.plan.recordings) for part in parts):
+        lines.append("the standard errors take clips of the same recording for independent ones, which they are not")
+    return lines
+
+
+def _origin(source: Path | None) -> str:
+    if source is None:
+        return "from the bundled clips (synthetic, not the paper's data)"
+    layout = datasets.recognise(source)
+    return f"from {layout.name if layout else printable(source.resolve().name)}"
+
+
+def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
+    found: list[runs.Estimate] = []
+    for estimate in runs.estimates(cells):
+        found.append(estimate)
+        if not (report.json or report.quiet):
+            spent = format_duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
+            print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
+    if not found:
+        raise BadInput(f"nothing of {study.name} can be timed")
+    hours, (workers, _) = sum(estimate.hours for estimate in found), runs.side_by_side(cells)
+    if report.json:
+        told = [estimate._asdict() for estimate in found]
+        print(json_text({"title": study.title, "hours": hours, "side_by_side": workers, "cells": told}))
+    else:
+        where = f"fits at the same time: {workers} (fits side by side slow one another down)"
+        print(f"{study.name}: about {hours:.1f} h, {where}")

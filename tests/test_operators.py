@@ -1,0 +1,95 @@
+"""Forward models."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dawp.methods.deep_prior.fit import Fit
+from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.settings import FitConfig
+from dawp.operators.base import Operator
+from dawp.operators.identity import Identity
+from dawp.operators.mask import Mask
+from dawp.problem import Problem
+from dawp.randomness import seeded
+
+LENGTHS = [64, 65, 1000]
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def random_mask(length: int) -> Tensor:
+    return noise(length, seed=9) > -0.5
+
+
+def operators(length: int) -> dict[str, Operator]:
+    return {"identity": Identity(), "mask": Mask(random_mask(length))}
+
+
+@pytest.mark.parametrize("name", operators(64))
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_gradient_of_an_operator_is_its_adjoint(name, length):
+    """``<A x, u> = <x, A' u>``, where autograd gives A' u."""
+    operator = operators(length)[name]
+    x = noise(operator.input_length(length), seed=1, dtype=torch.float64).requires_grad_()
+    u = noise(length, seed=2, dtype=torch.float64)
+    prediction = operator(x)
+    assert prediction.shape == operator.crop(x).shape == u.shape
+    (adjoint,) = torch.autograd.grad(prediction @ u, x)
+    torch.testing.assert_close(prediction @ u, x @ adjoint)
+    other = noise(len(x), seed=3, dtype=torch.float64)  # not the point where the gradient was computed
+    torch.testing.assert_close(operator(other) @ u, other @ adjoint)
+
+
+@pytest.mark.parametrize("criterion", [F.l1_loss, F.mse_loss])
+def test_the_distance_of_identity_and_mask_is_the_mean_over_known_samples(criterion):
+    prediction, observed, mask = noise(1000), noise(1000, seed=1), random_mask(1000)
+    plain = criterion(prediction, observed)
+    assert torch.equal(Identity().distance(prediction, observed, criterion), plain)
+    weight = mask / mask.sum()
+    weighted = (weight * criterion(prediction, observed, reduction="none")).sum()
+    assert torch.equal(Mask(mask).distance(prediction, observed, criterion, weight), weighted)
+    torch.testing.assert_close(weighted, criterion(prediction[mask], observed[mask]))
+
+
+def test_missing_samples_are_zero_in_the_prediction():
+    x, mask = noise(1000), random_mask(1000)
+    assert torch.equal(Mask(mask)(x)[mask], x[mask])
+    assert not Mask(mask)(x)[~mask].any()
+    problem = Problem(x, None, 16000, Mask(mask))
+    assert torch.equal(problem.mask, mask)
+    assert sum(stop - start for start, stop in problem.gaps) == (~mask).sum()
+
+
+class Late(Operator):
+    """An operator from outside the package: the sum of the signal and its half, two samples later."""
+
+    def __init__(self, gain: Tensor) -> None:
+        self.gain = gain
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[2:] + self.gain * x[:-2]
+
+    def input_length(self, length: int) -> int:
+        return length + 2
+
+    def crop(self, x: Tensor) -> Tensor:
+        return x[2:]
+
+
+def test_an_operator_from_outside_the_package_is_fitted():
+    clean = noise(502).cumsum(0) / 20
+    operator = Late(torch.tensor(0.5))
+    problem = Problem(operator(clean), None, 16000, operator).to(torch.device("cpu"))
+    generator = build(GeneratorConfig(depth=1, channels=16, lstm_layers=0, resample=False), seeded(0, "weights"))
+    steps = list(Fit(problem, generator, FitConfig(epochs=300, lr=0.01, crit="L2"), seeded(0, "input")))
+    for step in steps:
+        assert step.output.shape == step.prediction.shape == problem.observed.shape
+        torch.testing.assert_close(step.loss, F.mse_loss(step.prediction, problem.observed))
+    torch.testing.assert_close(steps[0].prediction[2:], steps[0].output[2:] + 0.5 * steps[0].output[:-2])
+    assert steps[-1].loss < 0.1 * steps[0].loss
+    assert F.mse_loss(steps[-1].output, clean[2:]) < 0.3 * F.mse_loss(problem.observed, clean[2:])
