@@ -18,7 +18,7 @@ from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
-from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
+from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
 if TYPE_CHECKING:
@@ -250,8 +250,8 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
         return
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
-    if facts["choices"]:
-        metavar = "{" + ",".join(facts["choices"]) + "}"
+    if choices := choices_of(setting):
+        metavar = "{" + ",".join(choices) + "}"
     none_word = facts["none_word"] if may_be_none(setting, group) else None
     section.add_argument(
         *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
@@ -272,9 +272,9 @@ def _parse(text: str, kind: type, none_word: str | None) -> Any:
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:
     """What a setting does, with its choices, and with what none stands for where that is not the default."""
-    text: str = setting.metadata["help"]
-    if setting.metadata["choices"]:
-        text += f" ({', '.join(setting.metadata['choices'])})"
+    text = help_of(setting)
+    if choices := choices_of(setting):
+        text += f" ({', '.join(choices)})"
     if setting.metadata["none"] and setting.default is not None:
         text += f"; {setting.metadata['none_word']}: {setting.metadata['none']}"
     return text

@@ -15,7 +15,8 @@ from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
 from dawp.methods.base import DEEP_PRIOR, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
-from dawp.methods.deep_prior.settings import FitConfig, StopConfig
+from dawp.methods.deep_prior.settings import FitConfig
+from dawp.methods.deep_prior.stopping.settings import StopConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
@@ -71,9 +72,7 @@ class Config:
             for key, group in groups.items()
         }
         config = cls(task=task, preset=preset, **made)
-        if config.stop.estimate not in kind.estimates:
-            allowed = ", ".join(kind.estimates)
-            raise BadInput(f"estimate must be one of {allowed} for the task {task}, got {config.stop.estimate}")
+        config.stop.check_estimate(task, kind.estimates)
         if not kind.allows_highpass and config.fit.highpass != 0:
             got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
             raise BadInput(f"highpass must be 0 for the task {task}, got {got}")
@@ -82,7 +81,7 @@ class Config:
     @property
     def estimates_noise(self) -> bool:
         """Whether a restoration estimates the noise from the recording around a block."""
-        return self.stop.estimate == "mask" and self.restoration.method == DEEP_PRIOR
+        return self.stop.estimate_kind.needs_noise and self.restoration.method == DEEP_PRIOR
 
     def effective(self) -> dict[str, Any]:
         """Return the settings that have an effect with the others as they are, by name."""

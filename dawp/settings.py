@@ -11,7 +11,7 @@ import dataclasses
 import math
 import numbers
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,9 +23,9 @@ from dawp.errors import BadInput, printable
 
 def setting(
     default: Any,
-    help: str,
+    help: str | Callable[[], str],
     *,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | Callable[[], Iterable[str]] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -38,8 +38,8 @@ def setting(
 
     Args:
         default: the value where none is given.
-        help: what the setting does.
-        choices: all allowed values.
+        help: what the setting does; a function if it depends on a registry.
+        choices: all allowed values; a function if they are the names in a registry.
         at_least: inclusive lower bound.
         above: exclusive lower bound.
         at_most: inclusive upper bound.
@@ -109,6 +109,18 @@ def may_be_none(field: dataclasses.Field[Any], group: type) -> bool:
     return NoneType in get_args(_types(group)[field.name])
 
 
+def choices_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """Return all allowed values of a setting; empty if they are not listed."""
+    choices = field.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices or ())
+
+
+def help_of(field: dataclasses.Field[Any]) -> str:
+    """Return what a setting does."""
+    text = field.metadata["help"]
+    return str(text() if callable(text) else text)
+
+
 def flag_of(name: str, value: Any) -> str:
     """Return a setting as a flag of the command line.
 
@@ -148,7 +160,7 @@ def _validated(field: dataclasses.Field[Any], group: type, value: Any) -> Any:
     Raises:
         BadInput: it has no such value, or it is out of bounds.
     """
-    kind, bounds, choices = kind_of(field, group), field.metadata["bounds"], field.metadata["choices"]
+    kind, bounds, choices = kind_of(field, group), field.metadata["bounds"], choices_of(field)
     none_word = field.metadata["none_word"]
     if may_be_none(field, group) and (value is None or (isinstance(value, str) and value == none_word != "none")):
         return None

@@ -35,7 +35,7 @@ from dawp.paper.study import (
     Values,
 )
 from dawp.report import pictures
-from dawp.settings import kind_of
+from dawp.settings import choices_of, kind_of
 
 NETWORK = "--depth 1 --lstm_layers 1".split()  # for the studies whose cells do not set it
 TINY = (
@@ -595,7 +595,7 @@ def test_no_other_setting_takes_away_the_effect_of_what_a_cell_sets_itself(name)
             for setting in dataclasses.fields(group):
                 if setting.name in study.own_settings or setting.name in NOT_OFFERED:
                     continue
-                kind, choices = kind_of(setting, group), setting.metadata["choices"] or ()
+                kind, choices = kind_of(setting, group), choices_of(setting)
                 values = examples.get(setting.name) or examples.get(kind) or choices
                 for value in values:
                     try:

@@ -1,18 +1,29 @@
 """Parts that a caller registers, through the command line: one registration each, and every output has them."""
 
 import csv
+import dataclasses
+import html
 import json
 import math
 import re
+import shutil
 
 import pytest
 import soundfile
 import torch
-from conftest import TINY_FLAGS, called, write_sound
+from conftest import TINY, TINY_FLAGS, called, write_sound
 
 import dawp
+from dawp.errors import BadInput
+from dawp.methods.deep_prior.estimates import base as estimates
+from dawp.methods.deep_prior.estimates.base import ESTIMATES, EstimateKind
+from dawp.methods.deep_prior.stopping import base as stopping
+from dawp.methods.deep_prior.stopping.base import RULES, StopRule
+from dawp.methods.deep_prior.stopping.blind import BlindStop
+from dawp.methods.deep_prior.stopping.settings import StopConfig
 from dawp.metrics import base as metrics
 from dawp.metrics.base import CORRUPTED, GAPS, MEAN, METRICS, Measurement, Metric
+from dawp.tasks.base import TASKS
 
 FLAGS = [flag for flag in TINY_FLAGS if flag not in ("--no_report", "--no_pictures")]
 
@@ -36,6 +47,7 @@ def command(tmp_path):
             "columns": columns,
             "result": json.loads((repetition / "result.json").read_text()),
             "summary": json.loads((folder / "summary.json").read_text()),
+            "html": html.unescape((folder / "report.html").read_text()),
             "page": re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text())),
         }
 
@@ -156,3 +168,129 @@ def test_the_gain_of_a_lower_is_better_metric_is_a_decrease():
     assert TOY.gain(1.0, 3.0) == 2.0
     assert math.isnan(TOY.gain(math.nan, 3.0))
     assert torch.equal(distance(torch.ones(2, 3), torch.zeros(2, 3)), torch.ones(2))
+
+
+# Stopping rules
+
+
+class LevelStop(BlindStop):
+    """Stops where the running minimum of the level of the outputs is smallest; it has a state of its own."""
+
+    changing = ("_seen",)
+
+    def __init__(self, generator, patience):
+        super().__init__(generator, patience)
+        self._seen = torch.zeros(())
+
+    def measure(self, step):
+        self._seen = self._seen + 1
+        return (step.output.square().mean() - 1).square() + 0 * self._seen
+
+
+RULE = StopRule("toy_level", "distance of the level from 1", LevelStop, label="toy level")
+
+
+@pytest.mark.slow
+def test_a_stopping_rule_is_in_every_output(command, help_of, registered):
+    registered(stopping, RULES, RULE)
+    found = command("denoise", "--stop", "toy_level", "--epochs", 5, "--lr", "0.01")
+    column = [float(value) for value in found["columns"]["toy_level"]]
+    epoch = 1 + column.index(min(column))
+    assert found["result"]["restored"]["epoch"] == epoch
+    assert found["result"]["blind"]["toy_level"]["epoch"] == epoch
+    assert set(found["result"]["blind"]) == {"wmv", "toy_level"}
+    assert found["summary"]["blind"]["toy_level"]["si_snr"]["epoch"]["mean"] == epoch
+    assert f"smallest toy level at epoch {epoch}" in found["html"]
+    text = help_of()
+    assert "toy_level, distance of the level from 1" in text
+    assert "toy_level}" in text
+
+
+@pytest.mark.parametrize(("is_free", "watched"), [(True, {"wmv", "toy_level"}), (False, {"wmv"})])
+def test_a_free_rule_is_watched_beside_the_chosen_one(registered, speech, is_free, watched):
+    registered(stopping, RULES, dataclasses.replace(RULE, is_free=is_free))
+    result = dawp.denoise(speech[:2000], **TINY)
+    assert set(result.blind) == watched
+    alone = dawp.solve(dataclasses.replace(result.problem, clean=None), dawp.Config.of("denoise", **TINY))
+    assert set(alone.blind) == {"wmv"}
+
+
+def test_the_identity_has_the_settings_of_the_rule(registered):
+    registered(stopping, RULES, dataclasses.replace(RULE, holds_out=True, has_patience=False))
+    assert StopConfig(stop="toy_level", holdout=0.1).identity()["holdout"] == 0.1
+    assert "patience" not in StopConfig(stop="toy_level").identity()
+
+
+def test_the_patience_of_a_rule_ends_the_fit(registered, speech):
+    class FirstEpoch(BlindStop):
+        def measure(self, step):
+            return torch.tensor(float(step.epoch))
+
+    registered(stopping, RULES, StopRule("first", "first epoch", FirstEpoch))
+    result = dawp.denoise(speech[:2000], stop="first", patience=2, **{**TINY, "epochs": 9})
+    assert len(result.history.rows) == 3
+    assert result.restored.epoch == 1
+
+
+def test_an_unknown_rule_is_refused_with_the_names_of_all(registered):
+    registered(stopping, RULES, RULE)
+    with pytest.raises(BadInput, match="stop must be one of wmv, holdout, epochs, toy_level, got other"):
+        StopConfig(stop="other")
+
+
+@pytest.mark.parametrize("name", ["wmv", "si_snr", "loss", "epoch", "ema_pesq"])
+def test_a_rule_with_a_reserved_name_is_refused(name):
+    before = dict(RULES)
+    with pytest.raises(ValueError, match=name):
+        stopping.register(dataclasses.replace(RULE, name=name))
+    assert before == RULES
+
+
+def test_a_rule_that_holds_out_samples_is_not_free():
+    with pytest.raises(ValueError, match="toy_level"):
+        dataclasses.replace(RULE, is_free=True, holds_out=True)
+
+
+# Estimates
+
+
+def half(problem, average, config):
+    return (average + problem.observed) / 2
+
+
+HALF = EstimateKind("half", "the mean of estimate and corrupted clip", function=half)
+
+
+@pytest.mark.slow
+def test_an_estimate_is_what_is_restored(command, help_of, registered):
+    registered(estimates, ESTIMATES, HALF)
+    kept = command("denoise", "--estimate", "half", "--epochs", 5, "--lr", "0.01")
+    read = {name: soundfile.read(kept["folder"] / f"{name}.wav")[0] for name in ("restored", "corrupted")}
+    plain = dawp.Config.of("denoise", estimate="mean")
+    assert plain.stop.estimate_kind.source == MEAN
+    shutil.rmtree(kept["folder"].parent)
+    mean = command("denoise", "--estimate", "mean", "--epochs", 5, "--lr", "0.01")
+    expected = (soundfile.read(mean["folder"] / "restored.wav")[0] + read["corrupted"]) / 2
+    assert abs(read["restored"] - expected).max() < 1e-6
+    assert kept["summary"]["restored"]["si_snr"]["best"]["count"] == 1
+    assert "half, the mean of estimate and corrupted clip" in help_of()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_allow_general_estimates_and_those_they_name(task, registered):
+    registered(estimates, ESTIMATES, HALF)
+    registered(estimates, ESTIMATES, dataclasses.replace(HALF, name="special", all_tasks=False))
+    assert dawp.Config.of(task, estimate="half").stop.estimate == "half"
+    with pytest.raises(BadInput, match=r"estimate must be one of output, mean, (mask, )?half for the task"):
+        dawp.Config.of(task, estimate="special")
+
+
+def test_the_identity_has_the_settings_of_the_estimate(registered):
+    registered(estimates, ESTIMATES, dataclasses.replace(HALF, settings=("mask_floor",)))
+    assert "mask_floor" in StopConfig(estimate="half").identity()
+    assert "mask_floor" not in StopConfig(estimate="mean").identity()
+
+
+def test_an_estimate_is_registered_once():
+    with pytest.raises(ValueError, match="mean"):
+        estimates.register(EstimateKind("mean", "another one"))

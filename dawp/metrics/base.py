@@ -27,7 +27,7 @@ CLEAN, CORRUPTED = "clean", "corrupted"
 """The targets that an estimate is compared with."""
 
 _MEAN_PREFIX, _GAPS_PREFIX, _CORRUPTED_SUFFIX = "ema_", "gap_", "_vs_corrupted"
-_COLUMNS = ("epoch", "loss")  # of metrics.csv, beside the measurements
+COLUMNS = ("epoch", "loss")  # of metrics.csv, beside measurements and stopping rules
 
 
 class UndefinedMetric(ValueError):
@@ -95,7 +95,7 @@ def register(metric: Metric) -> None:
     """
     if metric.name in METRICS:
         raise ValueError(f"there is a metric {metric.name} already")
-    if metric.name in _COLUMNS or Measurement.parse(metric.name) != Measurement(metric.name):
+    if metric.name in COLUMNS or Measurement.parse(metric.name) != Measurement(metric.name):
         raise ValueError(f"{metric.name} is a reserved name")
     METRICS[metric.name] = metric
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import printable
+from dawp.methods.deep_prior.stopping.base import RULES
 from dawp.metrics.base import OUTPUT, Measurement, measurements
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
@@ -99,7 +100,7 @@ def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, a
     if loaded:
         _show_sounds(repetition_dir, clip, loaded, facts, columns, assets)
     if columns and len(columns["epoch"]):
-        alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
+        alt = f"Metrics and loss of {clip.name} against the epoch{_describe_curves(facts or {})}"
         clip.curves = Curves(
             assets.drawn(repetition_dir, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"])
         )
@@ -156,8 +157,8 @@ def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
     return {path: min(1.0, softest / level) if level else 1.0 for path, level in rms.items()}
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """What the curves show, in words."""
+def _describe_curves(facts: dict[str, Any]) -> str:
+    """Describe the curves in words."""
     parts = [
         f"{measurement.label} of the corrupted clip {format_number(facts['input'][name])}, "
         f"best {format_number(best['value'])} at epoch {best['epoch']}"
@@ -166,6 +167,11 @@ def _told(facts: dict[str, Any]) -> str:
     ]
     if facts.get("restored"):
         parts.append(f"blind stop at epoch {facts['restored']['epoch']}")
+    parts += [
+        f"smallest {RULES[name].label or name} at epoch {stop['epoch']}"
+        for name, stop in (facts.get("blind") or {}).items()
+        if name in RULES and RULES[name].has_curve
+    ]
     return "".join(f"; {part}" for part in parts)
 
 

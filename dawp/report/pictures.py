@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dawp.dsp.reverberation import energy_decay
 from dawp.io.files import OUTPUTS, atomic_write
+from dawp.methods.deep_prior.stopping.base import RULES
 from dawp.metrics.base import CORRUPTED as CORRUPTED_CLIP
 from dawp.metrics.base import GAPS, Measurement, measurements
 from dawp.metrics.base import MEAN as RUNNING_MEAN
@@ -105,13 +106,14 @@ def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
-    """Each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
+    """Plot each metric, the loss and the stopping rules against the epoch, with the oracle and the blind stop.
 
-    Its axis goes from the first epoch to the last between the margins, so that whoever has the picture finds them.
+    The axis extends from the first epoch to the last between fixed margins, so that the report can mark an epoch.
     """
     columns = read_columns(folder / "metrics.csv")
     metrics = [one for one in measurements() if one.name in columns]
-    figure, axes = new_figure(len(metrics) + 1, layout=None)  # twice as quick as one that looks for the places
+    panels = len(metrics) + 1 + sum(name in columns for name in RULES)
+    figure, axes = new_figure(panels, layout=None)  # twice as fast as the constrained layout
     for axis, metric in zip(axes, metrics, strict=False):
         for curve, label, colour in (
             (metric, "output", OUTPUT),
@@ -126,8 +128,7 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
         _crop(axis, metric, columns, facts)
         if axis.lines:
             axis.legend(fontsize="x-small")
-    axes[-1].plot(*measured(columns, "loss"), color=OUTPUT, linewidth=1)
-    axes[-1].set_ylabel("loss")
+    _plot_loss_and_rules(axes[len(metrics) :], columns, facts)
     axes[-1].set_xlabel("epoch")
     epochs = columns["epoch"]
     if len(epochs) > 1:
@@ -137,6 +138,22 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
     figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
     figure.align_ylabels()
     save(figure, to)
+
+
+def _plot_loss_and_rules(axes: list[Axes], columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    """Plot the loss, and the quantity and the stop of each stopping rule that was watched."""
+    rules = {name: rule.label or name for name, rule in RULES.items() if name in columns}
+    for axis, (name, label) in zip(axes, {"loss": "loss", **rules}.items(), strict=True):
+        epochs, values = measured(columns, name)
+        axis.plot(epochs, values, color=OUTPUT, linewidth=1)
+        axis.set_ylabel(label)
+        if name in rules and len(values) and values.min() > 0:
+            axis.set_yscale("log")
+        stop = facts.get("blind", {}).get(name)
+        if stop:
+            title = f"stop at epoch {stop['epoch']}"
+            axis.axvline(stop["epoch"], color=BLIND, linestyle=":", linewidth=1.2, label=title)
+            axis.legend(fontsize="x-small")
 
 
 def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:

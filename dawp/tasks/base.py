@@ -96,7 +96,7 @@ class Task:
         adopt: makes a problem of a corrupted clip ``[T]`` and its clean version, or None:
             ``adopt(observed, clean, sample_rate, config)``.
         presets: presets of ``PRESETS`` that set something else for this task, by name.
-        estimates: values of ``--estimate`` that the task allows.
+        estimates: values of ``--estimate`` that the task allows beside those for all tasks.
         allows_highpass: whether a high-pass before the fit makes sense.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
@@ -107,7 +107,7 @@ class Task:
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    estimates: tuple[str, ...] = ("output", "mean")
+    estimates: tuple[str, ...] = ()
     allows_highpass: bool = True
     has_strength: bool = True
 

@@ -139,6 +139,6 @@ register(
         settings=NoiseConfig,
         corrupt=add_noise,
         presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}},
-        estimates=("output", "mean", MASK),
+        estimates=(MASK,),
     )
 )

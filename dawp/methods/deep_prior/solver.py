@@ -5,47 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.dsp.filters import high_pass, remove_rumble
-from dawp.dsp.noise import estimate_noise, track_noise
-from dawp.dsp.spectral import analyse, frame_hop, mask
-from dawp.errors import FitDiverged
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
-from dawp.methods.deep_prior.fit import Epoch, Fit
-from dawp.methods.deep_prior.generators.registry import build
-from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
-from dawp.methods.deep_prior.stopping import (
-    BlindStop,
-    Estimates,
-    HoldoutStop,
-    LastEpoch,
-    OracleStop,
-    VarianceStop,
-    Watcher,
-    hold_out,
-)
-from dawp.metrics.base import MEAN, OUTPUT, Measurement
+from dawp.methods.deep_prior.single_fit import Bar, OnEpoch, SingleFit
+from dawp.methods.deep_prior.stopping.blind import BlindStop
+from dawp.metrics.base import OUTPUT, Measurement
 from dawp.metrics.evaluator import Evaluator
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
-from dawp.randomness import seeded
-
-MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
-FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
-
-
-OnEpoch = Callable[[Epoch, History], None]
-Bar = Any  # a tqdm bar
 
 
 def solve(
@@ -85,9 +61,9 @@ def solve(
 
     fitted = _fitted(problem, config)
     with _bar(config.fit.epochs * config.stop.fits, progress) as bar:
-        fits = [_fit_once(fitted, config, repetition, 0, bar, on_epoch, checkpoints)]
+        fits = [SingleFit(fitted, config, repetition, 0, checkpoints).run(bar, on_epoch)]
         while len(fits) < config.stop.fits and fits[-1].error is None:
-            fits.append(_fit_once(fitted, config, repetition, len(fits), bar, None, checkpoints))
+            fits.append(SingleFit(fitted, config, repetition, len(fits), checkpoints).run(bar))
     began = time.perf_counter()
     first = fits[0]
     best = {
@@ -99,9 +75,7 @@ def solve(
     at_stop = [_taken(fit.stops[chosen], config) for fit in fits if fit.stops[chosen].epoch]
     restored = None
     if at_stop:
-        waveform = torch.stack(at_stop).mean(dim=0)
-        if config.stop.estimate == "mask":
-            waveform = _masked(fitted, waveform, config)
+        waveform = config.stop.estimate_kind.make(fitted, torch.stack(at_stop).mean(dim=0), config.stop)
         restored = Judged(waveform, measured(waveform), first.stops[chosen].epoch)
     return Result(
         problem=problem,
@@ -129,7 +103,7 @@ def fit_ahead(
     checkpoints: Checkpoints,
 ) -> None:
     """One of the fits that ``solve`` would do one after the other: it finds it among the checkpoints, done."""
-    _fit_once(_fitted(problem, config), config, repetition, number, progress, on_epoch, checkpoints)
+    SingleFit(_fitted(problem, config), config, repetition, number, checkpoints).run(progress, on_epoch)
 
 
 def _fitted(problem: Problem, config: Config) -> Problem:
@@ -146,141 +120,14 @@ def prefilter(waveform: Tensor, sample_rate: int, config: Config) -> Tensor:
 
 
 def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:
-    """The estimate ``[T]`` of a clip with so little noise that a network adds nothing to the spectral gain.
-
-    Args:
-        problem: with its noise.
-        config: all settings.
-
-    Returns:
-        None if the clip has to be fitted.
-    """
-    if config.stop.estimate != "mask" or problem.noise is None:
-        return None
-    power = np.abs(analyse(problem.observed, problem.sample_rate)) ** 2
-    if problem.noise.sum() > MAX_NOISE_WITHOUT_FIT * power.sum():
-        return None
-    noise = problem.noise.numpy()
-    return mask(problem.observed, problem.observed, problem.sample_rate, config.stop.mask_floor, noise, noise)
-
-
-def _masked(fitted: Problem, output: Tensor, config: Config) -> Tensor:
-    """The estimate ``[T]`` that a spectral gain makes of a noisy clip and an output for it."""
-    rate = fitted.sample_rate
-    observed = fitted.observed.cpu()
-    noise = estimate_noise(observed, rate) if fitted.noise is None else fitted.noise.numpy()
-    frame_seconds = frame_hop(len(output), rate) / rate
-    noise_of_output = track_noise(np.abs(analyse(output, rate)) ** 2, frame_seconds)
-    return mask(observed, output.cpu(), rate, config.stop.mask_floor, noise, noise_of_output)
-
-
-@dataclass(frozen=True)
-class _FitDone:
-    """A fit that is over: its watchers, what it measured, why it ended early, if it did, and the time it took."""
-
-    oracle: OracleStop
-    stops: dict[str, BlindStop]
-    history: History
-    error: str | None
-    seconds: float
-
-
-def _fit_once(
-    problem: Problem,
-    config: Config,
-    repetition: int,
-    number: int,
-    bar: Bar,
-    on_epoch: OnEpoch | None,
-    checkpoints: Checkpoints | None,
-) -> _FitDone:
-    """One fit from its own first weights: of several on the same clip the first is recorded and judged."""
-
-    def draws(purpose: str) -> torch.Generator:
-        return seeded(config.fit.seed, f"{purpose} of fit {number}" if number else purpose, repetition)
-
-    began = time.perf_counter()
-    device = problem.observed.device
-    checkpoint = checkpoints.of(number, problem, config, repetition) if checkpoints else None
-    if number:  # nobody looks at the clean clip in it
-        problem = replace(problem, clean=None)
-        config = replace(config, metrics=replace(config.metrics, show_estimates_vs_noise=False))
-    generator = build(config.generator, draws("weights")).to(device)
-    held_out = None
-    if config.stop.stop == "holdout":
-        held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, draws("holdout")).to(device)
-    oracle = OracleStop(problem, config.metrics, generator)
-    stops = _blind_stops(problem, held_out, config, generator)
-    chosen = stops[config.stop.stop]
-    estimates = Estimates(problem, config.metrics.ema)
-    history = History(1 if device.type == "cpu" else FETCH_EVERY)
-    watchers: dict[str, Watcher] = {"oracle": oracle, "estimates": estimates, "history": history, **stops}
-    fit = Fit(problem, generator, config.fit, draws("input"), held_out)
-    error, epochs_run, steps = None, 0, iter(fit)
-
-    def state(**more: Any) -> dict[str, Any]:
-        seconds = time.perf_counter() - began
-        return {**{name: watcher.state() for name, watcher in watchers.items()}, "seconds": seconds, **more}
-
-    before = checkpoint.load() if checkpoint else None
-    if before:
-        for name, watcher in watchers.items():
-            watcher.resume(before[name])
-        began -= before["seconds"]
-        epochs_run = len(history.rows)
-        bar.skip(epochs_run)
-        if before["fit"] is None:  # it is over
-            steps, error = iter(()), before["error"]
-        else:
-            fit.resume(before["fit"])
-    try:
-        for step in steps:
-            if checkpoint and checkpoint.is_due and step.epoch > 1:
-                checkpoint.save(state(fit=fit.state()))
-            epochs_run = step.epoch
-            current = estimates.update(step)
-            values = {"loss": step.loss, **oracle.update(step, current)}
-            for stop in stops.values():
-                values |= stop.update(step, current)
-            history.append(values)
-            if on_epoch:
-                on_epoch(step, history)
-            bar.set_postfix(_postfix(history.latest), refresh=False)
-            bar.update(1)
-            if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
-                break
-    except FitDiverged as diverged:
-        error = str(diverged)
-    bar.skip(config.fit.epochs - epochs_run)
-    history.fetch()  # waits for the device, so that the time has all its work
-    if checkpoint and config.stop.fits > 1 and not (before and before["fit"] is None):
-        checkpoint.save(state(fit=None, error=error))
-    return _FitDone(oracle, stops, history, error, time.perf_counter() - began)
-
-
-def _blind_stops(
-    problem: Problem, held_out: Tensor | None, config: Config, generator: nn.Module
-) -> dict[str, BlindStop]:
-    """The blind stops to watch, by name: the settings' own, and where a clean clip judges them the one that is free.
-
-    The settings' own keeps the weights where no oracle decides about them.
-    """
-    patience, own = config.stop.patience, config.stop.stop
-    keep = {own: generator if problem.clean is None else None}
-    stops: list[BlindStop] = []
-    if own == "wmv" or problem.clean is not None:
-        stops.append(VarianceStop(problem, config.fit.epochs, keep.get("wmv"), patience))
-    if held_out is not None:
-        stops.append(HoldoutStop(problem, held_out, keep.get("holdout"), patience))
-    if own == "epochs":
-        stops.append(LastEpoch(keep.get("epochs")))
-    return {stop.name: stop for stop in stops}
+    """Return the estimate ``[T]`` of a clip that needs no fit; None if it has to be fitted."""
+    return config.stop.estimate_kind.make_without_fit(problem, config.stop)
 
 
 def _taken(stop: BlindStop, config: Config) -> Tensor:
     """The estimate that the settings take at a stop."""
-    then = stop.estimates
-    return then[OUTPUT] if config.stop.estimate == "output" else then.get(MEAN, then[OUTPUT])
+    estimates = stop.estimates
+    return estimates.get(config.stop.estimate_kind.source, estimates[OUTPUT])
 
 
 def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
@@ -306,10 +153,3 @@ def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
 def describe(device: torch.device) -> str:
     """A device in words: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _postfix(row: dict[str, float]) -> dict[str, str]:
-    """Return the loss and the first metric of an epoch for the progress bar."""
-    shown = {"loss": f"{row['loss']:.4f}"} if "loss" in row else {}
-    measurement = next((one for one in map(Measurement.parse, row) if one.is_known), None)
-    return shown | ({measurement.label: f"{row[measurement.name]:.2f}"} if measurement else {})
