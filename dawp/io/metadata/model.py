@@ -56,7 +56,8 @@ class Metadata:
 
     def without_levels(self) -> tuple[Metadata, list[str]]:
         """Return the metadata without ReplayGain and similar values, which a change of level invalidates, and names for
-        messages."""
+        messages.
+        """
         tags = tuple(tag for tag in self.tags if not LEVELS.match(tag[0]))
         extras = tuple(extra for extra in self.extras if not LEVELS.match(extra.name))
         lost = ["ReplayGain (the level has changed)"] if (tags, extras) != (self.tags, self.extras) else []
