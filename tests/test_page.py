@@ -17,12 +17,12 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
+from dawp.metrics.summary import LABELS
 from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
 from dawp.runs.folder import Plan, repetition_folders
-from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import printable
+from dawp.metrics.summary import LABELS
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture, encode_webp
 from dawp.report.tables import format_number
-from dawp.runs.summary import LABELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

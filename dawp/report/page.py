@@ -10,12 +10,12 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.files import RESULT, RUN_CONFIG, atomic_write, read_json, run_identity
+from dawp.metrics.summary import LABELS, rows, summarise
 from dawp.report import pictures
 from dawp.report.assets import PICTURES, Assets
 from dawp.report.clips import Clip, make_clip
 from dawp.report.tables import changed_flags, columns_of, facts_of_run, figures_across, format_number, sections_of
 from dawp.runs.folder import SUMMARY, finished, refusals, repetition_folders
-from dawp.runs.summary import LABELS, rows, summarise
 
 REPORT = "report.html"
 

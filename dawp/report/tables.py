@@ -8,12 +8,12 @@ from typing import Any
 
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.names import EMA
+from dawp.metrics.summary import LABELS, sections
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture
 from dawp.runs.folder import NOT_IDENTITY
-from dawp.runs.summary import LABELS, sections
 from dawp.settings import flag_of
 from dawp.tasks.base import PRESETS, get_task
 

@@ -24,7 +24,7 @@ class RestoreConfig(Settings):
         DEEP_PRIOR,
         f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
         + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-        + "; auto chooses among the ar methods)",
+        + "; auto chooses among the ar methods and is the default for inpaint)",
     )
     output: Path | None = setting(
         None,
@@ -61,7 +61,11 @@ class RestoreConfig(Settings):
         choices=("rescale", "clamp"),
     )
     block: float = setting(
-        4.0, "seconds at most of each block that a recording is cut into, each fitted by itself", above=0, at_most=600
+        4.0,
+        "seconds at most of each block that a recording is cut into, each restored by itself (60 with auto and the ar "
+        "methods)",
+        above=0,
+        at_most=600,
     )
     overlap: float = setting(
         0.5, "seconds by which blocks overlap, and over which one fades into the next", at_least=0, at_most=300

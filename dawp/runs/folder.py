@@ -31,8 +31,8 @@ from dawp.io.files import (
 )
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
+from dawp.metrics.summary import rows, summarise
 from dawp.runs.environment import environment
-from dawp.runs.summary import rows, summarise
 
 SUMMARY = "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)

@@ -21,7 +21,7 @@ from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.result import Result
 from dawp.methods.deep_prior.solver import fit_ahead, solve
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.names import EMA
 from dawp.parallel.jobs import ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded

@@ -200,7 +200,7 @@ register(
         settings=GapConfig,
         corrupt=cut_gaps,
         adopt=find_gaps,
-        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv"}},
+        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv", "method": "auto"}},
         allows_highpass=False,
         has_strength=False,
     )

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from dawp.methods.deep_prior.history import History
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.names import EMA
+from dawp.metrics.summary import summarise, table
 from dawp.problem import Problem
-from dawp.runs.summary import summarise, table
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
 from dawp.methods.deep_prior.stopping import (
-    EMA,
     BlindStop,
     Estimates,
     HoldoutStop,
@@ -38,11 +37,12 @@ from dawp.methods.deep_prior.stopping import (
     hold_out,
 )
 from dawp.metrics.functions import NoPesq, pesq
+from dawp.metrics.names import EMA
 from dawp.metrics.pesq_pool import now
+from dawp.metrics.summary import LABELS
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.runs.summary import LABELS
 
 log = logging.getLogger(__name__)
 
