@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Check format, lint, types and imports, build the documentation, and run the tests: scripts/test.sh [--quick] [--coverage] [...]
-# --quick leaves out the tests marked slow, --coverage prints the coverage of each module; other arguments go to pytest.
+# Check format, lint, types and imports, build the documentation, and run the tests:
+#     scripts/test.sh [--quick] [--coverage] [PYTEST ARGUMENTS...]
+# --quick omits the tests marked slow; --coverage prints the coverage of each module.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 options=(--numprocesses auto)
