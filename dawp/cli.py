@@ -166,7 +166,7 @@ def add_flags(
         help=f"paper: the paper's settings, the defaults below{presets} (default: {default})",
     )
     for group in groups_of(task).values():
-        title, _, description = (group.__doc__ or "").partition(": ")
+        title, description = group.describe()
         settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
         section = parser.add_argument_group(title, description) if settings else None
         for setting in settings:

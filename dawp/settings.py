@@ -84,6 +84,12 @@ class Settings:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _validated(field, type(self), getattr(self, field.name)))
 
+    @classmethod
+    def describe(cls) -> tuple[str, str]:
+        """Return the title of the group and what its settings are for, from the docstring."""
+        title, _, description = (cls.__doc__ or cls.__name__).partition(": ")
+        return title, description
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that the numbers of a run depend on."""
         return dataclasses.asdict(self)

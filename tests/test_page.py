@@ -17,7 +17,7 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
-from dawp.metrics.summary import LABELS
+from dawp.metrics.base import OUTPUT, Measurement
 from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
@@ -112,9 +112,10 @@ def test_the_means_are_those_of_the_summary(finished):
     summary = json.loads((finished / "summary.json").read_text())
     words = words_of(write_report(finished))
     for name, statistics in summary["metrics"].items():
-        if name in LABELS:
+        measurement = Measurement.parse(name)
+        if measurement.estimate == OUTPUT:
             told = [tables.format_number(statistics[what]["mean"]) for what in ("input", "best")]
-            assert f"{LABELS[name]} {told[0]} {told[1]}" in words
+            assert f"{measurement.label} {told[0]} {told[1]}" in words
     assert "clips 2 " in words
     assert "--lstm_layers 0" in words
     assert "--workers" not in words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dawp.metrics.base import CORRUPTED, Measurement
 from dawp.paper.study import Cell, Found, Measure, Study
 from dawp.paper.table3 import LSTM
 from dawp.report import pictures
@@ -18,7 +19,10 @@ def draw(study: Study, found: Found) -> Figure:
     fit = found[cell][0]
     columns = pictures.read_columns(*fit.files("metrics.csv"))
     figure, (axis,) = pictures.new_figure(1, height=3.5)
-    lines = {"si_snr": "output, to the clean clip", "si_snr_vs_corrupted": "output, to the corrupted clip"}
+    lines = {
+        "si_snr": "output, to the clean clip",
+        Measurement("si_snr", target=CORRUPTED).name: "output, to the corrupted clip",
+    }
     curves = {label: pictures.measured(columns, name) for name, label in lines.items()}
     for (label, curve), colour in zip(curves.items(), (pictures.OUTPUT, pictures.AGAINST), strict=True):
         axis.plot(*curve, color=colour, label=label, linewidth=1)

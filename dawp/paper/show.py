@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.io.files import atomic_write, write_csv, write_json
-from dawp.metrics.summary import at_doubtful_pesq, diverged, doubt
+from dawp.metrics.base import Measurement
+from dawp.metrics.summary import diverged, doubt, doubtful_value
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
 
@@ -136,11 +137,12 @@ def _unlike(study: Study, found: Found) -> Iterator[str]:
 
 
 def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
-    if any(measure.metric == "pesq" for measure in study.measures):
-        fits = [fit for of_cell in found.values() for fit in of_cell]
-        count = sum(at_doubtful_pesq(fit.facts) is not None for fit in fits)
+    """The metrics whose best values are doubtful, as PESQ is of outputs next to silence."""
+    fits = [fit for of_cell in found.values() for fit in of_cell]
+    for measurement in dict.fromkeys(Measurement.parse(measure.metric) for measure in study.measures):
+        count = sum(doubtful_value(fit.facts, measurement) is not None for fit in fits)
         if count:
-            yield doubt(f" in {count} of {counted(len(fits), 'fit')}")
+            yield doubt(measurement, f" in {count} of {counted(len(fits), 'fit')}")
 
 
 def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from dawp.metrics.base import GAPS, Measurement
 from dawp.paper.study import Cell, Claim, Measure, Study
 
-SI_SNR, PSNR = Measure("SI-SNR", "gap_si_snr"), Measure("PSNR", "gap_psnr")
+SI_SNR, PSNR = Measure("SI-SNR", Measurement("si_snr", GAPS).name), Measure("PSNR", Measurement("psnr", GAPS).name)
 NETWORKS: dict[str, dict[str, Any]] = {"Wave-U-Net": {"generator": "waveunet"}, "Demucs": {"generator": "demucs"}}
 KINDS = ("speech", "instruments", "singing")  # the paper's second row is called music
 PAPER = {  # SI-SNR of both networks, PSNR of both

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import printable
-from dawp.metrics.summary import LABELS
+from dawp.metrics.base import OUTPUT, Measurement, measurements
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture, encode_webp
@@ -160,10 +160,10 @@ def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
 def _describe_curves(facts: dict[str, Any]) -> str:
     """Describe the curves in words."""
     parts = [
-        f"{LABELS[name]} of the corrupted clip {format_number(facts['input'][name])}, "
+        f"{measurement.label} of the corrupted clip {format_number(facts['input'][name])}, "
         f"best {format_number(best['value'])} at epoch {best['epoch']}"
         for name, best in (facts.get("best") or {}).items()
-        if name in LABELS and best["epoch"] is not None
+        if (measurement := Measurement.parse(name)).estimate == OUTPUT and best["epoch"] is not None
     ]
     if facts.get("restored"):
         parts.append(f"blind stop at epoch {facts['restored']['epoch']}")
@@ -179,21 +179,21 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
         best = facts["best"].get(what)
         if not best or best["epoch"] is None:
             return []
-        there = [f"{LABELS['si_snr']} {format_number(best['si_snr'])}"] if "si_snr" in best else []
-        own = f"{LABELS[what]} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
+        measurement = Measurement.parse(what)
+        check = measurement.check
+        there = [f"{check.label} {format_number(best[check.metric])}"] if check and check.metric in best else []
+        own = f"{measurement.label} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
         return [f"epoch {best['epoch']}", own, *there]
     if kind == "corrupted":
-        return [
-            f"{LABELS[metric]} {format_number(value)}" for metric, value in facts["input"].items() if metric in LABELS
-        ]
+        return [f"{Measurement.parse(metric).label} {format_number(value)}" for metric, value in facts["input"].items()]
     judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
     if not judged:
         return []
     epoch = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
     return epoch + [
-        f"{LABELS[metric]} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
+        f"{measurement.label} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
         for metric, value in judged["metrics"].items()
-        if metric in LABELS
+        if (measurement := Measurement.parse(metric)).estimate == OUTPUT
     ]
 
 
@@ -201,7 +201,8 @@ def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:
     """Return the metrics of the output of an epoch."""
     if not columns or epoch > len(columns["epoch"]):
         return []
-    values = ((label, float(columns[metric][epoch - 1])) for metric, label in LABELS.items() if metric in columns)
+    present = [one for one in measurements() if one.name in columns]
+    values = ((one.label, float(columns[one.name][epoch - 1])) for one in present)
     return [f"{label} {format_number(value)}" for label, value in values if math.isfinite(value)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.files import RESULT, RUN_CONFIG, atomic_write, read_json, run_identity
-from dawp.metrics.summary import LABELS, rows, summarise
+from dawp.metrics.summary import rows, summarise
 from dawp.report import pictures
 from dawp.report.assets import PICTURES, Assets
 from dawp.report.clips import Clip, make_clip
@@ -118,7 +118,6 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
         "several": len(results) > 1,
         "columns": columns_of(table),
         "rows": table,
-        "labels": LABELS,
         "across": figures_across(results, assets),
         "clips": clips,
         "clips_by_number": {clip.number: clip.name for clip in clips},

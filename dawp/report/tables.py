@@ -8,8 +8,8 @@ from typing import Any
 
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
-from dawp.metrics.names import EMA
-from dawp.metrics.summary import LABELS, sections
+from dawp.metrics.base import Measurement, measurements
+from dawp.metrics.summary import sections
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture
@@ -55,7 +55,7 @@ def sections_of(summary: dict[str, Any], published: dict[str, Any] | None) -> li
         {
             "title": title or "best (oracle stop)",
             "rows": [
-                {"label": LABELS[name.removeprefix(EMA)], **statistics, "published": {} if title else values.get(name)}
+                {"label": Measurement.parse(name).label, **statistics, "published": {} if title else values.get(name)}
                 for name, statistics in metrics.items()
             ],
         }
@@ -68,8 +68,8 @@ def columns_of(table: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Return the columns of the table of clips: key, heading and number format."""
     present = {name for row in table for name in row}
     columns = []
-    for metric, label in LABELS.items():
-        plain = label.removesuffix(" (dB)")
+    for measurement in measurements():
+        metric, plain = measurement.name, measurement.title
         columns += [
             (f"input_{metric}", f"{plain} corrupted", ".2f"),
             (f"best_{metric}", f"{plain} best", ".2f"),
@@ -92,15 +92,16 @@ def figures_across(results: list[dict[str, Any]], assets: Assets) -> list[Pictur
         return [(given, gain) for given, gain in both if given is not None and gain is not None]
 
     drawn = []
-    metric = next((metric for metric in ("si_snr", "gap_psnr", "psnr") if pairs(metric, "best")), None)
-    if metric:
+    of_clip = [one for one in measurements(gaps=False) if pairs(one.name, "best")]
+    if of_clip:
+        measurement, metric = of_clip[0], of_clip[0].name
         points = {"best (oracle stop)": pairs(metric, "best"), "restored (blind stop)": pairs(metric, "restored")}
-        alt = f"Gain in {LABELS[metric]} of each clip against what the corrupted clip had"
-        drawn.append(assets.figure(pictures.gains({t: p for t, p in points.items() if p}, metric), alt))
+        alt = f"Gain in {measurement.label} of each clip against what the corrupted clip had"
+        drawn.append(assets.figure(pictures.gains({t: p for t, p in points.items() if p}, measurement), alt))
         oracle = [r["best"][metric]["epoch"] for r in results if r["best"][metric]["epoch"] is not None]
         blind = [r["restored"]["epoch"] for r in results if r["restored"]]
         epochs = {"best (oracle stop)": oracle, "restored (blind stop)": blind}
-        alt = f"In how many clips the best epoch by {LABELS[metric]}, and the blind stop, fell where"
+        alt = f"In how many clips the best epoch by {measurement.label}, and the blind stop, fell where"
         drawn.append(assets.figure(pictures.best_epochs({t: e for t, e in epochs.items() if e}), alt))
     return drawn
 

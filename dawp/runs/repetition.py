@@ -21,7 +21,7 @@ from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.result import Result
 from dawp.methods.deep_prior.solver import fit_ahead, solve
-from dawp.metrics.names import EMA
+from dawp.metrics.base import OUTPUT, Measurement
 from dawp.parallel.jobs import ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -106,7 +106,8 @@ def repeat(
 
 
 def _write_result(repetition_dir: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
-    sounds = {f"best_{name}": best.waveform for name, best in result.best.items() if not name.startswith(EMA)}
+    of_output = {name: best for name, best in result.best.items() if Measurement.parse(name).estimate == OUTPUT}
+    sounds = {f"best_{name}": best.waveform for name, best in of_output.items()}
     sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
     if result.restored:
         sounds["restored"] = result.restored.waveform

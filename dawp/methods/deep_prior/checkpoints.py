@@ -23,7 +23,7 @@ from dawp.problem import Problem
 log = logging.getLogger(__name__)
 
 SUFFIX = ".checkpoint"
-FORMAT = 2  # of the state: another number makes older files those of another fit
+FORMAT = 3  # of the state: another number makes older files those of another fit
 SEAL = hashlib.sha256().digest_size  # bytes before the content
 OWN_SHARE = 20  # a checkpoint takes at most this part of a fit's time
 

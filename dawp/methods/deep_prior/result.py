@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from dawp.methods.deep_prior.history import History
-from dawp.metrics.names import EMA
+from dawp.metrics.base import Measurement
 from dawp.metrics.summary import summarise, table
 from dawp.problem import Problem
 
@@ -51,8 +51,9 @@ class Result:
     Attributes:
         problem: what was fitted, on the CPU.
         input: each metric of the corrupted clip.
-        best: per metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone ``gap_si_snr``, ``gap_psnr``; of the
-            running mean of outputs ``ema_si_snr``, ...) the oracle stop. Empty without a clean clip.
+        best: the oracle stop by the name of each metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone
+            ``gap_si_snr``, ``gap_psnr``; of the running mean of outputs ``ema_si_snr``, ...). Empty without a clean
+            clip.
         restored: the estimate at the blind stop of the settings; None if the fit ended before it had one.
         blind: by name, every blind stop that was watched: its epoch, and each metric of both estimates then.
         baselines: by name, what other methods make of the same clip; empty unless asked for.
@@ -82,23 +83,16 @@ class Result:
         return table(summarise([self.facts()]))
 
     def facts(self) -> dict[str, Any]:
-        """What result.json holds: numbers and names."""
-        best = {
-            name: {"value": b.value, "epoch": b.epoch, "gain": b.value - self.input[name.removeprefix(EMA)]}
-            for name, b in self.best.items()
-        }
-        for name in best.keys() & {"pesq", f"{EMA}pesq"}:  # which can be high next to silence
-            epoch, there = self.best[name].epoch, self.history.column(name.replace("pesq", "si_snr"))
-            best[name]["si_snr"] = there[epoch - 1] if epoch else math.nan
+        """Return the content of result.json: numbers and names."""
         return {
             "sample_rate": self.problem.sample_rate,
             "samples": len(self.problem.observed),
             "corruption": self.problem.facts,
             "input": self.input,
-            "best": best,
-            "restored": None if self.restored is None else self._told(self.restored),
-            "blind": {name: self._told(judged) for name, judged in self.blind.items()},
-            "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
+            "best": {name: self._best_facts(name, best) for name, best in self.best.items()},
+            "restored": None if self.restored is None else self._to_dict(self.restored),
+            "blind": {name: self._to_dict(judged) for name, judged in self.blind.items()},
+            "baselines": {name: self._to_dict(judged) for name, judged in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
             "threads": self.threads,
@@ -106,9 +100,21 @@ class Result:
             "error": self.error,
         }
 
-    def _told(self, judged: Judged) -> dict[str, Any]:
+    def _best_facts(self, name: str, best: BestEstimate) -> dict[str, Any]:
+        facts = {"value": best.value, "epoch": best.epoch, "gain": self._gain(name, best.value)}
+        check = Measurement.parse(name).check
+        if check:
+            facts[check.metric] = self.history.column(check.name)[best.epoch - 1] if best.epoch else math.nan
+        return facts
+
+    def _to_dict(self, judged: Judged) -> dict[str, Any]:
         values = {
-            name: {"value": value, "gain": value - self.input[name.removeprefix(EMA)], "epoch": judged.epoch}
+            name: {"value": value, "gain": self._gain(name, value), "epoch": judged.epoch}
             for name, value in judged.values.items()
         }
         return {"epoch": judged.epoch, "metrics": values}
+
+    def _gain(self, name: str, value: float) -> float:
+        """Return the improvement of a metric over the corrupted clip; positive is better."""
+        measurement = Measurement.parse(name)
+        return measurement.kind.gain(value, self.input[measurement.of_output.name])

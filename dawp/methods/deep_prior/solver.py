@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,22 +28,17 @@ from dawp.methods.deep_prior.stopping import (
     BlindStop,
     Estimates,
     HoldoutStop,
-    Judge,
     LastEpoch,
     OracleStop,
     VarianceStop,
     Watcher,
     hold_out,
 )
-from dawp.metrics.functions import NoPesq, pesq
-from dawp.metrics.names import EMA
-from dawp.metrics.pesq_pool import now
-from dawp.metrics.summary import LABELS
+from dawp.metrics.base import MEAN, OUTPUT, Measurement
+from dawp.metrics.evaluator import Evaluator
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
 from dawp.randomness import seeded
-
-log = logging.getLogger(__name__)
 
 MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
 FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
@@ -81,13 +75,12 @@ def solve(
             are not installed.
     """
     device = pick_device(config.fit.device)
-    judge = Judge(problem.to(device), config.metrics)
+    evaluator = Evaluator(problem.to(device), config.metrics)
+    corrupted = evaluator.score_corrupted()
 
     def measured(waveform: Tensor) -> dict[str, float]:
-        return {name: float(now(value)) for name, value in judge.measure(waveform.to(device))}
+        return evaluator.score(waveform.to(device))
 
-    corrupted = measured(problem.observed)
-    _warn_of_nan(problem)
     others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
     fitted = _fitted(problem, config)
@@ -287,12 +280,16 @@ def _blind_stops(
 def _taken(stop: BlindStop, config: Config) -> Tensor:
     """The estimate that the settings take at a stop."""
     then = stop.estimates
-    return then[""] if config.stop.estimate == "output" else then.get(EMA, then[""])
+    return then[OUTPUT] if config.stop.estimate == "output" else then.get(MEAN, then[OUTPUT])
 
 
 def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
     """What a blind stop takes, with what the metrics say of both estimates then."""
-    values = {prefix + name: value for prefix, then in stop.estimates.items() for name, value in measured(then).items()}
+    values = {
+        replace(Measurement.parse(name), estimate=kind).name: value
+        for kind, then in stop.estimates.items()
+        for name, value in measured(then).items()
+    }
     return Judged(_taken(stop, config), values, stop.epoch)
 
 
@@ -312,23 +309,7 @@ def describe(device: torch.device) -> str:
 
 
 def _postfix(row: dict[str, float]) -> dict[str, str]:
-    metric = next((name for name in row if name in LABELS), None)
+    """Return the loss and the first metric of an epoch for the progress bar."""
     shown = {"loss": f"{row['loss']:.4f}"} if "loss" in row else {}
-    return shown | ({LABELS[metric]: f"{row[metric]:.2f}"} if metric else {})
-
-
-def _warn_of_nan(problem: Problem) -> None:
-    """Say beforehand which metrics no epoch will have."""
-    clean = problem.clean
-    if clean is None:
-        return
-    try:
-        pesq(problem.observed, clean, problem.sample_rate, strict=True)
-    except NoPesq as reason:
-        log.warning("%s: PESQ cannot be computed and counts as NaN: %s", problem.name, reason)
-    for start, stop in problem.gaps:
-        if stop - start == 1 or not clean[start:stop].any():
-            why = "is one sample long" if stop - start == 1 else "has a silent clean clip"
-            at = start / problem.sample_rate
-            log.warning("%s: the gap at %.4f s %s: gap SI-SNR counts as NaN", problem.name, at, why)
-            break
+    measurement = next((one for one in map(Measurement.parse, row) if one.is_known), None)
+    return shown | ({measurement.label: f"{row[measurement.name]:.2f}"} if measurement else {})

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dawp.methods.deep_prior.fit import Epoch
-from dawp.metrics.functions import gap_windows, over_gaps, psnr, si_snr
-from dawp.metrics.names import EMA, GAP
-from dawp.metrics.pesq_pool import Measured, pesq_later
+from dawp.metrics.base import CORRUPTED, MEAN, OUTPUT, Measurement
+from dawp.metrics.evaluator import Evaluator
+from dawp.metrics.pesq_pool import Measured
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
 
@@ -34,30 +34,34 @@ class Watcher(Protocol):
 SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
 WINDOW = 50  # epochs of outputs whose variance is taken
 MOST_SAMPLES = 32768  # that it is taken of
-MOST_WAITING = 64  # estimates whose PESQ is still to come: beyond that the fit waits for it
+MAX_WAITING = 64  # slow metrics that are still to come: with more the fit waits
 SMALLEST_VARIANCE = 1e-6  # relative: less is rounding
 LEAST_LIKENESS = 0.01  # squared correlation with the clip: with less nothing is learnt yet
 NO_LIKENESS = 1e-12  # less is rounding
 
 
 class Best:
-    """The largest value so far, its epoch, and copies of the tensors that belonged to it.
+    """The best value so far, its epoch, and copies of the tensors that belong to it.
 
     Compares and copies on the tensors' own device, without the host waiting for it. NaN is never best.
+
+    Args:
+        higher_is_better: whether the largest value is best, or the smallest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, higher_is_better: bool = True) -> None:
+        self._higher_is_better = higher_is_better
         self._value: Tensor | None = None
         self._epoch: Tensor | None = None
         self._kept: list[Tensor] = []
 
     def update(self, value: Tensor, epoch: int, tensors: Sequence[Tensor]) -> None:
-        """Take ``value`` (a scalar) and copies of ``tensors`` if it is larger than all before."""
+        """Keep ``value`` (a scalar) and copies of ``tensors`` if it is better than all before."""
         if self._value is None or self._epoch is None:
-            self._value = torch.full_like(value, -torch.inf)
+            self._value = torch.full_like(value, -torch.inf if self._higher_is_better else torch.inf)
             self._epoch = torch.zeros((), dtype=torch.long, device=value.device)
             self._kept = [tensor.clone() for tensor in tensors]
-        better = value > self._value
+        better = value > self._value if self._higher_is_better else value < self._value
         if better.device.type == "cpu" and not better:
             return
         self._value = torch.where(better, value, self._value)
@@ -88,11 +92,11 @@ class Best:
 
 
 class BestWeights:
-    """The generator's weights and input noise at the epoch with the largest value."""
+    """The generator's weights and input noise at the epoch with the best value."""
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(self, generator: nn.Module, higher_is_better: bool = True) -> None:
         self._generator = generator
-        self._best = Best()
+        self._best = Best(higher_is_better)
 
     def update(self, value: Tensor, step: Epoch) -> None:
         self._best.update(value, step.epoch, [step.z, *self._generator.state_dict().values()])
@@ -112,50 +116,8 @@ class BestWeights:
         return {"z": kept[0], "state_dict": dict(zip(self._generator.state_dict(), kept[1:], strict=True))}
 
 
-class Judge:
-    """The metrics of a problem's estimates, by its clean clip.
-
-    ``si_snr``, ``psnr`` and ``pesq``; where the problem has gaps before them ``gap_si_snr`` and ``gap_psnr``, on the
-    gaps alone. Without a clean clip there are none.
-
-    Args:
-        problem: on the device of the estimates.
-        config: which variants of the metrics, how often.
-    """
-
-    def __init__(self, problem: Problem, config: MetricConfig) -> None:
-        self._problem = problem
-        self._gaps = [window.to(problem.observed.device) for window in gap_windows(problem.gaps)]
-        data_range = config.data_range
-        if data_range is None and problem.clean is not None:
-            data_range = (problem.clean.max() - problem.clean.min()).item()  # the clip's, also on the gaps
-        self._metrics = {
-            "si_snr": partial(si_snr, zero_mean=config.zero_mean),
-            "psnr": partial(psnr, data_range=data_range),
-        }
-        self._pesq_every = config.pesq_every
-        gap_metrics = [GAP + name for name in self._metrics if self._gaps]
-        self.metrics = [] if problem.clean is None else [*gap_metrics, *self._metrics, "pesq"]
-
-    def measure(self, estimate: Tensor, epoch: int = 0) -> Iterator[tuple[str, Measured]]:
-        """The metrics of one estimate ``[T]``; PESQ only where ``epoch`` is a multiple of ``pesq_every``."""
-        clean = self._problem.clean
-        if clean is not None:
-            if self._gaps:
-                for name, metric in self._metrics.items():
-                    yield GAP + name, over_gaps(metric, estimate, clean, self._gaps)
-            yield from self.compare(estimate, clean, epoch)
-
-    def compare(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[str, Measured]]:
-        """The metrics between an estimate ``[T]`` and any target ``[T]``, over the whole clip."""
-        for name, metric in self._metrics.items():
-            yield name, metric(estimate, target)
-        if epoch % self._pesq_every == 0:
-            yield "pesq", pesq_later(estimate, target, self._problem.sample_rate)
-
-
 class Estimates:
-    """The estimates of each epoch: the output, named "", and the running mean of outputs, named ``ema_``.
+    """The estimates of each epoch: ``OUTPUT``, and the running mean of outputs, ``MEAN``.
 
     The mean is exponential and bias-corrected; ``ema`` is its decay, 0 for none.
     """
@@ -167,10 +129,10 @@ class Estimates:
 
     def update(self, step: Epoch) -> dict[str, Tensor]:
         """The estimates ``[T]`` of one epoch, by name."""
-        estimates = {"": self._problem.estimate(step.output)}
+        estimates = {OUTPUT: self._problem.estimate(step.output)}
         if self._ema:
             self._mean.lerp_(step.output, 1 - self._ema)
-            estimates[EMA] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
+            estimates[MEAN] = self._problem.estimate(self._mean / (1 - self._ema**step.epoch))
         return estimates
 
     def state(self) -> State:
@@ -181,9 +143,9 @@ class Estimates:
 
 
 class OracleStop:
-    """Per metric the estimate that is best by the clean clip: the paper's protocol, impossible in real life.
+    """The best estimate by each metric against the clean clip: the paper's protocol, which needs the clean clip.
 
-    The estimates compete each for itself; the metrics of the running mean have names that begin with ``ema_``.
+    Each estimate of an epoch has its own best values.
 
     Args:
         problem: on the fit's device.
@@ -192,40 +154,47 @@ class OracleStop:
     """
 
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
-        self.judge = Judge(problem, config)
-        estimates = ["", EMA] if config.ema else [""]
-        self._best = {prefix + metric: Best() for prefix in estimates for metric in self.judge.metrics}
+        self.evaluator = Evaluator(problem, config)
+        measured = self.evaluator.measurements
+        self._best = {
+            replace(measurement, estimate=estimate).name: Best(measurement.kind.higher_is_better)
+            for estimate in ([OUTPUT, MEAN] if config.ema else [OUTPUT])
+            for measurement in measured
+        }
         self._waiting: deque[tuple[Future[Tensor], str, int, Tensor]] = deque()
         self._problem = problem
         self._against_corrupted = config.show_estimates_vs_noise
-        self.weights = BestWeights(generator)
+        self._decisive = measured[0] if measured else None
+        self.weights = BestWeights(generator, self._decisive.kind.higher_is_better if self._decisive else True)
 
     def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Measured]:
-        """Judge one epoch's estimates.
+        """Evaluate one epoch's estimates.
 
         Returns:
-            Each metric of this epoch as a scalar tensor; PESQ, in the epochs it is computed, as one to come.
+            Each metric of this epoch as a scalar tensor; a slow one, in the epochs it is computed, as one to come.
         """
         values: dict[str, Measured] = {}
-        for prefix, estimate in estimates.items():
-            for metric, value in self.judge.measure(estimate, step.epoch):
-                values[prefix + metric] = value
+        for kind, estimate in estimates.items():
+            for measurement, value in self.evaluator.measure(estimate, step.epoch):
+                name = replace(measurement, estimate=kind).name
+                values[name] = value
                 if isinstance(value, Future):
-                    self._waiting.append((value, prefix + metric, step.epoch, estimate))
+                    self._waiting.append((value, name, step.epoch, estimate))
                 else:
-                    self._best[prefix + metric].update(value, step.epoch, [estimate])
-        first = values[self.judge.metrics[0]] if self.judge.metrics else None
+                    self._best[name].update(value, step.epoch, [estimate])
+        first = values.get(self._decisive.name) if self._decisive else None
         if isinstance(first, Tensor):
             self.weights.update(first, step)
         if self._against_corrupted:
-            for metric, value in self.judge.compare(estimates[""], self._problem.observed, step.epoch):
-                values[f"{metric}_vs_corrupted"] = value
-        self._take(MOST_WAITING)
+            observed = self._problem.observed
+            for metric, value in self.evaluator.compare(estimates[OUTPUT], observed, step.epoch):
+                values[Measurement(metric.name, target=CORRUPTED).name] = value
+        self._take(MAX_WAITING)
         return values
 
     @property
     def best(self) -> dict[str, Best]:
-        """The best so far by each metric; waits for what is still to come."""
+        """The best so far by the name of each measurement; waits for values that are still to come."""
         self._take(0)
         return self._best
 
@@ -238,7 +207,7 @@ class OracleStop:
         self.weights.resume(state["weights"])
 
     def _take(self, most: int) -> None:
-        """Take in the values that have come, and wait for others until at most ``most`` are still to come."""
+        """Take the values that have come, and wait for others until at most ``most`` are still to come."""
         while self._waiting and (len(self._waiting) > most or self._waiting[0][0].done()):
             value, name, epoch, estimate = self._waiting.popleft()
             self._best[name].update(value.result(), epoch, [estimate])
@@ -256,8 +225,8 @@ class BlindStop(ABC):
     changing: tuple[str, ...] = ()  # the attributes that its measure changes from epoch to epoch
 
     def __init__(self, generator: nn.Module | None, patience: int | None) -> None:
-        self.weights = BestWeights(generator) if generator else None
-        self._best = Best()
+        self.weights = BestWeights(generator, higher_is_better=False) if generator else None
+        self._best = Best(higher_is_better=False)
         self._names: list[str] = []
         self._patience = patience
 
@@ -267,9 +236,9 @@ class BlindStop(ABC):
         if value is None:
             return {}
         self._names = list(estimates)
-        self._best.update(-value, step.epoch, list(estimates.values()))
+        self._best.update(value, step.epoch, list(estimates.values()))
         if self.weights:
-            self.weights.update(-value, step)
+            self.weights.update(value, step)
         return {self.name: value}
 
     def is_over(self, epoch: int) -> bool:
@@ -358,7 +327,7 @@ class VarianceStop(BlindStop):
         self._least_likeness = 0.0 if is_constant else LEAST_LIKENESS
 
     def is_over(self, epoch: int) -> bool:
-        return super().is_over(epoch) and -self._best.value < 1 / LEAST_LIKENESS
+        return super().is_over(epoch) and self._best.value < 1 / LEAST_LIKENESS
 
     def _measure(self, step: Epoch) -> Tensor | None:
         place, output = step.epoch % self._window, step.output[:: self._stride]
