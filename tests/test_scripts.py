@@ -1,6 +1,7 @@
 """The set-up script, with a fake interpreter: nothing is installed."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -97,9 +98,9 @@ def test_a_failed_installation_is_repeated(setup):
     [
         ([], ""),
         (["-k", "noise"], " -k noise"),
-        (["--quick", "-x"], " -m not slow -x"),
+        (["--quick", "-x"], " -m not slow{ignored} -x"),
         (["--coverage"], " --cov=dawp --cov-report=term:skip-covered"),
-        (["--coverage", "--quick"], " --cov=dawp --cov-report=term:skip-covered -m not slow"),
+        (["--coverage", "--quick"], " --cov=dawp --cov-report=term:skip-covered -m not slow{ignored}"),
     ],
 )
 def test_the_checks_run_before_the_tests(tmp_path, arguments, expected):
@@ -116,4 +117,7 @@ def test_the_checks_run_before_the_tests(tmp_path, arguments, expected):
     subprocess.run(["bash", "scripts/test.sh", *arguments], cwd=tmp_path, check=True)
     *checks, tests = (tmp_path / "calls").read_text().splitlines()
     assert [check.split()[-1] for check in checks] == [".", ".", "mypy", "lint-imports", "--strict"]
+    ignored = re.findall(r" --ignore=(\S+)", tests)
+    assert all((ROOT / path).exists() for path in ignored)
+    expected = expected.format(ignored="".join(f" --ignore={path}" for path in ignored))
     assert tests == f"-m pytest --numprocesses auto{expected}"
