@@ -7,7 +7,8 @@ import dataclasses
 import errno
 import logging
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
-from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser
 from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
 if TYPE_CHECKING:
     from dawp.runs.experiment import Outcome
 
+HELP, HELP_ALL = "show this page", "show all flags, with defaults"
 METHOD = (
     "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
     "and its output is cleaner before it reproduces the corruption."
@@ -86,15 +88,58 @@ def inpaint() -> int:
 
 
 def get_parser(task: str, prog: str | None = None) -> Parser:
-    """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
+    """Return the parser of a task. Flags that are not given are absent from its result, so that presets apply."""
     parser = Parser(
         prog=prog or f"{task}.py",
+        usage="%(prog)s [SOURCE] [flags]",
         description=f"{get_task(task).about} {METHOD}",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=_Help, text=partial(brief_help, task, parser.prog), help=HELP)
+    parser.add_argument("--help_all", action="help", help=HELP_ALL)
+    parser.add_argument(SOURCE_ARGUMENT, nargs="?", metavar="SOURCE", help="the same as --source")
     add_flags(parser, task)
     return parser
+
+
+class _Help(argparse.Action):
+    """Print a text and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: Callable[[], str], **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+        self._text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        print(self._text())
+        parser.exit()
+
+
+def brief_help(task: str, prog: str) -> str:
+    """Return the help of one screen: three examples and the settings that have a ``brief`` text."""
+    command = prog if prog.startswith("python") else f"python {prog}"
+    settings = [setting for group in groups_of(task).values() for setting in dataclasses.fields(group)]
+    flags = {
+        ", ".join(filter(None, (setting.metadata["short"], f"--{setting.name}"))): setting.metadata["brief"]
+        for setting in settings
+        if setting.metadata["brief"]
+    }
+    flags |= {"--preset": f"set of defaults: {', '.join(PRESETS)}", "-h, --help": HELP, "--help_all": HELP_ALL}
+    width = max(map(len, flags))
+    return "\n".join(
+        [
+            f"usage: {prog} [SOURCE] [flags]",
+            "",
+            get_task(task).about,
+            "",
+            "examples:",
+            *(f"  {command} {example}" for example in get_task(task).examples),
+            "",
+            "flags:",
+            *(f"  {flag:<{width}}  {text}" for flag, text in flags.items()),
+        ]
+    )
 
 
 def add_flags(

@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Check format, lint, types and imports, build the documentation, and run the tests: scripts/test.sh [--quick] [--coverage] [...]
-# --quick leaves out the tests marked slow, --coverage prints the coverage of each module; other arguments go to pytest.
+# Check format, lint, types and imports, build the documentation, and run the tests:
+#     scripts/test.sh [--quick] [--coverage] [PYTEST ARGUMENTS...]
+# --quick omits the tests marked slow, and the files below, which run commands, processes, simulations or many fits;
+# --coverage prints the coverage of each module.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+not_quick=(baselines browser checkpoints cli cluster experiment extending filters gap_filling golden listening methods
+    noise_estimate page paper properties report restoration restore_command reverb workers)
 options=(--numprocesses auto)
 while [[ ${1:-} == --quick || ${1:-} == --coverage ]]; do
     case $1 in
-    --quick) options+=(-m "not slow") ;;
+    --quick)
+        options+=(-m "not slow")
+        for name in "${not_quick[@]}"; do options+=("--ignore=tests/test_$name.py"); done
+        ;;
     --coverage) options+=(--cov=dawp --cov-report=term:skip-covered) ;;
     esac
     shift

@@ -56,7 +56,7 @@ def command(tmp_path):
 
 @pytest.fixture
 def help_of(tmp_path):
-    return lambda task="denoise": " ".join(called(task, ["--help"], tmp_path).stdout.split())
+    return lambda task="denoise": " ".join(called(task, ["--help_all"], tmp_path).stdout.split())
 
 
 @pytest.fixture

@@ -26,7 +26,11 @@ class MetricConfig(Settings):
         at_most=1e6,
         none="the clean clip's maximum minus its minimum",
     )
-    baselines: bool = setting(False, "also evaluate classical methods, from the packages of the extra baselines")
+    baselines: bool = setting(
+        False,
+        "also evaluate classical methods, from the packages of the extra baselines",
+        brief="also evaluate classical methods",
+    )
     show_estimates_vs_noise: bool = setting(
         False, "also track each metric between the estimates and the corrupted clip, and plot it"
     )

@@ -1,4 +1,4 @@
-"""The repetitions of a run as a report shows them."""
+"""The section of a report for each repetition."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dawp.report.tables import format_number
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_FRAMES = 500  # of a spectrogram
-FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): others are not made as soft as what is fainter
+MAX_FRAMES = 500  # of a spectrogram
+FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): fainter sounds do not lower the volume of the others
 
 UNITS = {
     "snr_db": "SNR (dB)",
@@ -31,7 +31,7 @@ UNITS = {
     "source_pos": "source at (m)",
     "mic_pos": "microphone at (m)",
 }
-"""Numbers of a corruption with their units."""
+"""Names and units of the numbers of a corruption."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Sound:
     """A sound with its player and its spectrogram.
 
     Attributes:
-        volume: that makes the sounds of a clip equally loud.
-        values: what the metrics say of it.
+        volume: of the player, such that all sounds of a clip have the same RMS level.
+        values: its metrics.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Curves:
-    """The picture of the curves, and where in it the epochs are: shares of its width."""
+    """The picture of the curves, and the position of its axis as fractions of its width."""
 
     picture: Picture
     epochs: int
@@ -62,7 +62,7 @@ class Curves:
 
 @dataclass
 class Clip:
-    """A repetition in the page."""
+    """A repetition."""
 
     number: int
     name: str
@@ -79,7 +79,7 @@ class Clip:
 
 
 def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, assets: Assets) -> Clip:
-    """A repetition; ``facts`` is None while it is unfinished."""
+    """Return the section of a repetition. ``facts`` is None if it is not finished."""
     number, _, name = repetition_dir.name.partition("_")
     clip = Clip(int(number), name)
     columns: dict[str, NDArray[Any]] = {}
@@ -98,22 +98,23 @@ def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, a
     expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
     clip.missing += [f"{what}.wav" for what in expected if facts and repetition_dir / f"{what}.wav" not in loaded]
     if loaded:
-        _show_sounds(repetition_dir, clip, loaded, facts, columns, assets)
+        _add_sounds(repetition_dir, clip, loaded, facts, columns, assets)
     if columns and len(columns["epoch"]):
         alt = f"Metrics and loss of {clip.name} against the epoch{_describe_curves(facts or {})}"
         clip.curves = Curves(
-            assets.drawn(repetition_dir, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"])
+            assets.repetition_picture(repetition_dir, "curves.png", pictures.draw_curves, facts, alt),
+            len(columns["epoch"]),
         )
     if facts and facts["corruption"].get("gaps"):
         alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
-        clip.figures.append(assets.drawn(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
+        clip.figures.append(assets.repetition_picture(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
     if facts and (repetition_dir / "rir.wav").is_file():
         alt = f"Impulse response of the room of {clip.name}, and its decay"
-        clip.figures.append(assets.drawn(repetition_dir, "room.png", pictures.draw_room, facts, alt))
+        clip.figures.append(assets.repetition_picture(repetition_dir, "room.png", pictures.draw_room, facts, alt))
     return clip
 
 
-def _show_sounds(
+def _add_sounds(
     repetition_dir: Path,
     clip: Clip,
     loaded: dict[Path, NDArray[Any]],
@@ -121,12 +122,12 @@ def _show_sounds(
     columns: dict[str, NDArray[Any]],
     assets: Assets,
 ) -> None:
-    """Give a clip its sounds, and the outputs that were kept."""
+    """Add the sounds and the saved outputs to a clip."""
     import numpy as np
     from PIL.Image import fromarray
 
     scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
-    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
+    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MAX_FRAMES), strict=True))
     loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
     volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, repetition_dir)
     for path, samples in loaded.items():
@@ -148,9 +149,9 @@ def _show_sounds(
 
 
 def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
-    """The volumes from 0 to 1 at which sounds have one RMS: the least of those about as loud as the corrupted clip.
+    """Return the volumes from 0 to 1 at which all sounds have the RMS level of the softest one.
 
-    What is fainter, as the first outputs are, stays so: all would be faint beside it.
+    Faint sounds, such as the first outputs, do not count: they would make all others faint.
     """
     loud = rms.get(repetition_dir / "corrupted.wav", max(rms.values()))
     softest = min((level for level in rms.values() if level >= FAINT * loud), default=loud)
@@ -176,7 +177,7 @@ def _describe_curves(facts: dict[str, Any]) -> str:
 
 
 def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
-    """What the metrics say of a sound, by the name of its file."""
+    """Return the metrics of a sound, by the name of its file."""
     if not facts:
         return []
     kind, _, what = name.partition("_")
@@ -194,8 +195,8 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
     judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
     if not judged:
         return []
-    told = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
-    return told + [
+    epoch = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
+    return epoch + [
         f"{measurement.label} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
         for metric, value in judged["metrics"].items()
         if (measurement := Measurement.parse(metric)).estimate == OUTPUT
@@ -203,7 +204,7 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
 
 
 def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:
-    """What the metrics say of the output of an epoch."""
+    """Return the metrics of the output of an epoch."""
     if not columns or epoch > len(columns["epoch"]):
         return []
     present = [one for one in measurements() if one.name in columns]
@@ -212,7 +213,7 @@ def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:
 
 
 def _facts_of_clip(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The corruption's numbers and the fit's."""
+    """Return the numbers of the corruption and of the fit."""
     rows = [
         (UNITS.get(name, name.replace("_", " ")), _fact(value))
         for name, value in facts["corruption"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
 from dawp.io import audio
-from dawp.methods.base import Method, get_method
+from dawp.methods.base import DEEP_PRIOR, Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
 from dawp.parallel.jobs import Job, ProgressReporter
@@ -75,6 +76,11 @@ class PendingBlock:
     def add_result(self, channel: int, result: tuple[Tensor, int]) -> None:
         """Store the restored samples ``[n]`` of a channel, and the epoch at which its first fit stopped."""
         self._results[channel] = result
+
+    def others(self, channel: int) -> Tensor | None:
+        """Return the channels ``[K, n]`` that are not identical to a channel; None if there are none."""
+        others = [own for own, source in enumerate(self._sources) if own == source != self._sources[channel]]
+        return self.samples[others] if others else None
 
     @property
     def is_done(self) -> bool:
@@ -153,7 +159,8 @@ def channel_jobs(
         if pending.context:
             profile = None if pending.profile is None else pending.profile[channel]
             context = ChannelContext(pending.context.samples[channel], pending.context.offset, profile)
-        args = (pending.samples[channel], context, sound.rate, config, index, label)
+        others = pending.others(channel) if config.restoration.method != DEEP_PRIOR else None
+        args = (pending.samples[channel], context, others, sound.rate, config, index, label)
         yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 
 
@@ -163,6 +170,7 @@ def restore_channel(
     part: int | None,
     channel: Tensor,
     context: ChannelContext | None,
+    others: Tensor | None,
     rate: int,
     config: Config,
     index: int,
@@ -176,6 +184,7 @@ def restore_channel(
         part: the fit to run ahead of the others; None to run the remaining fits and return the result.
         channel: ``[T]``, NaN where samples are missing.
         context: the recording around it; None if the method does not need it.
+        others: the other channels ``[K, T]``, NaN where samples are missing; None if the method does not need them.
         rate: sample rate in Hz.
         config: all settings.
         index: of the block.
@@ -194,7 +203,7 @@ def restore_channel(
             method = get_method(config.task, config.restoration.method)
             if method:
                 progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
-                return None if part is not None else (_apply(method, channel, rate, config, index, label), 0)
+                return None if part is not None else (_apply(method, channel, others, rate, config, index, label), 0)
             original, problem = _make_problems(channel, context, rate, config, index)
             checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
@@ -215,12 +224,14 @@ def restore_channel(
         raise type(failure)(f"{label}: {failure}") from None
 
 
-def _apply(method: Method, channel: Tensor, rate: int, config: Config, index: int, label: str) -> Tensor:
+def _apply(
+    method: Method, channel: Tensor, others: Tensor | None, rate: int, config: Config, index: int, label: str
+) -> Tensor:
     """Restore a channel ``[T]`` by a method that needs no fit, at its own rate."""
     rng = seeded(config.fit.seed, "corruption", index)
     problem = make_problem(config.task, None, channel, rate, config.corruption.for_marked(), rng)
     try:
-        estimate = method.restore(problem)
+        estimate = method.restore(dataclasses.replace(problem, others=others))
     except BadInput as error:
         raise BadInput(f"method {method.name} failed: {error}") from error
     return _combine(problem, estimate, config, label)

@@ -20,6 +20,7 @@ class StopConfig(Settings):
         "wmv",
         lambda: "early-stopping rule: " + "; ".join(f"{name}, {rule.about}" for name, rule in RULES.items()),
         choices=lambda: RULES,
+        brief="early-stopping rule",
     )
     holdout: float = setting(
         0.02, "share of the samples that --stop holdout excludes from the loss", above=0, at_most=0.5
