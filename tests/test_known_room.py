@@ -235,3 +235,15 @@ def test_a_waveform_in_memory(tmp_path, speech):
     assert gain(restored, wet, speech) > 10
     half = dawp.restore(wet, RATE, task="dereverb", rir=path, strength=0.5)
     torch.testing.assert_close(half, (wet + restored) / 2)
+
+
+@pytest.mark.slow
+def test_the_network_is_fitted_through_the_room(tmp_path):
+    response = torch.rand(1000, generator=seeded(0, "response")) * torch.logspace(0, -2, 1000)
+    response[0] = 2.0
+    path = write_sound(tmp_path / "hall.wav", response, subtype="FLOAT")
+    dry = sample("guitar")[:4000]
+    wet = convolved(dry, response)
+    settings = {"epochs": 300, "patience": None, "channels": 16, "depth": 3}
+    restored = dawp.restore(wet, RATE, task="dereverb", rir=path, method="deep_prior", **settings)
+    assert gain(restored, wet, dry) > 15

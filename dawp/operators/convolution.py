@@ -67,11 +67,9 @@ class Convolution(Operator):
             prediction: A(x) ``[T]``.
             observed: y ``[T]``.
             criterion: error of each sample.
-            weight: weight of each sample before the equalisation; None for equal weights.
+            weight: weight of each sample after the equalisation, with sum 1; None for equal weights.
         """
-        if weight is not None:
-            prediction, observed = prediction * (weight / weight.amax()), observed * (weight / weight.amax())
-        return criterion(self.rough_inverse(prediction), self.rough_inverse(observed), reduction="mean")
+        return super().distance(self.rough_inverse(prediction), self.rough_inverse(observed), criterion, weight)
 
 
 def fft_size(length: int) -> int:
