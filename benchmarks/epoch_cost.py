@@ -36,7 +36,8 @@ from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators.registry import build
-from dawp.methods.deep_prior.solver import History, solve
+from dawp.methods.deep_prior.history import History
+from dawp.methods.deep_prior.solver import solve
 from dawp.metrics.functions import pesq
 from dawp.problem import Problem
 from dawp.randomness import seeded

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dawp.api import denoise, dereverb, inpaint, restore
     from dawp.config import Config
     from dawp.errors import BadInput, FitDiverged
-    from dawp.methods.deep_prior.solver import BestEstimate, Judged, Result, solve
+    from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
+    from dawp.methods.deep_prior.solver import solve
     from dawp.problem import Problem
 
 __version__ = "0.1.0"
@@ -57,7 +58,8 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("denoise", "dereverb", "inpaint", "restore"), "dawp.api"),
-    **dict.fromkeys(("BestEstimate", "Judged", "Result", "solve"), "dawp.methods.deep_prior.solver"),
+    **dict.fromkeys(("BestEstimate", "Judged", "Result"), "dawp.methods.deep_prior.result"),
+    "solve": "dawp.methods.deep_prior.solver",
     **dict.fromkeys(("BadInput", "FitDiverged"), "dawp.errors"),
     "Config": "dawp.config",
     "Problem": "dawp.problem",

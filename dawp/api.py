@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from dawp.methods.deep_prior.solver import OnEpoch, Result
+    from dawp.methods.deep_prior.result import Result
+    from dawp.methods.deep_prior.solver import OnEpoch
 
 
 def denoise(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class Config:
         for name in settings.keys() - names:
             near = difflib.get_close_matches(name, names, n=1)
             raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
-        values = {**kind.preset(preset), **settings}
+        values = {**_defaults(task, preset, settings), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
             for key, group in groups.items()
@@ -118,6 +119,19 @@ class Config:
         if not get_task(self.task).has_strength:
             settings.pop("strength")
         return settings
+
+
+def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a preset and the method in use set differently from the defaults.
+
+    Raises:
+        BadInput: the task does not have the method.
+    """
+    values = dict(get_task(task).preset(preset))
+    if not settings.get("restore"):
+        values.pop("method", None)
+    method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
+    return {**values, **(method.settings if method else {})}
 
 
 def groups_of(task: str) -> dict[str, type[Settings]]:

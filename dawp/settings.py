@@ -33,6 +33,7 @@ def setting(
     none: str = "",
     none_word: str = "none",
     short: str | None = None,
+    brief: str = "",
 ) -> Any:
     """Return a dataclass field with everything the command line needs.
 
@@ -47,6 +48,7 @@ def setting(
         none: what None stands for.
         none_word: how None is written as a flag's value.
         short: a short flag, as ``-e``.
+        brief: a few words for ``--help``, which lists only the settings that have them; ``--help_all`` lists all.
     """
     bounds = [
         (word, bound, test)
@@ -65,6 +67,7 @@ def setting(
         "none": none,
         "none_word": none_word,
         "short": short,
+        "brief": brief,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

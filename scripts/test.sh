@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Check format, lint and types, build the documentation, and run the tests: scripts/test.sh [--quick] [--coverage] [...]
-# --quick leaves out the tests marked slow, --coverage prints the coverage of each module; other arguments go to pytest.
+# Check format, lint, types and imports, build the documentation, and run the tests:
+#     scripts/test.sh [--quick] [--coverage] [PYTEST ARGUMENTS...]
+# --quick omits the tests marked slow; --coverage prints the coverage of each module.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 options=(--numprocesses auto)
@@ -15,5 +16,6 @@ scripts/setup.sh
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m ruff check .
 .venv/bin/python -m mypy
+.venv/bin/lint-imports
 NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
 exec .venv/bin/python -m pytest "${options[@]}" "$@"

@@ -17,12 +17,12 @@ from dawp.config import Config, groups_of
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
+from dawp.metrics.summary import LABELS
 from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
 from dawp.runs.folder import Plan, repetition_folders
-from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
 
@@ -226,8 +226,8 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
 
     sound = np.zeros(60 * 16000, dtype=np.float32)
     sound[400_123] = 1
-    (magnitude,) = pictures.magnitudes([sound], clips.MOST_FRAMES)
-    assert magnitude.shape[1] <= clips.MOST_FRAMES + 40
+    (magnitude,) = pictures.magnitudes([sound], clips.MAX_FRAMES)
+    assert magnitude.shape[1] <= clips.MAX_FRAMES + 40
     assert magnitude.max() > 0.5
 
 
@@ -238,7 +238,7 @@ def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
 
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 20_000)
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 20_000)
     text = text_of(write_report(folder))
     sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
     assert sounds
@@ -249,12 +249,12 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
     assert assets.PICTURES in words_of(folder / page.REPORT)
     shown = {place: place.read_bytes() for place in (folder / assets.PICTURES).iterdir()}
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
     asked = [set(re.findall(assets.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
     beside = {f"{assets.PICTURES}/{place.name}" for place in (folder / assets.PICTURES).iterdir()}
     assert beside == asked[1] < asked[0]
     assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 10**9)
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 10**9)
     write_report(folder)
     assert not (folder / assets.PICTURES).exists()
 

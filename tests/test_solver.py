@@ -13,7 +13,8 @@ from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, mask
 from dawp.methods.deep_prior.generators.demucs import Demucs
-from dawp.methods.deep_prior.solver import History, restore_without_fit, solve
+from dawp.methods.deep_prior.history import History
+from dawp.methods.deep_prior.solver import restore_without_fit, solve
 from dawp.metrics.functions import psnr, si_snr
 from dawp.problem import Problem
 

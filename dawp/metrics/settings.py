@@ -24,7 +24,9 @@ class MetricConfig(Settings):
         none="the clean clip's maximum minus its minimum",
     )
     baselines: bool = setting(
-        False, "also judge what one would use instead: classical methods, from the packages of the extra baselines"
+        False,
+        "also judge what one would use instead: classical methods, from the packages of the extra baselines",
+        brief="also evaluate classical methods",
     )
     show_estimates_vs_noise: bool = setting(
         False, "also track each metric between the estimates and the corrupted clip, and plot it"

@@ -22,6 +22,7 @@ from dawp.io.files import check_writable, json_text
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.environment import environment
@@ -50,18 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(STUDIES[given.pop("what")], given, command)
     except BadInput as refusal:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
-        return cli.BAD_INPUT
+        return BAD_INPUT
     except OSError as error:
         print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
-        return cli.BAD_INPUT if error.errno == errno.ENAMETOOLONG else cli.FAILED
+        return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
-        return cli.INTERRUPTED
+        return INTERRUPTED
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
-    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=cli.Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
+    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
     for study in STUDIES.values():
         made = choices.add_parser(
             study.name,
@@ -107,8 +108,8 @@ def _tell_datasets(folders: Sequence[Path], prog: str) -> int:
             print(f"{prog}: error: {refusal}", file=sys.stderr)
             refused += 1
     if refused == len(folders):
-        return cli.BAD_INPUT
-    return cli.SOME_FAILED if refused else cli.OK
+        return BAD_INPUT
+    return SOME_FAILED if refused else OK
 
 
 def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
@@ -126,7 +127,7 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
             logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
     if only_estimate:
         _tell_time(study, cells, config.report)
-        return cli.OK
+        return OK
     to = config.run.output_dir / "paper"
     check_writable(to)
     for path in show.paths_of(study, to):
@@ -144,7 +145,7 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
         print(to)
     else:
         print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(printable(path) for path in paths)}")
-    return cli.SOME_FAILED if failures else cli.OK
+    return SOME_FAILED if failures else OK
 
 
 def _about(

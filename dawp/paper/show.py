@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.io.files import atomic_write, write_csv, write_json
+from dawp.metrics.summary import at_doubtful_pesq, diverged, doubt
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
-from dawp.runs.summary import at_doubtful_pesq, diverged, doubt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

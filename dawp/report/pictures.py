@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dawp.dsp.reverberation import energy_decay
 from dawp.io.files import OUTPUTS, atomic_write
-from dawp.methods.deep_prior.stopping import EMA
-from dawp.runs.summary import LABELS
+from dawp.metrics.names import EMA
+from dawp.metrics.summary import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ a clip imports it when it is called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -127,6 +127,7 @@ class Task:
         corrupt: makes a problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
         adopt: makes a problem of a corrupted clip ``[T]`` and its clean version, or None:
             ``adopt(observed, clean, sample_rate, config)``.
+        examples: arguments of commands, for the help.
         presets: presets of ``PRESETS`` that set something else for this task, by name.
         estimates: values of ``--estimate`` that the task allows.
         allows_highpass: whether a high-pass before the fit makes sense.
@@ -138,6 +139,7 @@ class Task:
     settings: type[CorruptionConfig]
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
+    examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ("output", "mean")
     allows_highpass: bool = True

@@ -27,7 +27,11 @@ class ReverbConfig(CorruptionConfig):
     """Reverb: the room that clean clips are put into (pairs come with their own reverberation)."""
 
     rt60: float = setting(
-        0.2, "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5", above=0, at_most=10
+        0.2,
+        "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5",
+        above=0,
+        at_most=10,
+        brief="reverberation time of the simulated room in seconds",
     )
     room_dim: Metres | None = setting(
         None,
@@ -57,6 +61,7 @@ class ReverbConfig(CorruptionConfig):
         None,
         "sound file, or folder of sound files, to take measured impulse responses from in place of a simulated room",
         none="a simulated room",
+        brief="measured impulse responses to use",
     )
     reference: str = setting(
         "direct",
@@ -183,6 +188,11 @@ register(
         about="Remove reverberation: add it to clean recordings and remove it again, or restore reverberant ones "
         "with --restore.",
         settings=ReverbConfig,
+        examples=(
+            "hall.wav --restore -o restored.wav",
+            "clean.wav --rt60 0.5 --preset fast",
+            "clean/ --rir_source responses/ --baselines",
+        ),
         corrupt=add_reverb,
     )
 )

@@ -25,14 +25,21 @@ class GapConfig(CorruptionConfig):
     """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
 
     gap_ms: float = setting(
-        2.0, "length of each gap in milliseconds; the paper has 1, 2 and 5", above=0, at_most=LONGEST_GAP_MS
+        2.0,
+        "length of each gap in milliseconds; the paper has 1, 2 and 5",
+        above=0,
+        at_most=LONGEST_GAP_MS,
+        brief="length of each gap in ms",
     )
-    n_gaps: int = setting(1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000)
+    n_gaps: int = setting(
+        1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000, brief="gaps in each clip"
+    )
     gaps: str | None = setting(
         None,
         "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
         "recording); or auto: the sources are damaged recordings, and their drop-outs the gaps",
         none="--n_gaps drawn from the seed; with --restore, auto",
+        brief="auto, or START:LENGTH,... in seconds",
     )
     min_gap_ms: float = setting(
         1.0,
@@ -198,9 +205,14 @@ register(
         name="inpaint",
         about="Fill gaps: cut them into clean recordings, or find them in damaged ones, and fill them.",
         settings=GapConfig,
+        examples=(
+            "damaged.wav --restore -o restored.wav",
+            "damaged.wav --restore --gaps 12.5:0.02,31:0.005",
+            "clean.wav --gap_ms 5 --n_gaps 8 --preset fast",
+        ),
         corrupt=cut_gaps,
         adopt=find_gaps,
-        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv"}},
+        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv", "method": "auto"}},
         allows_highpass=False,
         has_strength=False,
     )

@@ -30,8 +30,8 @@ AR: Recipe = {Filler("shared", 0.0464, 0.1858): 1.0}
 MUSIC: Recipe = {
     Filler("shared", 0.0232, 0.1858): 0.25,
     Filler("shared", 0.0464, 0.1858): 0.25,
-    Filler("shared", 0.0464, 0.3715): 0.25,
-    Filler("separate", 0.0232, 0.1858): 0.25,
+    Filler("shared", 0.0232, 0.0929): 0.25,
+    Filler("separate", 0.0232, 0.0929): 0.25,
 }
 SHORT = Filler("shared", 0.012, 0.025)
 SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, SHORT: 0.15}

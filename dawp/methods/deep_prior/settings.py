@@ -12,7 +12,14 @@ from dawp.settings import Settings, setting
 class FitConfig(Settings):
     """Fit: the loop over epochs."""
 
-    epochs: int = setting(3000, "epochs: Adam steps on the whole clip", at_least=1, at_most=10**7, short="-e")
+    epochs: int = setting(
+        3000,
+        "epochs: Adam steps on the whole clip",
+        at_least=1,
+        at_most=10**7,
+        short="-e",
+        brief="optimisation steps of each fit",
+    )
     lr: float = setting(1e-4, "learning rate of Adam", above=0, at_most=1e30)
     crit: str = setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
     normalize: bool = setting(True, "fit at unit RMS whatever the clip's level; the output is scaled back")
@@ -32,8 +39,8 @@ class FitConfig(Settings):
     compile: bool = setting(
         False, "compile the network before the fit (torch.compile; a C++ compiler is needed): for many epochs on CUDA"
     )
-    seed: int = setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
-    device: str = setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps")
+    seed: int = setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1, brief="seed of all random draws")
+    device: str = setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps", brief="auto, cpu or cuda")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class StopConfig(Settings):
         "early-stopping rule: holdout, smallest error on samples excluded from the loss; wmv, smallest windowed moving "
         "variance of the outputs; epochs, the last epoch",
         choices=("holdout", "wmv", "epochs"),
+        brief="early-stopping rule",
     )
     holdout: float = setting(
         0.02, "share of the samples that --stop holdout keeps out of the loss", above=0, at_most=0.5

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,206 +19,35 @@ from dawp.dsp.filters import high_pass, remove_rumble
 from dawp.dsp.noise import estimate_noise, track_noise
 from dawp.dsp.spectral import analyse, frame_hop, mask
 from dawp.errors import FitDiverged
-from dawp.io.files import write_csv
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators.registry import build
+from dawp.methods.deep_prior.history import History
+from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
 from dawp.methods.deep_prior.stopping import (
-    EMA,
     BlindStop,
     Estimates,
     HoldoutStop,
     Judge,
     LastEpoch,
     OracleStop,
-    State,
     VarianceStop,
     Watcher,
     hold_out,
 )
 from dawp.metrics.functions import NoPesq, pesq
-from dawp.metrics.pesq_pool import Measured, now
+from dawp.metrics.names import EMA
+from dawp.metrics.pesq_pool import now
+from dawp.metrics.summary import LABELS
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
 from dawp.randomness import seeded
-from dawp.runs.summary import LABELS, summarise, table
 
 log = logging.getLogger(__name__)
 
 MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
 FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
-
-
-class History:
-    """What every epoch measured: one row an epoch, one column a quantity, fetched from the device in batches."""
-
-    def __init__(self, fetch_every: int = 1) -> None:
-        self.fetch_every = fetch_every
-        self._waiting: list[dict[str, Measured]] = []
-        self._rows: list[dict[str, float]] = []
-        self._to_come: list[tuple[int, str, Future[Tensor]]] = []  # row and name
-
-    def append(self, values: Mapping[str, Measured]) -> None:
-        self._waiting.append(dict(values))
-        if len(self._waiting) >= self.fetch_every:
-            self.fetch()
-
-    @property
-    def rows(self) -> list[dict[str, float]]:
-        """All rows so far; a quantity that an epoch did not measure is not in its row. Waits for what is to come."""
-        self.fetch()
-        for row, name, value in self._to_come:
-            self._rows[row][name] = value.result().item()
-        self._to_come.clear()
-        return self._rows
-
-    @property
-    def latest(self) -> dict[str, float]:
-        """The newest row that is on the host already; NaN for what is to come."""
-        return self._rows[-1] if self._rows else {}
-
-    def column(self, name: str) -> list[float]:
-        """A quantity over all epochs, NaN where it was not measured."""
-        return [row.get(name, float("nan")) for row in self.rows]
-
-    def write(self, path: Path) -> None:
-        """Write as CSV, first column ``epoch``; what an epoch did not measure is empty."""
-        rows = self.rows
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        write_csv(
-            path,
-            ["epoch", *names],
-            (
-                [epoch, *(format(row[name], ".7g") if name in row else "" for name in names)]
-                for epoch, row in enumerate(rows, start=1)
-            ),
-        )
-
-    def state(self) -> State:
-        return {"rows": self.rows}
-
-    def resume(self, state: State) -> None:
-        self._rows = state["rows"]
-
-    def fetch(self) -> None:
-        """Bring what still waits on the device to the host."""
-        rows: list[dict[str, float]] = [dict.fromkeys(values, math.nan) for values in self._waiting]
-        entries = []
-        for number, (row, values) in enumerate(zip(rows, self._waiting, strict=True), start=len(self._rows)):
-            for name, value in values.items():
-                if isinstance(value, Future):
-                    self._to_come.append((number, name, value))
-                else:
-                    entries.append((row, name, value))
-        for device in {value.device for _, _, value in entries}:
-            here = [entry for entry in entries if entry[2].device == device]
-            # One transfer for all the values of a device.
-            numbers = torch.stack([value for _, _, value in here]).tolist()
-            for (row, name, _), number in zip(here, numbers, strict=True):
-                row[name] = number
-        self._rows += rows
-        self._waiting.clear()
-
-
-@dataclass(frozen=True)
-class BestEstimate:
-    """The best estimate by one metric: an oracle stop.
-
-    Attributes:
-        value: of the metric; NaN if no epoch had one.
-        epoch: from 1; None if no epoch had a value.
-        waveform: ``[T]``, on the CPU; None likewise.
-    """
-
-    value: float
-    epoch: int | None
-    waveform: Tensor | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An estimate that was made without the clean clip, and what the metrics say of it.
-
-    Attributes:
-        waveform: ``[T]``, on the CPU.
-        values: each metric; empty without a clean clip. Those of a blind stop include the other estimate's.
-        epoch: of the fit, from 1; None for a baseline.
-    """
-
-    waveform: Tensor
-    values: dict[str, float]
-    epoch: int | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished fit.
-
-    Attributes:
-        problem: what was fitted, on the CPU.
-        input: each metric of the corrupted clip.
-        best: per metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone ``gap_si_snr``, ``gap_psnr``; of the
-            running mean of outputs ``ema_si_snr``, ...) the oracle stop. Empty without a clean clip.
-        restored: the estimate at the blind stop of the settings; None if the fit ended before it had one.
-        blind: by name, every blind stop that was watched: its epoch, and each metric of both estimates then.
-        baselines: by name, what other methods make of the same clip; empty unless asked for.
-        history: every epoch's loss and metrics.
-        generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the
-            blind stop without a clean clip.
-        seconds: that the fits took with their metrics and whatever ``on_epoch`` did, also before an interruption.
-        threads: of the processor that the fit had.
-        device: where it ran.
-        error: why the fit ended early; None if it did not.
-    """
-
-    problem: Problem
-    input: dict[str, float]
-    best: dict[str, BestEstimate]
-    restored: Judged | None
-    blind: dict[str, Judged]
-    baselines: dict[str, Judged]
-    history: History
-    generator: dict[str, Any]
-    seconds: float
-    threads: int
-    device: str
-    error: str | None
-
-    def __str__(self) -> str:
-        return table(summarise([self.facts()]))
-
-    def facts(self) -> dict[str, Any]:
-        """What result.json holds: numbers and names."""
-        best = {
-            name: {"value": b.value, "epoch": b.epoch, "gain": b.value - self.input[name.removeprefix(EMA)]}
-            for name, b in self.best.items()
-        }
-        for name in best.keys() & {"pesq", f"{EMA}pesq"}:  # which can be high next to silence
-            epoch, there = self.best[name].epoch, self.history.column(name.replace("pesq", "si_snr"))
-            best[name]["si_snr"] = there[epoch - 1] if epoch else math.nan
-        return {
-            "sample_rate": self.problem.sample_rate,
-            "samples": len(self.problem.observed),
-            "corruption": self.problem.facts,
-            "input": self.input,
-            "best": best,
-            "restored": None if self.restored is None else self._told(self.restored),
-            "blind": {name: self._told(judged) for name, judged in self.blind.items()},
-            "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
-            "epochs_run": len(self.history.rows),
-            "seconds": self.seconds,
-            "threads": self.threads,
-            "device": self.device,
-            "error": self.error,
-        }
-
-    def _told(self, judged: Judged) -> dict[str, Any]:
-        values = {
-            name: {"value": value, "gain": value - self.input[name.removeprefix(EMA)], "epoch": judged.epoch}
-            for name, value in judged.values.items()
-        }
-        return {"epoch": judged.epoch, "metrics": values}
 
 
 OnEpoch = Callable[[Epoch, History], None]

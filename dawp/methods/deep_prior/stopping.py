@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dawp.methods.deep_prior.fit import Epoch
 from dawp.metrics.functions import gap_windows, over_gaps, psnr, si_snr
+from dawp.metrics.names import EMA, GAP
 from dawp.metrics.pesq_pool import Measured, pesq_later
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
@@ -30,8 +31,6 @@ class Watcher(Protocol):
     def resume(self, state: State) -> None: ...
 
 
-GAP = "gap_"  # begins the names of metrics on the gaps alone
-EMA = "ema_"  # begins the names of the running mean's metrics
 SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
 WINDOW = 50  # epochs of outputs whose variance is taken
 MOST_SAMPLES = 32768  # that it is taken of

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dawp.methods.deep_prior.stopping import EMA, GAP
+from dawp.metrics.names import EMA, GAP
 
 LABELS = {
     f"{GAP}si_snr": "gap SI-SNR (dB)",
