@@ -16,9 +16,9 @@ import common
 import torch
 from torch import Tensor
 
-from dawp.dsp import deconvolution
 from dawp.io import audio
 from dawp.io.sources import sounds_at
+from dawp.methods.classical import deconvolution
 from dawp.metrics.functions import si_snr
 from dawp.operators.convolution import Convolution
 from dawp.randomness import seeded

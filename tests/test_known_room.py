@@ -10,10 +10,10 @@ from conftest import RATE, write_sound
 from torch import Tensor
 
 import dawp
-from dawp.dsp import deconvolution
 from dawp.errors import BadInput
 from dawp.io.impulse_response import read_impulse_response
 from dawp.io.sources import SAMPLES
+from dawp.methods.classical import deconvolution
 from dawp.metrics.functions import si_snr
 from dawp.operators.convolution import Convolution, fft_size
 from dawp.randomness import seeded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dawp.dsp import deconvolution
 from dawp.errors import BadInput
+from dawp.methods.classical import deconvolution
 from dawp.operators.convolution import Convolution
 from dawp.problem import Problem
 
@@ -25,12 +25,12 @@ def wpe(problem: Problem) -> Tensor:
 
 
 def least_squares(problem: Problem) -> Tensor:
-    """Invert a known room by regularised least squares (``dsp.deconvolution.least_squares``)."""
+    """Invert a known room by regularised least squares (``deconvolution.least_squares``)."""
     return deconvolution.least_squares(problem.observed, _convolution(problem), problem.sample_rate)
 
 
 def inverse_filter(problem: Problem) -> Tensor:
-    """Invert a known room by a regularised inverse filter (``dsp.deconvolution.inverse_filter``)."""
+    """Invert a known room by a regularised inverse filter (``deconvolution.inverse_filter``)."""
     return deconvolution.inverse_filter(problem.observed, _convolution(problem), problem.sample_rate)
 
 
