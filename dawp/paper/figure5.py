@@ -1,4 +1,4 @@
-"""Figure 5: the waveform around a gap, as it was and as it was filled."""
+"""Figure 5: the waveform around a gap, clean and restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """The first clip's gap."""
+    """Plot the gap of the first clip."""
     (cell,) = study.cells
     fit = found[cell][0]
     fit.files("clean.wav", "best_gap_si_snr.wav")
@@ -26,5 +26,5 @@ STUDY = Study(
     measures=(Measure("SI-SNR on the gap", "gap_si_snr"), Measure("PSNR on the gap", "gap_psnr")),
     clips=1,
     draw=draw,
-    notes=("The paper's text leaves open which clip and gap it shows.",),
+    notes=("The paper does not state the clip and gap of this figure.",),
 )
