@@ -95,7 +95,7 @@ def row(
     clean = torch.sin(torch.arange(length) / 20) * torch.linspace(0.1, 0.5, length) + 0.01 * torch.randn(length)
     problem = add_noise(clean, RATE, config.corruption, seeded(0, "corruption"))
     there = problem.to(device)
-    generator = build(config.generator, seeded(0, "weights")).to(device)
+    generator = build(config.generator, seeded(0, "weights"), config.generator_settings).to(device)
     flops = 3 * forward_flops(generator, length, device)
 
     def network() -> dict[str, float]:

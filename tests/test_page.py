@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY, environment, write_sound
 
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
@@ -38,7 +38,7 @@ def run(folder, task="denoise", source=None, **settings):
 def test_the_settings_of_a_preset_are_not_shown_as_changed(task, preset):
     for changed, flags in (({}, []), ({"epochs": 7}, ["--epochs 7"])):
         config = Config.of(task, preset, **changed)
-        groups = {key: dataclasses.asdict(getattr(config, key)) for key in groups_of(task)}
+        groups = {key: dataclasses.asdict(group) for key, group in config.groups.items()}
         settings = json.loads(json_text(groups))
         assert tables.changed_flags({"task": task, "preset": preset, "settings": settings}) == flags
 

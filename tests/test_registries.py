@@ -15,14 +15,20 @@ from conftest import TINY, TINY_FLAGS, called, write_sound
 
 import dawp
 from dawp.errors import BadInput
+from dawp.methods.deep_prior.checkpoints import fit_digest
 from dawp.methods.deep_prior.estimates import base as estimates
 from dawp.methods.deep_prior.estimates.base import ESTIMATES, EstimateKind
+from dawp.methods.deep_prior.generators import base as generators
+from dawp.methods.deep_prior.generators.base import GENERATORS, GeneratorKind
+from dawp.methods.deep_prior.generators.generator import Generator
 from dawp.methods.deep_prior.stopping import base as stopping
 from dawp.methods.deep_prior.stopping.base import RULES, StopRule
 from dawp.methods.deep_prior.stopping.blind import BlindStop
 from dawp.methods.deep_prior.stopping.settings import StopConfig
 from dawp.metrics import base as metrics
 from dawp.metrics.base import CORRUPTED, GAPS, MEAN, METRICS, Measurement, Metric
+from dawp.problem import Problem
+from dawp.settings import Settings, setting
 from dawp.tasks.base import TASKS
 
 FLAGS = [flag for flag in TINY_FLAGS if flag not in ("--no_report", "--no_pictures")]
@@ -294,3 +300,94 @@ def test_the_identity_has_the_settings_of_the_estimate(registered):
 def test_an_estimate_is_registered_once():
     with pytest.raises(ValueError, match="mean"):
         estimates.register(EstimateKind("mean", "another one"))
+
+
+# Generators
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(Settings):
+    """Toy: a generator of one convolution."""
+
+    toy_width: int = setting(5, "samples of the kernel", at_least=1, at_most=99)
+
+
+class ToyGenerator(Generator):
+    def __init__(self, config):
+        super().__init__()
+        self.convolution = torch.nn.Conv1d(1, 1, config.toy_width, padding=config.toy_width // 2)
+
+    def _valid_length(self, length):
+        return length
+
+    def _generate(self, z):
+        return self.convolution(z)
+
+
+TOY_GENERATOR = GeneratorKind("toy", "one convolution", ToyGenerator, ToyConfig)
+
+
+@pytest.mark.slow
+def test_a_generator_with_a_setting_of_its_own_is_in_every_output(command, help_of, registered):
+    registered(generators, GENERATORS, TOY_GENERATOR)
+    found = command("denoise", "--generator", "toy", "--toy_width", 7)
+    weights = torch.load(found["folder"] / "generator.pt", weights_only=True)["state_dict"]
+    assert weights["convolution.weight"].shape == (1, 1, 7)
+    about = json.loads((found["folder"].parent / "config.json").read_text())
+    assert about["settings"]["generator_toy"] == {"toy_width": 7}
+    assert about["identity"]["generator"] == "toy"
+    assert about["identity"]["toy_width"] == 7
+    assert not {"depth", "waveunet_levels"} & about["identity"].keys()
+    assert "--toy_width 7" in found["page"]
+    text = help_of()
+    assert "toy, one convolution" in text
+    assert "--toy_width INT samples of the kernel (default: 5)" in text
+
+
+def test_a_generator_restores(registered, speech):
+    registered(generators, GENERATORS, TOY_GENERATOR)
+    noisy = speech[:4000] + 0.1 * torch.randn(4000)
+    restored = [
+        dawp.restore(noisy, generator="toy", toy_width=width, epochs=2, device="cpu", stop="epochs") for width in (3, 9)
+    ]
+    assert restored[0].shape == (4000,)
+    assert not torch.equal(*restored)
+
+
+def test_only_the_settings_of_the_chosen_generator_are_effective(registered):
+    before = dawp.Config.of("denoise").effective()
+    registered(generators, GENERATORS, TOY_GENERATOR)
+    assert dawp.Config.of("denoise").effective() == before
+    assert dawp.Config.of("denoise", toy_width=9).effective() == before
+    toy = dawp.Config.of("denoise", generator="toy", toy_width=9).effective()
+    assert toy["toy_width"] == 9
+    assert "channels" not in toy
+    restored = dawp.Config.of("denoise", restore=True, generator="toy", toy_width=9).effective()
+    assert restored["toy_width"] == 9
+    with pytest.raises(BadInput, match="toy_width must be a whole number at least 1 and at most 99, got 100"):
+        dawp.Config.of("denoise", toy_width=100)
+
+
+def test_checkpoints_depend_on_the_settings_of_the_generator(registered, speech):
+    registered(generators, GENERATORS, TOY_GENERATOR)
+    problem = Problem(speech, None, 16000)
+    configs = [dawp.Config.of("denoise", generator="toy", toy_width=width) for width in (3, 5, 5)]
+    digests = [fit_digest(problem, config, 0) for config in configs]
+    assert digests[0] != digests[1] == digests[2]
+
+
+def test_settings_of_two_generators_have_different_names(registered):
+    @dataclasses.dataclass(frozen=True)
+    class Clash(Settings):
+        """Clash: a setting that exists."""
+
+        channels: int = setting(1, "channels", at_least=1)
+
+    registered(generators, GENERATORS, GeneratorKind("clash", "a clash", ToyGenerator, Clash))
+    with pytest.raises(ValueError, match="channels"):
+        dawp.Config.of("denoise")
+
+
+def test_a_generator_is_registered_once():
+    with pytest.raises(ValueError, match="demucs"):
+        generators.register(dataclasses.replace(TOY_GENERATOR, name="demucs"))

@@ -190,7 +190,7 @@ def estimates(cells: Grid) -> Iterator[Estimate]:
             continue
         unfinished = sum(part.clips for part in parts) - len(list(_found(parts)))
         config = parts[0].plan.config
-        key = (cell.task, config.generator)
+        key = (cell.task, config.generator, config.generator_settings)
         try:
             problem = _first_problem(parts)
             if key not in known:

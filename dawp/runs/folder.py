@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
+from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.errors import BadInput, printable
 from dawp.io.files import (
     OUTPUTS,
@@ -130,7 +130,7 @@ def start(folder: Path, plan: Plan, command: Sequence[str], lock: ExitStack) -> 
             about = {
                 **environment(config, command),
                 "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
+                "settings": {key: dataclasses.asdict(group) for key, group in config.groups.items()},
                 "identity": _identity(config, plan.recordings),
                 "published": plan.published,
             }

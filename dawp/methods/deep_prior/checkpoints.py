@@ -119,7 +119,8 @@ def clear(folder: Path) -> None:
 
 def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
     """Return a digest, in 16 characters, of everything that the numbers of a fit depend on."""
-    settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition)
+    network = (config.generator, config.generator_settings)
+    settings = (config.task, network, config.fit, config.stop, config.metrics, repetition)
     circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
     digest = hashlib.sha256(repr((settings, circumstances)).encode())
     digest.update(problem.operator.digest().encode())

@@ -76,7 +76,7 @@ class SingleFit:
             problem = replace(problem, clean=None)
             config = replace(config, metrics=replace(config.metrics, show_estimates_vs_noise=False))
         self._config = config
-        generator = build(config.generator, draws("weights")).to(device)
+        generator = build(config.generator, draws("weights"), config.generator_settings).to(device)
         held_out = None
         if config.stop.rule.holds_out:
             held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, draws("holdout")).to(device)
