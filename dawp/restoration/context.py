@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dawp.config import Config
+from dawp.dsp.gaps import detection
 from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput
 from dawp.io import audio
@@ -44,7 +45,7 @@ def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     if gaps.missing is None or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
-        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that starts or ends abruptly): left unchanged; "
+        "%s: no drop-outs (NaN, or zeros, near silence, a repeated value or noise from %g to %g ms): left unchanged; "
         "use --gaps START:LENGTH to name the gaps",
         sound.name,
         gaps.missing * 1000,
@@ -92,7 +93,7 @@ def _operator_reach(rate: int, config: Config) -> int:
 def read_marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     """Read a block ``[channels, n]`` with NaN for the samples in gaps."""
     # A drop-out is detected by the samples on both sides of it, which may lie outside the block.
-    margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
+    margin = math.ceil((LONGEST_GAP_MS / 1000 + detection.FRAME_SECONDS) * sound.rate) + 1
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
     samples = sound.read(first, last)
     if config.given:

@@ -43,8 +43,8 @@ class GapConfig(CorruptionConfig):
     )
     min_gap_ms: float = setting(
         1.0,
-        f"shortest run of zeros that counts as a drop-out of a damaged recording, in milliseconds; runs over "
-        f"{LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
+        "shortest drop-out of a damaged recording (zeros, near silence, a repeated value or noise), in milliseconds; "
+        f"runs over {LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
         above=0,
         at_most=LONGEST_GAP_MS,
     )
@@ -144,8 +144,9 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
     missing = observed.isnan() | _given(len(observed), sample_rate, config)
     if not missing.any():
         raise BadInput(
-            f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor a run of zeros from "
-            f"{config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms that breaks into sound; clip_length 0 takes the whole "
+            f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor zeros, near "
+            f"silence, a repeated value or noise from {config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms between sounds; "
+            "clip_length 0 takes the whole "
             "recording, gaps can name what is to be filled"
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
