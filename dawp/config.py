@@ -74,12 +74,21 @@ class Config:
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
             for key, group in groups.items()
         }
+        corruption, restoration = made["corruption"], made["restoration"]
+        for name in () if restoration.restore else corruption.restore_only:
+            if getattr(corruption, name) is not None:
+                raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
+        if "method" not in values and corruption.default_method:
+            made["restoration"] = dataclasses.replace(restoration, method=corruption.default_method)
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
         config.stop.check_estimate(task, kind.estimates)
         if not kind.allows_highpass and config.fit.highpass != 0:
             got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
             raise BadInput(f"highpass must be 0 for the task {task}, got {got}")
+        method = get_method(task, config.restoration.method)
+        if method and method.needs and getattr(config.corruption, method.needs) is None:
+            raise BadInput(f"method {method.name} needs --{method.needs}")
         return config
 
     @property
@@ -118,6 +127,10 @@ class Config:
             else:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
+        method = get_method(self.task, self.restoration.method)
+        for name in self.corruption.restore_only:
+            if method and method.needs != name:
+                settings.pop(name, None)
         if not get_task(self.task).has_strength:
             settings.pop("strength")
         return settings

@@ -37,6 +37,7 @@ class Method:
         package: that it needs beyond the toolkit's own, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
+        needs: name of a setting of the task without which it cannot be used, or None.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Method:
     package: str | None = None
     is_baseline: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: str | None = None
 
     def restore(self, problem: Problem) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -130,6 +132,20 @@ for _method in (
     Method("log_mmse", "denoise", "dawp.methods.classical.noise:log_mmse"),
     Method("wiener", "denoise", "dawp.methods.classical.noise:wiener"),
     Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
+    Method(
+        "least_squares",
+        "dereverb",
+        "dawp.methods.classical.reverberation:least_squares",
+        is_baseline=False,
+        needs="rir",
+    ),
+    Method(
+        "inverse_filter",
+        "dereverb",
+        "dawp.methods.classical.reverberation:inverse_filter",
+        is_baseline=False,
+        needs="rir",
+    ),
     Method("linear", "inpaint", "dawp.methods.classical.gaps:linear"),
     Method("janssen", "inpaint", "dawp.methods.classical.gaps:janssen"),
     Method("ar", "inpaint", "dawp.methods.classical.gaps:ar", None, False, GAP_SETTINGS),

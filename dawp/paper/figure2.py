@@ -1,4 +1,4 @@
-"""Figure 2: SI-SNR against the epoch, to the clean clip and to the corrupted one."""
+"""Figure 2: SI-SNR to the clean and to the corrupted clip against the epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """The curves of the first clip, with the corrupted clip's level."""
+    """Plot the curves of the first clip and the SI-SNR of the corrupted clip."""
     (cell,) = study.cells
     fit = found[cell][0]
     columns = pictures.read_columns(*fit.files("metrics.csv"))
@@ -53,7 +53,7 @@ STUDY = Study(
     clips=1,
     draw=draw,
     notes=(
-        "The paper's text leaves open the kinds of sound and of noise in this figure, and the level: speech and "
-        "Gaussian noise at 2.5 dB here.",
+        "The paper does not state the kind of sound, the kind of noise or the level of this figure. This run uses "
+        "speech and Gaussian noise at 2.5 dB.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Figure 5: the waveform around a gap, as it was and as it was filled."""
+"""Figure 5: the waveform around a gap, clean and restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """The first clip's gap."""
+    """Plot the gap of the first clip."""
     (cell,) = study.cells
     fit = found[cell][0]
     fit.files("clean.wav", f"{pictures.BEST_ON_GAPS}.wav")
@@ -30,5 +30,5 @@ STUDY = Study(
     ),
     clips=1,
     draw=draw,
-    notes=("The paper's text leaves open which clip and gap it shows.",),
+    notes=("The paper does not state the clip and gap of this figure.",),
 )

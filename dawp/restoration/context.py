@@ -15,12 +15,14 @@ from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput
 from dawp.io import audio
 from dawp.io.settings import LONGEST_GAP_MS
+from dawp.methods.base import DEEP_PRIOR
 from dawp.restoration.blocks import Block, Sound
 from dawp.tasks.base import CorruptionConfig
 
 log = logging.getLogger(__name__)
 
 CONTEXT_SECONDS = 3.0  # of the recording on either side of a block, for the noise estimate and the high-pass
+OPERATOR_REACHES = 3  # lengths of an impulse response on either side of a block; with 1 the error at its ends doubles
 MIN_PROFILE_SECONDS = 0.1
 
 
@@ -52,7 +54,9 @@ def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
 
 
 def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
-    """Read a block and, where the method estimates the noise, the recording around it.
+    """Read a block and, where the method needs it, the recording around it.
+
+    It is needed to estimate the noise, and to invert a known operator.
 
     Returns:
         The samples ``[channels, n]``, NaN where they are missing, and the context; None if it is not needed.
@@ -60,7 +64,12 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     if config.corruption.missing is not None:
         return read_marked(sound, config.corruption, block), None
     if not config.estimates_noise:
-        return sound.read(*block), None
+        reach = _operator_reach(sound.rate, config)
+        if not reach:
+            return sound.read(*block), None
+        offset = min(block.start, reach)
+        samples = sound.read(block.start - offset, min(sound.frames, block.stop + reach))
+        return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
     # Start the context a whole number of frames of the noise estimate, at the working rate, before the block.
     rate = config.clip.samplerate or sound.rate
     common = math.gcd(sound.rate, rate)
@@ -70,6 +79,14 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     stop = min(sound.frames, block.stop + round(CONTEXT_SECONDS * sound.rate))
     samples = sound.read(block.start - offset, stop)
     return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
+
+
+def _operator_reach(rate: int, config: Config) -> int:
+    """Return the number of samples on either side of a block that a method needs to invert a known operator."""
+    if config.restoration.method == DEEP_PRIOR:  # generates them
+        return 0
+    operator = config.corruption.operator(rate, 0)
+    return OPERATOR_REACHES * operator.input_length(0) if operator else 0
 
 
 def read_marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dawp.operators.base import Operator
     from dawp.problem import Problem
 
 FAST = {
@@ -38,7 +39,13 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**F
 
 @dataclass(frozen=True)
 class CorruptionConfig(Settings, ABC):
-    """How clean clips are corrupted."""
+    """How clean clips are corrupted.
+
+    Attributes:
+        restore_only: settings that only a restoration uses, and that are refused without ``--restore``.
+    """
+
+    restore_only: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def label(self) -> str:
@@ -71,6 +78,31 @@ class CorruptionConfig(Settings, ABC):
     def profile(self) -> list[tuple[float, float]]:
         """Start and length in seconds of each stretch of a recording that holds noise alone."""
         return []
+
+    @property
+    def default_method(self) -> str | None:
+        """Method of ``--restore`` where the settings determine one; None otherwise."""
+        return None
+
+    def check_files(self) -> None:
+        """Check the files that only a restoration reads.
+
+        Raises:
+            BadInput: one of them cannot be used.
+        """
+
+    def operator_index(self, channel: int, channels: int) -> int:
+        """Return the index of the operator of a channel of a recording."""
+        return 0
+
+    def operator(self, sample_rate: int, index: int) -> Operator | None:
+        """Return a forward model that the settings define for recordings; None if they define none.
+
+        Args:
+            sample_rate: in Hz.
+            index: as ``operator_index`` returns it.
+        """
+        return None
 
     def for_marked(self) -> CorruptionConfig:
         """Return the settings for a clip in which every missing sample is NaN."""

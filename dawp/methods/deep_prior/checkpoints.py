@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dawp.config import Config
 from dawp.errors import printable
@@ -124,8 +123,8 @@ def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
     settings = (config.task, network, config.fit, config.stop, config.metrics, repetition)
     circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
     digest = hashlib.sha256(repr((settings, circumstances)).encode())
-    operator = {"operator": type(problem.operator).__name__, **problem.operator.parts()}
-    for part in (problem.observed, problem.clean, problem.blend, *operator.values()):
-        if part is not None:
-            digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+    digest.update(problem.operator.digest().encode())
+    for waveform in (problem.observed, problem.clean, problem.blend):
+        if waveform is not None:
+            digest.update(waveform.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -25,8 +25,10 @@ class HoldoutStop(BlindStop):
     def __init__(self, problem: Problem, held_out: Tensor, generator: nn.Module | None, patience: int | None) -> None:
         super().__init__(generator, patience)
         self._places = held_out.nonzero()[:, 0]
-        self._target = problem.observed[self._places]
-        counted = problem.observed if problem.mask is None else problem.observed[problem.mask]
+        self._operator = problem.operator
+        observed = self._operator.rough_inverse(problem.observed)
+        self._target = observed[self._places]
+        counted = observed if problem.mask is None else observed[problem.mask]
         self._scale = counted.square().mean()
         self._smooth = torch.zeros_like(self._scale)
 
@@ -39,7 +41,8 @@ class HoldoutStop(BlindStop):
         return cls(problem, held_out, generator, config.stop.patience)
 
     def measure(self, step: Epoch) -> Tensor | None:
-        error = (step.prediction[self._places] - self._target).square().mean() / self._scale
+        predicted = self._operator.rough_inverse(step.prediction)[self._places]
+        error = (predicted - self._target).square().mean() / self._scale
         self._smooth = torch.lerp(self._smooth, error, 1 - SMOOTHING)
         return self._smooth / (1 - SMOOTHING**step.epoch)
 
