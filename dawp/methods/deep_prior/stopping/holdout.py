@@ -16,8 +16,9 @@ SMOOTHING = 0.98  # of the error on held-out samples, from epoch to epoch
 class HoldoutStop(BlindStop):
     """Stops where the error on held-out samples is smallest.
 
-    The squared error of the predicted clip, smoothed over epochs like the running mean of outputs. The fit cannot
-    learn the noise in samples that it does not use, so that the error rises once the output follows the noise.
+    The squared error of the predicted clip after the rough inverse of the operator, smoothed over epochs like the
+    running mean of outputs. The fit cannot learn the noise in samples that it does not use, so that the error rises
+    once the output follows the noise.
     """
 
     changing = ("_smooth",)
@@ -41,8 +42,8 @@ class HoldoutStop(BlindStop):
         return cls(problem, held_out, generator, config.stop.patience)
 
     def measure(self, step: Epoch) -> Tensor | None:
-        predicted = self._operator.rough_inverse(step.prediction)[self._places]
-        error = (predicted - self._target).square().mean() / self._scale
+        predicted = self._operator.rough_inverse(step.prediction)
+        error = (predicted[self._places] - self._target).square().mean() / self._scale
         self._smooth = torch.lerp(self._smooth, error, 1 - SMOOTHING)
         return self._smooth / (1 - SMOOTHING**step.epoch)
 
