@@ -5,13 +5,13 @@ This module loads no signal processing: the command line reads it for its help.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
+from dawp.plugins import import_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,10 +54,7 @@ class Method:
         Raises:
             BadInput: the method failed, or its output is not finite.
         """
-        function = self.function
-        if isinstance(function, str):
-            module, _, name = function.partition(":")
-            function = getattr(importlib.import_module(module), name)
+        function = import_object(self.function)
         try:
             estimate = function(problem).to(problem.observed.dtype)
         except MemoryError:

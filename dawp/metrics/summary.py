@@ -35,8 +35,8 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     def by_name(kind: str) -> dict[str, dict[str, Any]]:
         names = dict.fromkeys(name for result in results for name in result[kind])
-        judged = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
-        return {name: _over_repetitions(inputs, metrics) for name, metrics in judged.items()}
+        evaluated = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
+        return {name: _over_repetitions(inputs, metrics) for name, metrics in evaluated.items()}
 
     blind = by_name("blind")
     for stop, metrics in blind.items():
@@ -68,8 +68,8 @@ def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
             line[f"input_{name}"] = result["input"][Measurement.parse(name).of_output.name]
             line |= {f"best_{name}": best["value"], f"gain_{name}": best["gain"], f"epoch_{name}": best["epoch"]}
         others = {"restored": result["restored"], **result["baselines"]}
-        for title, judged in others.items():
-            for name, value in (judged or {}).get("metrics", {}).items():
+        for title, evaluated in others.items():
+            for name, value in (evaluated or {}).get("metrics", {}).items():
                 line |= {f"{title}_{name}": value["value"], f"{title}_gain_{name}": value["gain"]}
         lines.append(line)
     header = list(dict.fromkeys(name for line in lines for name in line))
@@ -77,7 +77,7 @@ def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then what else was judged.
+    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then the other estimates.
 
     Over several repetitions the numbers are means, the gain with its standard deviation.
     """

@@ -192,13 +192,13 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
         return [f"epoch {best['epoch']}", own, *there]
     if kind == "corrupted":
         return [f"{Measurement.parse(metric).label} {format_number(value)}" for metric, value in facts["input"].items()]
-    judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
-    if not judged:
+    evaluation = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
+    if not evaluation:
         return []
-    epoch = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
+    epoch = [f"epoch {evaluation['epoch']}"] if evaluation["epoch"] is not None else []
     return epoch + [
         f"{measurement.label} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
-        for metric, value in judged["metrics"].items()
+        for metric, value in evaluation["metrics"].items()
         if (measurement := Measurement.parse(metric)).estimate == OUTPUT
     ]
 

@@ -87,8 +87,10 @@ def figures_across(results: list[dict[str, Any]], assets: Assets) -> list[Pictur
         return []
 
     def pairs(metric: str, kind: str) -> list[tuple[float, float]]:
-        judged = [(r["best"] if kind == "best" else (r["restored"] or {}).get("metrics", {})) for r in results]
-        both = [(r["input"].get(metric), j.get(metric, {}).get("gain")) for r, j in zip(results, judged, strict=True)]
+        evaluated = [(r["best"] if kind == "best" else (r["restored"] or {}).get("metrics", {})) for r in results]
+        both = [
+            (r["input"].get(metric), j.get(metric, {}).get("gain")) for r, j in zip(results, evaluated, strict=True)
+        ]
         return [(given, gain) for given, gain in both if given is not None and gain is not None]
 
     drawn = []

@@ -108,7 +108,7 @@ def repeat(
 def _write_result(repetition_dir: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
     of_output = {name: best for name, best in result.best.items() if Measurement.parse(name).estimate == OUTPUT}
     sounds = {f"best_{name}": best.waveform for name, best in of_output.items()}
-    sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
+    sounds |= {f"baseline_{name}": evaluation.waveform for name, evaluation in result.baselines.items()}
     if result.restored:
         sounds["restored"] = result.restored.waveform
     for name, waveform in sounds.items():

@@ -19,9 +19,9 @@ class BestEstimate:
     """The best estimate by one metric: an oracle stop.
 
     Attributes:
-        value: of the metric; NaN if no epoch had one.
-        epoch: from 1; None if no epoch had a value.
-        waveform: ``[T]``, on the CPU; None likewise.
+        value: the metric; NaN if no epoch has a value.
+        epoch: from 1; None if no epoch has a value.
+        waveform: ``[T]``, on the CPU; None if no epoch has a value.
     """
 
     value: float
@@ -30,12 +30,12 @@ class BestEstimate:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An estimate that was made without the clean clip, and what the metrics say of it.
+class Evaluation:
+    """An estimate made without the clean clip, and its metrics.
 
     Attributes:
         waveform: ``[T]``, on the CPU.
-        values: each metric; empty without a clean clip. Those of a blind stop include the other estimate's.
+        values: each metric; empty without a clean clip. A blind stop has those of the output and of the running mean.
         epoch: of the fit, from 1; None for a baseline.
     """
 
@@ -46,32 +46,32 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished fit.
+    """The result of the fits of one problem.
 
     Attributes:
-        problem: what was fitted, on the CPU.
+        problem: the problem, on the CPU.
         input: each metric of the corrupted clip.
         best: the oracle stop by the name of each metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone
             ``gap_si_snr``, ``gap_psnr``; of the running mean of outputs ``ema_si_snr``, ...). Empty without a clean
             clip.
-        restored: the estimate at the blind stop of the settings; None if the fit ended before it had one.
-        blind: by name, every blind stop that was watched: its epoch, and each metric of both estimates then.
-        baselines: by name, what other methods make of the same clip; empty unless asked for.
-        history: every epoch's loss and metrics.
+        restored: the estimate at the stop of the chosen rule; None if the fit ended before it.
+        blind: by name of each stopping rule, its epoch, and the metrics of both estimates at that epoch.
+        baselines: by name of each baseline, its estimate of the same clip; empty without ``--baselines``.
+        history: loss and metrics of every epoch.
         generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the
             blind stop without a clean clip.
-        seconds: that the fits took with their metrics and whatever ``on_epoch`` did, also before an interruption.
-        threads: of the processor that the fit had.
-        device: where it ran.
+        seconds: of the fits, with their metrics and ``on_epoch``, also before an interruption.
+        threads: CPU threads of the fit.
+        device: of the fit.
         error: why the fit ended early; None if it did not.
     """
 
     problem: Problem
     input: dict[str, float]
     best: dict[str, BestEstimate]
-    restored: Judged | None
-    blind: dict[str, Judged]
-    baselines: dict[str, Judged]
+    restored: Evaluation | None
+    blind: dict[str, Evaluation]
+    baselines: dict[str, Evaluation]
     history: History
     generator: dict[str, Any]
     seconds: float
@@ -91,8 +91,8 @@ class Result:
             "input": self.input,
             "best": {name: self._best_facts(name, best) for name, best in self.best.items()},
             "restored": None if self.restored is None else self._to_dict(self.restored),
-            "blind": {name: self._to_dict(judged) for name, judged in self.blind.items()},
-            "baselines": {name: self._to_dict(judged) for name, judged in self.baselines.items()},
+            "blind": {name: self._to_dict(evaluation) for name, evaluation in self.blind.items()},
+            "baselines": {name: self._to_dict(evaluation) for name, evaluation in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
             "threads": self.threads,
@@ -107,12 +107,12 @@ class Result:
             facts[check.metric] = self.history.column(check.name)[best.epoch - 1] if best.epoch else math.nan
         return facts
 
-    def _to_dict(self, judged: Judged) -> dict[str, Any]:
+    def _to_dict(self, evaluation: Evaluation) -> dict[str, Any]:
         values = {
-            name: {"value": value, "gain": self._gain(name, value), "epoch": judged.epoch}
-            for name, value in judged.values.items()
+            name: {"value": value, "gain": self._gain(name, value), "epoch": evaluation.epoch}
+            for name, value in evaluation.values.items()
         }
-        return {"epoch": judged.epoch, "metrics": values}
+        return {"epoch": evaluation.epoch, "metrics": values}
 
     def _gain(self, name: str, value: float) -> float:
         """Return the improvement of a metric over the corrupted clip; positive is better."""

@@ -1,4 +1,4 @@
-"""One problem from beginning to end: build the generator, fit it, watch the fit."""
+"""Solve a problem with the deep prior: run the fits, combine and evaluate their estimates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dawp.devices import pick_device
 from dawp.dsp.filters import high_pass, remove_rumble
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
-from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
+from dawp.methods.deep_prior.result import BestEstimate, Evaluation, Result
 from dawp.methods.deep_prior.single_fit import Bar, OnEpoch, SingleFit
 from dawp.methods.deep_prior.stopping.blind import BlindStop
 from dawp.metrics.base import OUTPUT, Measurement
@@ -35,16 +35,16 @@ def solve(
     """Fit generators to the problem and keep the best estimates.
 
     Args:
-        problem: the corrupted clip and, for the metrics, its clean one.
+        problem: the corrupted clip and, for the metrics, its clean version.
         config: task, and settings of generator, fit and metrics.
         repetition: which of the seed's streams of random draws to use.
-        progress: a progress bar to move on by all epochs of all fits, or the title of one on standard error; None for
+        progress: a progress bar to advance by all epochs of all fits, or the title of one on standard error; None for
             no bar.
         on_epoch: called after each epoch of the first fit with the epoch and the history so far.
-        checkpoints: where the state of the fits is kept, and taken up if it is there; None to keep none.
+        checkpoints: where the state of the fits is saved, and loaded from; None to save none.
 
     Returns:
-        The result; with ``error`` set and the best so far if a fit diverged.
+        The result; if a fit diverged, ``error`` is set and the result has the best estimates before that.
 
     Raises:
         BadInput: the clip is too short for the generator, the device is not there, or the packages of the baselines
@@ -54,8 +54,8 @@ def solve(
     evaluator = Evaluator(problem.to(device), config.metrics)
     corrupted = evaluator.score_corrupted()
 
-    def measured(waveform: Tensor) -> dict[str, float]:
-        return evaluator.score(waveform.to(device))
+    def evaluate(waveform: Tensor, epoch: int | None = None) -> Evaluation:
+        return Evaluation(waveform, evaluator.score(waveform.to(device)), epoch)
 
     others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
@@ -70,22 +70,21 @@ def solve(
         name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None)
         for name, b in first.oracle.best.items()
     }
-    chosen = config.stop.stop
-    blind = {name: _at_stop(stop, config, measured) for name, stop in first.stops.items() if stop.epoch}
-    at_stop = [_taken(fit.stops[chosen], config) for fit in fits if fit.stops[chosen].epoch]
+    blind = {name: _evaluate_stop(stop, config, evaluate) for name, stop in first.stops.items() if stop.epoch}
+    chosen = [fit.stops[config.stop.stop] for fit in fits]
     restored = None
-    if at_stop:
-        waveform = config.stop.estimate_kind.make(fitted, torch.stack(at_stop).mean(dim=0), config.stop)
-        restored = Judged(waveform, measured(waveform), first.stops[chosen].epoch)
+    if any(stop.epoch for stop in chosen):
+        average = torch.stack([_estimate_at(stop, config) for stop in chosen if stop.epoch]).mean(dim=0)
+        restored = evaluate(config.stop.estimate_kind.make(fitted, average, config.stop), chosen[0].epoch)
     return Result(
         problem=problem,
         input=corrupted,
         best=best,
         restored=restored,
         blind=blind,
-        baselines={name: Judged(waveform, measured(waveform)) for name, waveform in others.items()},
+        baselines={name: evaluate(waveform) for name, waveform in others.items()},
         history=first.history,
-        generator=(first.stops[chosen].weights or first.oracle.weights).kept,
+        generator=(chosen[0].weights or first.oracle.weights).kept,
         seconds=sum(fit.seconds for fit in fits) + time.perf_counter() - began,
         threads=torch.get_num_threads(),
         device=describe(device),
@@ -102,19 +101,19 @@ def fit_ahead(
     on_epoch: OnEpoch | None,
     checkpoints: Checkpoints,
 ) -> None:
-    """One of the fits that ``solve`` would do one after the other: it finds it among the checkpoints, done."""
+    """Run one of the fits of ``solve``, which then loads its result from the checkpoints."""
     SingleFit(_fitted(problem, config), config, repetition, number, checkpoints).run(progress, on_epoch)
 
 
 def _fitted(problem: Problem, config: Config) -> Problem:
-    """The problem as the network gets it, on its device."""
+    """Return the problem that the network is fitted to, on the device of the fit."""
     if problem.noise is None:
         problem = replace(problem, observed=prefilter(problem.observed, problem.sample_rate, config))
     return problem.to(pick_device(config.fit.device))
 
 
 def prefilter(waveform: Tensor, sample_rate: int, config: Config) -> Tensor:
-    """A waveform ``[T]`` without what ``--highpass`` removes before the fit."""
+    """Apply the high-pass of ``--highpass`` to a waveform ``[T]``."""
     cutoff = config.fit.highpass
     return remove_rumble(waveform, sample_rate) if cutoff is None else high_pass(waveform, sample_rate, cutoff)
 
@@ -124,25 +123,25 @@ def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:
     return config.stop.estimate_kind.make_without_fit(problem, config.stop)
 
 
-def _taken(stop: BlindStop, config: Config) -> Tensor:
-    """The estimate that the settings take at a stop."""
+def _estimate_at(stop: BlindStop, config: Config) -> Tensor:
+    """Return the estimate of the epoch of a stop that the chosen estimate is made of."""
     estimates = stop.estimates
     return estimates.get(config.stop.estimate_kind.source, estimates[OUTPUT])
 
 
-def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
-    """What a blind stop takes, with what the metrics say of both estimates then."""
+def _evaluate_stop(stop: BlindStop, config: Config, evaluate: Callable[[Tensor], Evaluation]) -> Evaluation:
+    """Return the estimate at a stop, with the metrics of the output and of the running mean."""
     values = {
         replace(Measurement.parse(name), estimate=kind).name: value
-        for kind, then in stop.estimates.items()
-        for name, value in measured(then).items()
+        for kind, estimate in stop.estimates.items()
+        for name, value in evaluate(estimate).values.items()
     }
-    return Judged(_taken(stop, config), values, stop.epoch)
+    return Evaluation(_estimate_at(stop, config), values, stop.epoch)
 
 
 @contextmanager
 def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
-    """The caller's bar, left open, or one's own."""
+    """Yield the given bar, which stays open, or a new one."""
     if progress is not None and not isinstance(progress, str):
         yield progress
         return
@@ -151,5 +150,5 @@ def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
 
 
 def describe(device: torch.device) -> str:
-    """A device in words: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
+    """Return a device as text: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
