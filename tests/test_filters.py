@@ -132,3 +132,31 @@ def test_thumps_below_20_hz_are_no_rumble():
     assert remove_rumble(music, 16000) is music
     rumble = 0.3 * torch.sin(2 * torch.pi * 12 * time)
     assert (remove_rumble(music + rumble, 16000) - (music + rumble)).norm() > 0.5 * rumble.norm()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3, 0.49])
+@pytest.mark.parametrize("frequency", [25.0, 40.0])
+def test_a_low_tone_in_a_short_clip_is_not_removed(seconds, frequency):
+    """The resolution of a clip shorter than a segment is too low to separate rumble from a low tone."""
+    wave = tone(frequency, round(seconds * 16000), 16000)
+    assert torch.equal(remove_rumble(wave, 16000), wave)
+
+
+def test_thumps_with_a_little_rumble_are_kept():
+    """Most of the power below 20 Hz belongs to loud thumps: a little steady rumble is no reason to remove them."""
+    time = torch.arange(4 * 16000, dtype=torch.float64) / 16000
+    thumps = torch.exp(-6 * (time % 1.0)) * torch.sin(2 * torch.pi * 12 * (time % 1.0))
+    rumble = 0.16 * torch.sin(2 * torch.pi * 9 * time)
+    recording = torch.sin(2 * torch.pi * 220 * time) + thumps + rumble
+    assert torch.equal(remove_rumble(recording, 16000), recording)
+
+
+def test_a_small_constant_offset_is_not_counted_as_rumble():
+    wave = tone(220, 2 * RATE, RATE) + 0.1 + math.sqrt(0.005) * tone(12, 2 * RATE, RATE)
+    assert torch.equal(remove_rumble(wave, RATE), wave)
+
+
+def test_an_offset_is_removed_with_strong_rumble():
+    sound = tone(220, 2 * RATE, RATE)
+    rumble = 0.5 * tone(12, 2 * RATE, RATE)
+    assert (remove_rumble(sound + rumble + 0.3, RATE) - sound).square().mean() < 1e-2 * rumble.square().mean()

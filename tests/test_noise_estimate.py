@@ -51,8 +51,23 @@ def hits(seconds, rate):
     return sound / sound.std()
 
 
+def bowed(seconds, rate):
+    """Three held notes with slight vibrato and steady bow noise 28 dB below them, at an RMS of 1."""
+    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    frequencies = torch.fft.rfftfreq(len(time), 1 / rate)
+    bow = torch.fft.rfft(coloured(seconds, rate, 0.0, seed=7)) * ((frequencies > 2000) & (frequencies < 8000))
+    sound = torch.zeros_like(time)
+    for note in (196.0, 246.9, 293.7):
+        phase = 2 * math.pi * note * (time + 3e-4 * torch.sin(2 * math.pi * 5 * time + note))
+        sound += sum(torch.sin(k * phase + k * note) / k for k in range(1, int(7500 / note)))
+    noise = torch.fft.irfft(bow, len(time))
+    sound = sound / sound.std() + 10 ** (-28 / 20) * noise / noise.std()
+    sound *= 0.8 + 0.2 * torch.sin(2 * math.pi * 0.7 * time) ** 2
+    return sound / sound.std()
+
+
 def gained(noisy, rate):
-    """What the gain with the estimated noise leaves."""
+    """Return the recording after a gain with the estimated noise."""
     spectrum = analyse(noisy, rate)
     gain = two_step_gain(np.abs(spectrum) ** 2, estimate_noise(noisy, rate), FLOOR)
     return synthesise(gain * spectrum, rate, len(noisy)).double()
@@ -160,7 +175,7 @@ def test_the_share_of_tones_tells_a_chord_from_noise():
 
 # No harm
 
-SOUNDS = {"chord": chord, "plucked": plucked, "hits": hits}
+SOUNDS = {"chord": chord, "plucked": plucked, "hits": hits, "bowed": bowed}
 
 
 @pytest.mark.parametrize("sound", SOUNDS)

@@ -16,7 +16,9 @@ PREDICTION_SECONDS, PREDICTION_ORDERS = 1.0, (512, 128, 32, 8, 2)
 MAX_PREDICTED = 1.5  # peak of an extension relative to that of what it extends
 RUMBLE_CUTOFF = 20.0  # Hz: the lowest frequency that is heard
 RUMBLE_SEGMENT_SECONDS, RUMBLE_QUANTILE = 0.5, 0.25
-MIN_RUMBLE = 0.01  # share of a recording's power
+OFFSET_CUTOFF = 4.0  # Hz: a segment does not separate what lies below from a constant offset
+MIN_RUMBLE, MIN_OFFSET = 0.01, 0.05  # shares of the power of a recording
+MIN_STEADY_SHARE = 0.3  # of the mean power below 20 Hz
 
 
 def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
@@ -53,10 +55,13 @@ def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
 
 
 def remove_rumble(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Remove what lies below 20 Hz where rumble is strong, else return the waveform as it is.
+    """Remove what lies below 20 Hz where rumble is strong, else return the waveform unchanged.
 
-    Rumble is strong if in three quarters of all half-second segments the power below 20 Hz is more than 1 % of the mean
-    power: it is there throughout, unlike the thump of a plucked string or a drum.
+    The steady power of a band is what three quarters of all half-second segments exceed. Rumble is strong if the steady
+    power from 4 to 20 Hz is more than 1 % of the mean power, or that below 4 Hz, a constant offset, more than 5 %. The
+    steady power must also be at least 30 % of the mean power below 20 Hz: otherwise most of that belongs to the
+    recording, as the thump of a plucked string or a drum. A waveform shorter than a segment is returned unchanged,
+    because its spectrum does not separate rumble from a low tone.
 
     Args:
         waveform: ``[T]``.
@@ -66,14 +71,24 @@ def remove_rumble(waveform: Tensor, sample_rate: int) -> Tensor:
         ``[T]``.
     """
     samples = waveform.double()
-    length = min(round(RUMBLE_SEGMENT_SECONDS * sample_rate), len(samples))
+    length = round(RUMBLE_SEGMENT_SECONDS * sample_rate)
+    if len(samples) < length:
+        return waveform
     window = torch.hann_window(length, dtype=torch.float64)
-    segments = samples.unfold(0, length, max(1, length // 2)) * (window / window.square().mean().sqrt())
-    power = torch.fft.rfft(segments).abs().square()
+    segments = samples.unfold(0, length, length // 2) * (window / window.square().mean().sqrt())
+    power = torch.fft.rfft(segments).abs().square() / length**2
     power[:, 1:] *= 2  # negative frequencies
-    low = power[:, : math.ceil(RUMBLE_CUTOFF * length / sample_rate)].sum(dim=1) / length**2
-    is_strong = low.quantile(RUMBLE_QUANTILE) > MIN_RUMBLE * samples.square().mean()
-    return high_pass(waveform, sample_rate, RUMBLE_CUTOFF) if is_strong else waveform
+    first, last = (math.ceil(cutoff * length / sample_rate) for cutoff in (OFFSET_CUTOFF, RUMBLE_CUTOFF))
+    offset, rumble, below = (power[:, band].sum(dim=1) for band in (slice(first), slice(first, last), slice(last)))
+    mean = samples.square().mean()
+    is_strong = _steady(rumble) > MIN_RUMBLE * mean or _steady(offset) > MIN_OFFSET * mean
+    is_steady = _steady(below) >= MIN_STEADY_SHARE * below.mean()
+    return high_pass(waveform, sample_rate, RUMBLE_CUTOFF) if is_strong and is_steady else waveform
+
+
+def _steady(power: Tensor) -> Tensor:
+    """Return the power that three quarters of all segments exceed, from their powers ``[segments]``."""
+    return power.quantile(RUMBLE_QUANTILE)
 
 
 def _continued(samples, count: int):  # type: ignore[no-untyped-def]

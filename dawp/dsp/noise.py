@@ -64,10 +64,11 @@ STEADY_DB, UNSTEADY_DB = 3.0, 4.0  # standard deviations over time of the level 
 PARTLY_EXPLAINED, EXPLAINED = 0.6, 0.95  # support of the floor with which tracked noise is of some use, and of none
 PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK = 0.4, 0.6  # the same of weak noise, for which the decay of drums can be taken
 WEAK_DB, STRONG_DB = -20.0, -14.0  # removed noise relative to the recording
-SLIGHT_DB, CLEAR_DB = -26.0, -20.0  # removed unsteady noise relative to the recording
+SLIGHT_DB, CLEAR_DB = -22.0, -18.0  # removed unsteady noise relative to the recording
 
 # Recordings that are nearly clean
-CLEAN_DB, NOISY_DB = -45.0, -42.0  # noise relative to the recording
+FEW_NOISY_BINS, MANY_NOISY_BINS = 0.5, 0.65  # mean support of the floor: shares of bins that hold mostly noise
+CLEAN_DB, NOISY_DB = (-42.0, -45.0), (-28.0, -42.0)  # noise relative to the recording, with few and with many such bins
 RUMBLE_HZ = 80.0
 WEAK_RUMBLE_DB, STRONG_RUMBLE_DB = -22.0, -18.0  # power below RUMBLE_HZ relative to the recording
 
@@ -95,17 +96,30 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
     tracked = tracked * np.interp(frequencies, BIAS_HZ, (1.0, BIAS))[:, None]
     floor = np.broadcast_to(floor[:, None], power.shape)
     noise: Powers = np.exp(share * np.log(np.maximum(tracked, floor)) + (1 - share) * np.log(floor))
-    return _without_slight_noise(noise, power, frequencies)
+    return _without_slight_noise(noise, power, frequencies, float(support.mean()))
 
 
-def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array) -> Powers:
-    """Lower the estimate to nothing where it is so weak that a recording counts as clean, and weak rumble likewise."""
+def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array, support: float) -> Powers:
+    """Lower an estimate that is weak, because what it finds can be a part of the recording.
+
+    Breath, bow noise and distortion are steady, too. The weaker the noise is, the more of the estimate they can be, and
+    the less there is to gain. Noise that fills most of the spectrogram is certain, since a sound that is so weak rarely
+    does: it is removed down to a lower level. The lower power is the estimate times a factor that falls linearly with
+    the level in dB. Noise at low frequencies is not removed where these have little power.
+
+    Args:
+        noise: the estimate ``[bins, frames]``.
+        power: of the recording, of that shape.
+        frequencies: of the bins in Hz.
+        support: share of all bins that hold mostly noise.
+    """
     low = frequencies < RUMBLE_HZ
     total = power.sum()
     rumble = _ramp(_db(power[low].sum() / total), WEAK_RUMBLE_DB, STRONG_RUMBLE_DB)
     noise = np.where(low[:, None], rumble * noise, noise)
-    noise = noise * _ramp(_db(noise.sum() / total), CLEAN_DB, NOISY_DB)
-    return np.maximum(noise, SMALLEST_POWER)
+    shares = (FEW_NOISY_BINS, MANY_NOISY_BINS)
+    clean, noisy = (float(np.interp(support, shares, levels)) for levels in (CLEAN_DB, NOISY_DB))
+    return np.maximum(noise * _ramp(_db(noise.sum() / total), clean, noisy), SMALLEST_POWER)
 
 
 # The noise floor
