@@ -56,7 +56,7 @@ class Method:
         """
         function = import_object(self.function)
         try:
-            estimate = function(problem).to(problem.observed.dtype)
+            estimate: Tensor = function(problem).to(problem.observed.dtype)
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
