@@ -43,6 +43,7 @@ setup(
         "dev": [
             "ruff==0.17.5",
             "mypy==2.4.1",
+            "import-linter>=2.17",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",

@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -38,7 +37,7 @@ from dawp.methods.deep_prior.fit import Epoch, Fit
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.solver import solve
-from dawp.metrics.functions import pesq
+from dawp.metrics.pesq_pool import compute
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.tasks.denoise import add_noise
@@ -96,7 +95,7 @@ def row(
     clean = torch.sin(torch.arange(length) / 20) * torch.linspace(0.1, 0.5, length) + 0.01 * torch.randn(length)
     problem = add_noise(clean, RATE, config.corruption, seeded(0, "corruption"))
     there = problem.to(device)
-    generator = build(config.generator, seeded(0, "weights")).to(device)
+    generator = build(config.generator, seeded(0, "weights"), config.generator_settings).to(device)
     flops = 3 * forward_flops(generator, length, device)
 
     def network() -> dict[str, float]:
@@ -114,12 +113,10 @@ def row(
         return {"s": (times[1] - times[0]) / (config.fit.epochs - 1)}
 
     def in_line() -> dict[str, float]:
-        def pesq_now(*of: Any) -> Future[Tensor]:
-            value: Future[Tensor] = Future()
-            value.set_result(pesq(*of))
-            return value
+        def compute_now(*of: Any) -> Tensor:
+            return torch.tensor(compute(*of), dtype=torch.float64)
 
-        with mock.patch("dawp.methods.deep_prior.stopping.pesq_later", pesq_now):
+        with mock.patch("dawp.metrics.evaluator.compute_later", compute_now):
             return judged()
 
     def plain() -> dict[str, float]:

@@ -73,7 +73,7 @@ def main() -> None:
 def fluctuation(problem: Problem, variant: str) -> Scores:
     """Sum over epochs of the relative change of each bin's magnitude."""
     config = config_of(variant)
-    generator = build(config.generator, seeded(config.fit.seed, "weights"))
+    generator = build(config.generator, seeded(config.fit.seed, "weights"), config.generator_settings)
     total, before = 0.0, None
     for step in Fit(problem, generator, config.fit, seeded(config.fit.seed, "input")):
         if step.epoch >= FIRST_EPOCH:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dawp.api import denoise, dereverb, inpaint, restore
     from dawp.config import Config
     from dawp.errors import BadInput, FitDiverged
-    from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
+    from dawp.methods.deep_prior.result import BestEstimate, Evaluation, Result
     from dawp.methods.deep_prior.solver import solve
     from dawp.problem import Problem
 
@@ -44,8 +44,8 @@ __all__ = [
     "BadInput",
     "BestEstimate",
     "Config",
+    "Evaluation",
     "FitDiverged",
-    "Judged",
     "Problem",
     "Result",
     "__version__",
@@ -58,7 +58,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("denoise", "dereverb", "inpaint", "restore"), "dawp.api"),
-    **dict.fromkeys(("BestEstimate", "Judged", "Result"), "dawp.methods.deep_prior.result"),
+    **dict.fromkeys(("BestEstimate", "Evaluation", "Result"), "dawp.methods.deep_prior.result"),
     "solve": "dawp.methods.deep_prior.solver",
     **dict.fromkeys(("BadInput", "FitDiverged"), "dawp.errors"),
     "Config": "dawp.config",

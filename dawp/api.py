@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dawp.methods.deep_prior.result import Result
-    from dawp.methods.deep_prior.solver import OnEpoch
+    from dawp.methods.deep_prior.single_fit import OnEpoch
 
 
 def denoise(

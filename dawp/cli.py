@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import errno
 import logging
-import shlex
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dawp import plugins
 from dawp.config import Config, groups_of
@@ -19,44 +18,18 @@ from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
-from dawp.settings import Settings, flag_of, kind_of, may_be_none, text_of
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser
+from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
 if TYPE_CHECKING:
     from dawp.runs.experiment import Outcome
 
-OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-
+HELP, HELP_ALL = "show this page", "show all flags, with defaults"
 METHOD = (
     "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
     "and its output is cleaner before it reproduces the corruption."
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with a hint for a flag or an argument that it does not know."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        given, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(self._hint(unknown[0], given))
-        return given, unknown
-
-    def _hint(self, unknown: str, given: argparse.Namespace) -> str:
-        flags = self._option_string_actions
-        if unknown.startswith("-"):
-            flag = unknown.split("=", 1)[0]
-            near = difflib.get_close_matches(flag, flags, n=1)
-            return f"there is no flag {flag}" + (f": did you mean {near[0]}?" if near else "")
-        message = f"unexpected argument {unknown}"
-        if "--source" not in flags:
-            return message
-        if "source" in given:
-            return f"{message}: --source takes one sound file, folder or list"
-        return f"{message}: did you mean --source {shlex.quote(unknown)}?"
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
 
 
 def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -115,15 +88,58 @@ def inpaint() -> int:
 
 
 def get_parser(task: str, prog: str | None = None) -> Parser:
-    """All flags of a task; those not given are absent from what it parses, so that presets can speak."""
+    """Return the parser of a task. Flags that are not given are absent from its result, so that presets apply."""
     parser = Parser(
         prog=prog or f"{task}.py",
+        usage="%(prog)s [SOURCE] [flags]",
         description=f"{get_task(task).about} {METHOD}",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=_Help, text=partial(brief_help, task, parser.prog), help=HELP)
+    parser.add_argument("--help_all", action="help", help=HELP_ALL)
+    parser.add_argument(SOURCE_ARGUMENT, nargs="?", metavar="SOURCE", help="the same as --source")
     add_flags(parser, task)
     return parser
+
+
+class _Help(argparse.Action):
+    """Print a text and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: Callable[[], str], **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+        self._text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        print(self._text())
+        parser.exit()
+
+
+def brief_help(task: str, prog: str) -> str:
+    """Return the help of one screen: three examples and the settings that have a ``brief`` text."""
+    command = prog if prog.startswith("python") else f"python {prog}"
+    settings = [setting for group in groups_of(task).values() for setting in dataclasses.fields(group)]
+    flags = {
+        ", ".join(filter(None, (setting.metadata["short"], f"--{setting.name}"))): setting.metadata["brief"]
+        for setting in settings
+        if setting.metadata["brief"]
+    }
+    flags |= {"--preset": f"set of defaults: {', '.join(PRESETS)}", "-h, --help": HELP, "--help_all": HELP_ALL}
+    width = max(map(len, flags))
+    return "\n".join(
+        [
+            f"usage: {prog} [SOURCE] [flags]",
+            "",
+            get_task(task).about,
+            "",
+            "examples:",
+            *(f"  {command} {example}" for example in get_task(task).examples),
+            "",
+            "flags:",
+            *(f"  {flag:<{width}}  {text}" for flag, text in flags.items()),
+        ]
+    )
 
 
 def add_flags(
@@ -150,7 +166,7 @@ def add_flags(
         help=f"paper: the paper's settings, the defaults below{presets} (default: {default})",
     )
     for group in groups_of(task).values():
-        title, _, description = (group.__doc__ or "").partition(": ")
+        title, description = group.describe()
         settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
         section = parser.add_argument_group(title, description) if settings else None
         for setting in settings:
@@ -216,12 +232,12 @@ def _run(config: Config, command: Sequence[str]) -> int:
     if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
         logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
     # These modules load PyTorch, which the help does not need.
+    from dawp.metrics.summary import table
     from dawp.report import tensorboard
     from dawp.report.page import REPORT, is_stale, write_report
     from dawp.report.pictures import draw_nothing, draw_repetition
     from dawp.runs import experiment
     from dawp.runs.folder import SUMMARY
-    from dawp.runs.summary import table
 
     if config.report.tensorboard:
         tensorboard.check_installed()
@@ -279,8 +295,8 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)
         return
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
-    if facts["choices"]:
-        metavar = "{" + ",".join(facts["choices"]) + "}"
+    if choices := choices_of(setting):
+        metavar = "{" + ",".join(choices) + "}"
     none_word = facts["none_word"] if may_be_none(setting, group) else None
     section.add_argument(
         *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
@@ -301,9 +317,9 @@ def _parse(text: str, kind: type, none_word: str | None) -> Any:
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:
     """What a setting does, with its choices, and with what none stands for where that is not the default."""
-    text: str = setting.metadata["help"]
-    if setting.metadata["choices"]:
-        text += f" ({', '.join(setting.metadata['choices'])})"
+    text = help_of(setting)
+    if choices := choices_of(setting):
+        text += f" ({', '.join(choices)})"
     if setting.metadata["none"] and setting.default is not None:
         text += f"; {setting.metadata['none_word']}: {setting.metadata['none']}"
     return text

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
 from dawp.methods.base import DEEP_PRIOR, get_method
-from dawp.methods.deep_prior.generators.settings import GeneratorConfig
-from dawp.methods.deep_prior.settings import FitConfig, StopConfig
+from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
+from dawp.methods.deep_prior.settings import FitConfig
+from dawp.methods.deep_prior.stopping.settings import StopConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
@@ -45,6 +48,8 @@ class Config:
     metrics: MetricConfig
     work: WorkConfig
     report: ReportConfig
+    generators: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    """Groups of settings of the generators that have their own, by the names of ``groups_of``."""
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
@@ -64,61 +69,107 @@ class Config:
         for name in settings.keys() - names:
             near = difflib.get_close_matches(name, names, n=1)
             raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
-        values = {**kind.preset(preset), **settings}
+        values = {**_defaults(task, preset, settings), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
             for key, group in groups.items()
         }
-        config = cls(task=task, preset=preset, **made)
-        if config.stop.estimate not in kind.estimates:
-            allowed = ", ".join(kind.estimates)
-            raise BadInput(f"estimate must be one of {allowed} for the task {task}, got {config.stop.estimate}")
+        corruption, restoration = made["corruption"], made["restoration"]
+        for name in () if restoration.restore else corruption.restore_only:
+            if getattr(corruption, name) is not None:
+                raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
+        if "method" not in values and corruption.default_method:
+            made["restoration"] = dataclasses.replace(restoration, method=corruption.default_method)
+        own = {key: made.pop(key) for key in groups_of_generators()}
+        config = cls(task=task, preset=preset, generators=own, **made)
+        config.stop.check_estimate(task, kind.estimates)
         if not kind.allows_highpass and config.fit.highpass != 0:
             got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
             raise BadInput(f"highpass must be 0 for the task {task}, got {got}")
-        get_method(task, config.restoration.method)
+        method = get_method(task, config.restoration.method)
+        if method and method.needs and getattr(config.corruption, method.needs) is None:
+            raise BadInput(f"method {method.name} needs --{method.needs}")
         return config
+
+    @property
+    def groups(self) -> dict[str, Settings]:
+        """All groups of settings, by the names of ``groups_of``."""
+        return {key: self.generators.get(key) or getattr(self, key) for key in groups_of(self.task)}
+
+    @property
+    def generator_settings(self) -> Settings:
+        """The group that has the settings of the chosen generator."""
+        return self.generators.get(group_name(self.generator.generator), self.generator)
 
     @property
     def estimates_noise(self) -> bool:
         """Whether a restoration estimates the noise from the recording around a block."""
-        return self.stop.estimate == "mask" and self.restoration.method == DEEP_PRIOR
+        return self.stop.estimate_kind.needs_noise and self.restoration.method == DEEP_PRIOR
 
     def effective(self) -> dict[str, Any]:
         """Return the settings that have an effect with the others as they are, by name."""
         settings: dict[str, Any] = {"task": self.task}
-        groups: dict[str, Settings] = {key: getattr(self, key) for key in groups_of(self.task)}
+        unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
+        groups = [group for key, group in self.groups.items() if key not in unused]
         if not self.restoration.restore:
-            for group in groups.values():
+            for group in groups:
                 settings |= group.identity()
             return settings
         # No clip is chosen, corrupted or evaluated.
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
         single: tuple[str, ...] = ("source", "overwrite", "quiet", "json")
         if self.restoration.method == DEEP_PRIOR:
-            whole, single = (*whole, GeneratorConfig, FitConfig, StopConfig), (*single, "samplerate", "ema")
-        for group in groups.values():
+            whole = (*whole, GeneratorConfig, type(self.generator_settings), FitConfig, StopConfig)
+            single = (*single, "samplerate", "ema")
+        for group in groups:
             if isinstance(group, CorruptionConfig):
                 settings |= group.restore_identity(self.estimates_noise)
             else:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
+        method = get_method(self.task, self.restoration.method)
+        for name in self.corruption.restore_only:
+            if method and method.needs != name:
+                settings.pop(name, None)
         if not get_task(self.task).has_strength:
             settings.pop("strength")
         return settings
 
 
+def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a preset and the method in use set differently from the defaults.
+
+    Raises:
+        BadInput: the task does not have the method.
+    """
+    values = dict(get_task(task).preset(preset))
+    if not settings.get("restore"):
+        values.pop("method", None)
+    method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
+    return {**values, **(method.settings if method else {})}
+
+
 def groups_of(task: str) -> dict[str, type[Settings]]:
-    """Return the groups of settings of a task, by their names in ``Config``, in the order of the help."""
-    return {
+    """Return the groups of settings of a task, by their names in ``Config``, in the order of the help.
+
+    Raises:
+        ValueError: two groups have a setting of one name.
+    """
+    groups: dict[str, type[Settings]] = {
         "run": RunConfig,
         "restoration": RestoreConfig,
         "clip": ClipConfig,
         "corruption": get_task(task).settings,
         "generator": GeneratorConfig,
+        **groups_of_generators(),
         "fit": FitConfig,
         "stop": StopConfig,
         "metrics": MetricConfig,
         "work": WorkConfig,
         "report": ReportConfig,
     }
+    names = Counter(setting.name for group in groups.values() for setting in dataclasses.fields(group))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ValueError(f"two groups of settings have {', '.join(twice)}")
+    return groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from typing import Any
 
 from dawp.errors import BadInput, printable
 
@@ -25,3 +26,11 @@ def load() -> None:
             raise BadInput(
                 f"{VARIABLE} must name modules that can be imported, got {printable(name)} ({reason})"
             ) from None
+
+
+def import_object(reference: Any) -> Any:
+    """Return the object that ``"module:name"`` refers to; anything but text is returned as it is."""
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

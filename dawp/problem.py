@@ -32,6 +32,7 @@ class Problem:
         name: of the clip, for messages.
         noise: power ``[bins, frames]`` of the noise in each bin of ``spectral.analyse(observed, sample_rate)``, known
             from more than the clip; ``observed`` is high-passed then. None to estimate it from the clip.
+        others: other channels of the recording ``[K, T]``, NaN where a sample is missing; None if there are none.
 
     Raises:
         BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
@@ -47,6 +48,7 @@ class Problem:
     facts: dict[str, Any] = field(default_factory=dict)
     name: str = "clip"
     noise: Tensor | None = None
+    others: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("observed", "clean"):

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import numbers
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,9 +23,9 @@ from dawp.errors import BadInput, printable
 
 def setting(
     default: Any,
-    help: str,
+    help: str | Callable[[], str],
     *,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] | Callable[[], Iterable[str]] | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -33,13 +33,14 @@ def setting(
     none: str = "",
     none_word: str = "none",
     short: str | None = None,
+    brief: str = "",
 ) -> Any:
     """Return a dataclass field with everything the command line needs.
 
     Args:
         default: the value where none is given.
-        help: what the setting does.
-        choices: all allowed values.
+        help: what the setting does; a function if it depends on a registry.
+        choices: all allowed values; a function if they are the names in a registry.
         at_least: inclusive lower bound.
         above: exclusive lower bound.
         at_most: inclusive upper bound.
@@ -47,6 +48,7 @@ def setting(
         none: what None stands for.
         none_word: how None is written as a flag's value.
         short: a short flag, as ``-e``.
+        brief: a few words for ``--help``, which lists only the settings that have them; ``--help_all`` lists all.
     """
     bounds = [
         (word, bound, test)
@@ -65,6 +67,7 @@ def setting(
         "none": none,
         "none_word": none_word,
         "short": short,
+        "brief": brief,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -80,6 +83,12 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _validated(field, type(self), getattr(self, field.name)))
+
+    @classmethod
+    def describe(cls) -> tuple[str, str]:
+        """Return the title of the group and what its settings are for, from the docstring."""
+        title, _, description = (cls.__doc__ or cls.__name__).partition(": ")
+        return title, description
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that the numbers of a run depend on."""
@@ -101,6 +110,18 @@ def kind_of(field: dataclasses.Field[Any], group: type) -> type[Any]:
 def may_be_none(field: dataclasses.Field[Any], group: type) -> bool:
     """Whether None is among a setting's values."""
     return NoneType in get_args(_types(group)[field.name])
+
+
+def choices_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """Return all allowed values of a setting; empty if they are not listed."""
+    choices = field.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices or ())
+
+
+def help_of(field: dataclasses.Field[Any]) -> str:
+    """Return what a setting does."""
+    text = field.metadata["help"]
+    return str(text() if callable(text) else text)
 
 
 def flag_of(name: str, value: Any) -> str:
@@ -142,7 +163,7 @@ def _validated(field: dataclasses.Field[Any], group: type, value: Any) -> Any:
     Raises:
         BadInput: it has no such value, or it is out of bounds.
     """
-    kind, bounds, choices = kind_of(field, group), field.metadata["bounds"], field.metadata["choices"]
+    kind, bounds, choices = kind_of(field, group), field.metadata["bounds"], choices_of(field)
     none_word = field.metadata["none_word"]
     if may_be_none(field, group) and (value is None or (isinstance(value, str) and value == none_word != "none")):
         return None

@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Check format, lint and types, build the documentation, and run the tests: scripts/test.sh [--quick] [--coverage] [...]
-# --quick leaves out the tests marked slow, --coverage prints the coverage of each module; other arguments go to pytest.
+# Check format, lint, types and imports, build the documentation, and run the tests:
+#     scripts/test.sh [--quick] [--coverage] [PYTEST ARGUMENTS...]
+# --quick omits the tests marked slow, and the files below, which run commands, processes, simulations or many fits;
+# --coverage prints the coverage of each module.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+not_quick=(baselines browser checkpoints cli cluster experiment extending filters gap_filling golden listening methods
+    noise_estimate page paper properties report restoration restore_command reverb workers)
 options=(--numprocesses auto)
 while [[ ${1:-} == --quick || ${1:-} == --coverage ]]; do
     case $1 in
-    --quick) options+=(-m "not slow") ;;
+    --quick)
+        options+=(-m "not slow")
+        for name in "${not_quick[@]}"; do options+=("--ignore=tests/test_$name.py"); done
+        ;;
     --coverage) options+=(--cov=dawp --cov-report=term:skip-covered) ;;
     esac
     shift
@@ -15,5 +22,6 @@ scripts/setup.sh
 .venv/bin/python -m ruff format --check .
 .venv/bin/python -m ruff check .
 .venv/bin/python -m mypy
+.venv/bin/lint-imports
 NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
 exec .venv/bin/python -m pytest "${options[@]}" "$@"

@@ -173,7 +173,7 @@ def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports
     opened = Opened(browser, place)
     assert opened.page.locator("details.clip").count() == 100
     assert "played from the folders beside it" in opened.page.inner_text("main")
-    assert place.stat().st_size < 2 * assets.MOST_EMBEDDED
+    assert place.stat().st_size < 2 * assets.MAX_EMBEDDED
     player = opened.page.locator("audio").first
     player.focus()
     opened.page.keyboard.press("Space")

@@ -1,5 +1,6 @@
 """The real commands, as a user runs them."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import time
 import pytest
 import soundfile
 import torch
-from conftest import ROOT, TINY_FLAGS, environment, repetitions, write_sound
+from conftest import ROOT, TINY_FLAGS, environment, numbers, repetitions, write_sound
 
 from dawp.cli import get_parser, main
+from dawp.config import groups_of
+from dawp.tasks.base import TASKS
 
 SEED_COMMAND = (
     "--experiment_repetition 20 --show_every 250 --noise_class GAUSSIAN --noise_std 0.2 --snr 2.5 "
@@ -237,12 +240,54 @@ def test_flags_do_what_their_names_say():
     assert parse(["--snr", "none"]).snr is None
 
 
-def test_help_names_every_flag(denoise):
-    result = denoise("--help", tiny=False)
-    assert result.returncode == 0
-    for flag in ("--source", "--noise_class", "--epochs", "--pesq_every", "--preset"):
-        assert flag in result.stdout
-    assert "none: the noise gets --noise_std" in " ".join(result.stdout.split())
+@pytest.mark.parametrize("task", TASKS)
+def test_help_all_shows_every_flag(task, capsys):
+    with pytest.raises(SystemExit) as ended:
+        get_parser(task).parse_args(["--help_all"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for group in groups_of(task).values():
+        for setting in dataclasses.fields(group):
+            assert f"--{setting.name} " in shown.replace("\n", " ")
+    assert task != "denoise" or "none: the noise gets --noise_std" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("task", TASKS)
+def test_help_is_one_screen_with_examples_that_parse(task, flag, capsys):
+    with pytest.raises(SystemExit) as ended:
+        get_parser(task).parse_args([flag])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
+    examples = [line.split(f"python {task}.py ")[1] for line in lines if line.startswith("  python ")]
+    assert len(examples) == 3
+    for example in examples:
+        assert "source" in vars(get_parser(task).parse_args(example.split()))
+    shown = {word.strip(",") for line in lines for word in line.split()[:2] if word.startswith("--")}
+    assert {"--source", "--restore", "--output", "--preset", "--help_all"} <= shown
+    assert shown - {"--help"} <= set(get_parser(task)._option_string_actions)
+
+
+def test_a_path_without_a_flag_is_the_source(denoise, tmp_path):
+    parse = get_parser("denoise").parse_args
+    for arguments in (["a b.wav", "--snr", "5"], ["--snr", "5", "a b.wav"], ["--snr", "5", "--", "a b.wav"]):
+        assert vars(parse(arguments)) == vars(parse(["--source", "a b.wav", "--snr", "5"]))
+    write_sound(tmp_path / "a.wav")
+    for folder, flags in (("one", ["a.wav"]), ("two", ["--source", "a.wav"])):
+        assert denoise(*flags, "--output_dir", folder).returncode == 0
+    (one,), (two,) = (tmp_path.glob(f"{folder}/denoise/*") for folder in ("one", "two"))
+    assert one.name == two.name
+    assert numbers(one) == numbers(two)
+
+
+@pytest.mark.parametrize("arguments", [["a.wav", "--source", "b.wav"], ["a.wav", "b.wav"], ["--source", "a", "b"]])
+def test_a_second_source_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        get_parser("denoise").parse_args(arguments)
+    assert ended.value.code == 2
+    assert "one sound file, folder or list" in capsys.readouterr().err
 
 
 def test_heavy_libraries_are_imported_where_they_are_used():
@@ -297,7 +342,7 @@ def test_without_a_source_the_bundled_clips_are_used(denoise, tmp_path):
         ("--source good.wav --sed=3", ["--sed:", "--seed?"]),
         ("good.wav", ["good.wav", "--source good.wav?"]),
         ("--restore good.wav", ["good.wav", "--source good.wav?"]),
-        ("--source good.wav long.wav", ["long.wav", "--source takes one"]),
+        ("--source good.wav long.wav", ["long.wav", "the source is one"]),
         ("--source tape.m4a", ["tape.m4a", ".m4a", "ffmpeg"]),
         ("--source only_m4a", ["only_m4a", "no sound files", "2 .m4a"]),
         ("--source good.wav --preset slow", ["slow", "paper", "fast"]),

@@ -43,8 +43,26 @@ def test_a_preset_may_differ_between_tasks():
 @pytest.mark.parametrize("task", TASKS)
 def test_a_preset_is_the_flags_that_its_description_names(task, preset):
     flags = [part for name, value in get_task(task).preset(preset).items() for part in flag_of(name, value).split()]
-    given, same = Config.of(task, **vars(get_parser(task).parse_args(flags))), Config.of(task, preset)
+    restore = preset == "restore"
+    given = Config.of(task, restore=restore, **vars(get_parser(task).parse_args(flags)))
+    same = Config.of(task, preset, restore=restore)
     assert dataclasses.replace(given, preset=preset) == same
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "expected"),
+    [
+        ("inpaint", {"restore": True}, ("auto", 60.0)),
+        ("inpaint", {"restore": True, "block": 8.0}, ("auto", 8.0)),
+        ("inpaint", {"restore": True, "method": "deep_prior"}, ("deep_prior", 4.0)),
+        ("inpaint", {"restore": True, "method": "janssen"}, ("janssen", 4.0)),
+        ("inpaint", {}, ("deep_prior", 4.0)),
+        ("denoise", {"restore": True}, ("deep_prior", 4.0)),
+    ],
+)
+def test_the_method_and_its_block_by_default(task, settings, expected):
+    restoration = Config.of(task, "restore", **settings).restoration
+    assert (restoration.method, restoration.block) == expected
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -154,16 +154,16 @@ def test_an_interruption_leaves_nothing_half_written(tmp_path, sounds):
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_every": None}])
 def test_an_interruption_after_a_result_is_written_keeps_it(settings, tmp_path, sounds, monkeypatch):
-    """With several processes one has written its result a while before the command is told."""
+    """A worker process can write its result before the parent process receives it."""
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    take = experiment._Run.take
-    monkeypatch.setattr(experiment._Run, "take", interrupted)
+    add_result = experiment._Run.add_result
+    monkeypatch.setattr(experiment._Run, "add_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, sounds, name="x", **settings)
-    monkeypatch.setattr(experiment._Run, "take", take)
+    monkeypatch.setattr(experiment._Run, "add_result", add_result)
     folder = tmp_path / "evals" / "denoise" / "x"
     (there,) = folder.glob("*/result.json")
     assert not list(folder.rglob("*.checkpoint"))
@@ -220,7 +220,7 @@ def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, capl
     before = {path: path.read_bytes() for path in results}
     later = max(path.stat().st_mtime for path in results) + 5
     assert again()[1] == []  # nothing has changed
-    for changed, words in ((sounds[1].path, "_b: if its"), (noise, ", and 2 more like it: if its")):
+    for changed, words in ((sounds[1].path, "_b: if the"), (noise, ", and 2 more: if the")):
         os.utime(changed, (later, later))
         outcome, (line,) = again()
         assert outcome.skipped == 3
@@ -250,7 +250,7 @@ def test_changes_in_several_runs_are_told_once(tmp_path, sounds, caplog):
     caplog.clear()
     experiment.run_all(plans, no_pictures)
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "and 1 more like it" in line
+    assert ", and 1 more: " in line
 
 
 def test_overwrite_does_not_follow_links(tmp_path, sounds):

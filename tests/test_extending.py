@@ -15,6 +15,8 @@ from dawp.errors import BadInput
 
 FLAGS = [flag for flag in TINY_FLAGS if flag != "--no_report"]
 
+PARTS = ["--generator", "two_layers", "--two_layers_width", 4, "--stop", "flatness", "--estimate", "half"]
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -46,15 +48,17 @@ def test_the_task_is_listed(run):
 @pytest.mark.slow
 def test_the_experiment_runs_in_worker_processes(run):
     count = ("--workers", 2, "--experiment_repetition", 2)
-    done = run("limit", *FLAGS, *count, "--source", "a.wav", "--ceiling", 0.05, "--baselines", "--name", "x")
+    done = run("limit", *FLAGS, *count, *PARTS, "--source", "a.wav", "--ceiling", 0.05, "--baselines", "--name", "x")
     assert done.returncode == 0, done.stderr
     folder = run.folder / "evals" / "limit" / "x"
     for repetition in ("000_a", "001_a"):
         result = json.loads((folder / repetition / "result.json").read_text())
         assert result["corruption"]["ceiling"] == 0.05
         assert list(result["baselines"]) == ["square_root"]
+        assert {"lsd", "ema_lsd"} <= result["best"].keys()
+        assert set(result["blind"]) == {"wmv", "flatness"}
     page = (folder / "report.html").read_text()
-    assert all(name in page for name in ("limit", "ceiling", "square_root"))
+    assert all(name in page for name in ("limit", "ceiling", "square_root", "LSD", "flatness", "two_layers_width"))
 
 
 @pytest.mark.slow

@@ -8,11 +8,14 @@ from conftest import TINY
 import dawp
 from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
+from dawp.methods.deep_prior.estimates.running_mean import Estimates
 from dawp.methods.deep_prior.fit import Adam, Fit, input_noise
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig
-from dawp.methods.deep_prior.stopping import Estimates, HoldoutStop, OracleStop, VarianceStop, hold_out
+from dawp.methods.deep_prior.stopping.holdout import HoldoutStop, hold_out
+from dawp.methods.deep_prior.stopping.oracle import OracleStop
+from dawp.methods.deep_prior.stopping.wmv import VarianceStop
 from dawp.metrics.settings import MetricConfig
 from dawp.operators.identity import Identity
 from dawp.operators.mask import Mask

@@ -75,8 +75,8 @@ CASES = {
     "--noise_profile 0.1:0.2 --samplerate 12000 --strength 0.8 --save_removed removed.wav",
     "restore noise by mean": f"denoise --source tape.wav {RESTORE} {WAVEUNET} --estimate mean --stop wmv",
     "restore reverberation": f"dereverb --source hall_notes.wav {RESTORE} {NETWORK} --depth 2 --fits 2",
-    "restore missing samples": f"inpaint --source missing.wav {RESTORE} --channels 12",
-    "restore drop-outs": f"inpaint --source dropouts.wav {RESTORE} {NETWORK} --stop holdout",
+    "restore missing samples": f"inpaint --source missing.wav {RESTORE} --method deep_prior --channels 12",
+    "restore drop-outs": f"inpaint --source dropouts.wav {RESTORE} --method deep_prior {NETWORK} --stop holdout",
 }
 """By name, the task and its flags."""
 
@@ -259,7 +259,9 @@ def of_library() -> dict[str, dict[str, object]]:
         "restore": lambda: {
             "removed": of_waveform(two - dawp.restore(two, RATE, estimate="mean", **{**blocks, "lr": 1e-2}).numpy())
         },
-        "restore gaps": lambda: {"filled": of_waveform(dawp.restore(damaged, RATE, "inpaint", **blocks)[1500:1540])},
+        "restore gaps": lambda: {
+            "filled": of_waveform(dawp.restore(damaged, RATE, "inpaint", method="deep_prior", **blocks)[1500:1540])
+        },
         "preset paper": lambda: of_result(
             dawp.denoise(clean, RATE, epochs=5, pesq_every=10**6, device="cpu", threads=1)
         ),
@@ -455,7 +457,7 @@ def of_restoration(task: str, folder: Path) -> dict[str, list[str]]:
     (folder / "in").mkdir()
     recording = (folder / ("missing.wav" if task == "inpaint" else "tape.wav")).rename(folder / "in" / "recording.wav")
     flags = f"--restore --source {recording.parent.name} --save_removed removed --epochs 2 --json".split()
-    result = called(task, [*flags, *NETWORK.split(), *ALONE[:-1]], folder)
+    result = called(task, [*flags, "--method", "deep_prior", *NETWORK.split(), *ALONE[:-1]], folder)
     assert result.returncode == 0, result.stderr
     written = {
         f"{name} of {here}": there

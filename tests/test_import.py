@@ -27,12 +27,14 @@ for name in dawp.__all__:
 assert (torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype()) == before
 """
 HELP = """
-import sys
+import os
+os.environ.pop("GOMP_SPINCOUNT", None)
 from dawp import cli
 try:
     cli.main("denoise", ["--help"])
 except SystemExit as end:
     assert end.code == 0
+assert os.environ["GOMP_SPINCOUNT"] == "1000"  # set before PyTorch is loaded
 """
 
 

@@ -96,7 +96,7 @@ def test_inpaint(speech):
     outside = result.problem.blend == 0
     assert torch.equal(result.restored.waveform[outside], speech[outside])
     assert result.restored.values["gap_psnr"] == pytest.approx(result.history.rows[-1]["ema_gap_psnr"], abs=1e-3)
-    assert set(result.baselines) == {"linear", "janssen"}
+    assert set(result.baselines) == {"linear", "janssen", "auto"}
     assert "baseline janssen" in str(result)
 
 

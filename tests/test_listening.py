@@ -11,9 +11,19 @@ import torch
 from conftest import ROOT, TINY, running
 
 import dawp
-from dawp.metrics import pesq_pool as listening
+from dawp.metrics import pesq_pool
+from dawp.metrics.base import METRICS
 from dawp.metrics.functions import pesq
-from dawp.metrics.pesq_pool import now, pesq_later
+from dawp.metrics.pesq_pool import compute_later, resolve
+
+PESQ = METRICS["pesq"]
+SETUP = """import torch
+from dawp.metrics.base import METRICS
+from dawp.metrics.pesq_pool import _workers, compute_later, resolve
+
+def pesq_later(x):
+    return compute_later(METRICS["pesq"], x, x, 16000)
+"""
 
 
 def estimates(speech, count=6):
@@ -22,35 +32,36 @@ def estimates(speech, count=6):
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050])
 def test_the_values_are_those_of_the_metric_in_order(speech, rate):
-    waiting = [pesq_later(estimate, speech, rate) for estimate in estimates(speech)]
+    waiting = [compute_later(PESQ, estimate, speech, rate) for estimate in estimates(speech)]
     torch.manual_seed(0)
-    assert [now(value).item() for value in waiting] == [
+    assert [resolve(value).item() for value in waiting] == [
         pesq(estimate, speech, rate).item() for estimate in estimates(speech)
     ]
 
 
 def test_what_has_no_pesq_is_nan(speech):
     for estimate in (torch.zeros_like(speech), torch.full_like(speech, torch.nan)):
-        assert now(pesq_later(estimate, speech, 16000)).isnan()
+        assert resolve(compute_later(PESQ, estimate, speech, 16000)).isnan()
     long = torch.randn(20 * 16000)
-    assert now(pesq_later(long, long, 16000)).isnan()
-    assert now(pesq_later(1e-3 * speech[:1000], speech[:1000], 16000)).isnan()  # too short for an utterance
+    assert resolve(compute_later(PESQ, long, long, 16000)).isnan()
+    too_short = speech[:1000]  # for an utterance
+    assert resolve(compute_later(PESQ, 1e-3 * too_short, too_short, 16000)).isnan()
     with pytest.raises(ValueError, match="one shape"):
-        pesq_later(speech[1:], speech, 16000)
+        compute_later(PESQ, speech[1:], speech, 16000)
 
 
 def test_a_process_that_dies_costs_one_value_and_is_replaced(speech, caplog):
-    assert now(pesq_later(speech, speech, 16000)) > 4
+    assert resolve(compute_later(PESQ, speech, speech, 16000)) > 4
     with caplog.at_level(logging.WARNING):
-        processes = list(listening._listeners().processes)
+        processes = list(pesq_pool._workers().processes)
         for process in processes:
             process.kill()
             process.wait()
-        values = [now(value).item() for value in [pesq_later(speech, speech, 16000) for _ in range(8)]]
+        values = [resolve(value).item() for value in [compute_later(PESQ, speech, speech, 16000) for _ in range(8)]]
     assert 1 <= sum(value != value for value in values) <= len(processes)
-    assert now(pesq_later(speech, speech, 16000)) > 4
+    assert resolve(compute_later(PESQ, speech, speech, 16000)) > 4
     assert "PESQ counts as NaN for an estimate: its process" in caplog.text
-    assert not set(processes) & set(listening._listeners().processes)
+    assert not set(processes) & set(pesq_pool._workers().processes)
 
 
 def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
@@ -73,8 +84,8 @@ def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
 
 def test_what_still_waits_does_not_keep_a_command_from_ending():
     code = (
-        "import torch; from dawp.metrics import pesq_pool as listening; x = torch.randn(18 * 16000)\n"
-        "waiting = [listening.pesq_later(x, x, 16000) for _ in range(60)]; listening.now(waiting[0])\n"
+        f"{SETUP}x = torch.randn(18 * 16000)\n"
+        "waiting = [pesq_later(x) for _ in range(60)]; resolve(waiting[0])\n"
         "print('begun', flush=True); raise KeyboardInterrupt"
     )
     process = subprocess.Popen(
@@ -84,19 +95,19 @@ def test_what_still_waits_does_not_keep_a_command_from_ending():
     began = time.monotonic()
     errors = process.communicate()[1]
     assert time.monotonic() - began < 15  # 60 of them take half a minute, and longer on a busy machine
-    assert "PESQ" not in errors.replace("pesq_later", "")
+    assert "PESQ counts as NaN" not in errors
     assert "terminate called" not in errors
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_listens_for_itself(speech):
     code = (
-        "import multiprocessing, torch; from dawp.metrics import pesq_pool as listening; x = torch.randn(16000)\n"
-        "def listen(queue):\n    queue.put(listening.now(listening.pesq_later(x, x, 16000)).item())\n"
-        "listening.now(listening.pesq_later(x, x, 16000)); context = multiprocessing.get_context('fork')\n"
+        f"{SETUP}import multiprocessing; x = torch.randn(16000)\n"
+        "def listen(queue):\n    queue.put(resolve(pesq_later(x)).item())\n"
+        "resolve(pesq_later(x)); context = multiprocessing.get_context('fork')\n"
         "queue = context.Queue(); child = context.Process(target=listen, args=(queue,)); child.start()\n"
         "print(queue.get(timeout=30)); child.join()\n"
-        "print(listening.now(listening.pesq_later(x, x, 16000)).item())"
+        "print(resolve(pesq_later(x)).item())"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -108,9 +119,9 @@ def test_a_forked_process_listens_for_itself(speech):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
 def test_the_processes_end_with_the_one_that_asks(speech):
     code = (
-        "import torch; from dawp.metrics import pesq_pool as listening; "
-        "x = torch.randn(16000); print(listening.now(listening.pesq_later(x, x, 16000)).item()); "
-        "print(*[process.pid for process in listening._listeners().processes], flush=True); input()"
+        f"{SETUP}"
+        "x = torch.randn(16000); print(resolve(pesq_later(x)).item()); "
+        "print(*[process.pid for process in _workers().processes], flush=True); input()"
     )
     for end in ("return", "kill"):
         command = [sys.executable, "-c", code]

@@ -24,18 +24,20 @@ def damaged(tmp_path):
     return tones, missing, tmp_path / "damaged.wav"
 
 
-@pytest.mark.parametrize("method", ["janssen", "ar", "ar_mean", "auto"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [None, "janssen", "ar_mean"])
 def test_a_method_fills_the_gaps_of_a_file_in_blocks(method, damaged, door, tmp_path):
     tones, missing, source = damaged
     output = tmp_path / "filled.wav"
-    flags = ["--restore", "--method", method, "--block", "3", "--device", "cpu", "--workers", "1"]
+    named = ["--method", method] if method else []
+    flags = ["--restore", *named, "--block", "3", "--device", "cpu", "--workers", "1"]
     assert door("inpaint", *flags, "--source", str(source), "-o", str(output)).returncode == 0
     filled = torch.from_numpy(soundfile.read(output, dtype="float32")[0])
     error = (filled - tones)[missing].square().mean() / tones[missing].square().mean()
     assert 10 * torch.log10(error) < -40
-    assert torch.equal(filled[:, 0], tones[:, 0])
+    assert torch.equal(filled[~missing], tones[~missing])
     record = json.loads((tmp_path / "filled.wav.json").read_text())
-    assert record["settings"]["method"] == method
+    assert record["settings"]["method"] == (method or "auto")
     assert "epochs" not in record["settings"]
     assert all(epochs == [0, 0] for epochs in (block["epochs"] for block in record["blocks"]))
 

@@ -1,6 +1,7 @@
 """Forward models."""
 
 import pytest
+import scipy.signal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,6 +11,7 @@ from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.operators.base import Operator
+from dawp.operators.convolution import Convolution, fft_size
 from dawp.operators.identity import Identity
 from dawp.operators.mask import Mask
 from dawp.problem import Problem
@@ -27,7 +29,13 @@ def random_mask(length: int) -> Tensor:
 
 
 def operators(length: int) -> dict[str, Operator]:
-    return {"identity": Identity(), "mask": Mask(random_mask(length))}
+    return {
+        "identity": Identity(),
+        "mask": Mask(random_mask(length)),
+        "convolution": Convolution(noise(33, seed=8).double(), 7),
+        "long response": Convolution(noise(500, seed=8).double(), 499),
+        "gain": Convolution(torch.tensor([2.0], dtype=torch.float64)),
+    }
 
 
 @pytest.mark.parametrize("name", operators(64))
@@ -63,6 +71,55 @@ def test_missing_samples_are_zero_in_the_prediction():
     problem = Problem(x, None, 16000, Mask(mask))
     assert torch.equal(problem.mask, mask)
     assert sum(stop - start for start, stop in problem.gaps) == (~mask).sum()
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize(("taps", "delay"), [(1, 0), (33, 0), (33, 7), (33, 32), (500, 100)])
+def test_convolution_is_that_of_scipy(length, taps, delay):
+    operator = Convolution(noise(taps, dtype=torch.float64), delay)
+    x = noise(operator.input_length(length), seed=1, dtype=torch.float64)
+    expected = scipy.signal.fftconvolve(x.numpy(), operator.response.numpy(), mode="valid")
+    torch.testing.assert_close(operator(x), torch.from_numpy(expected))
+    # The direct path of a pure delay leaves the samples in place.
+    pure = Convolution(F.one_hot(torch.tensor(delay), taps).double(), delay)
+    torch.testing.assert_close(pure(x), pure.crop(x))
+
+
+def test_the_distance_of_a_convolution_is_in_the_units_of_the_signal():
+    """A room with a large gain at low frequencies: the distance weighs the frequencies as the signal does."""
+    response = torch.rand(400, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -2, 400)
+    operator = Convolution(response, 0)
+    x = noise(operator.input_length(4000))
+    low = 0.1 * torch.sin(torch.arange(len(x)) / 200)
+    high = 0.1 * torch.sin(torch.arange(len(x)) * 2.0)
+    y = operator(x)
+    plain = [F.mse_loss(operator(x + error), y) for error in (low, high)]
+    equalised = [operator.distance(operator(x + error), y, F.mse_loss) for error in (low, high)]
+    assert plain[0] > 100 * plain[1]
+    assert 0.3 < equalised[0] / equalised[1] < 3
+    assert operator.rough_inverse(y).norm() / operator.crop(x).norm() == pytest.approx(1, abs=0.2)
+
+
+def test_the_weight_of_a_convolution_applies_after_the_equalisation():
+    operator = Convolution(noise(33, seed=8), 7)
+    prediction, observed, mask = noise(1000), noise(1000, seed=1), random_mask(1000)
+    distance = operator.distance(prediction, observed, F.l1_loss, mask / mask.sum())
+    expected = F.l1_loss(operator.rough_inverse(prediction)[mask], operator.rough_inverse(observed)[mask])
+    torch.testing.assert_close(distance, expected)
+
+
+@pytest.mark.parametrize("delay", [-1, 5])
+def test_a_delay_outside_the_response_is_refused(delay):
+    with pytest.raises(ValueError, match="delay"):
+        Convolution(torch.ones(5), delay)
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 1000, 12345])
+def test_sizes_for_the_fft(length):
+    size = fft_size(length)
+    assert length <= size < 1.34 * length
+    odd = size // (size & -size)
+    assert odd in (1, 3, 5, 9, 15)
 
 
 class Late(Operator):

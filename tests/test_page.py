@@ -13,16 +13,16 @@ import pytest
 import torch
 from conftest import ROOT, TINY, environment, write_sound
 
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
+from dawp.metrics.base import OUTPUT, Measurement
 from dawp.report import assets, clips, page, tables
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
 from dawp.runs.folder import Plan, repetition_folders
-from dawp.runs.summary import LABELS
 
 NAME = "<img src=x onerror=alert(1)>&\"'.wav"
 
@@ -38,7 +38,7 @@ def run(folder, task="denoise", source=None, **settings):
 def test_the_settings_of_a_preset_are_not_shown_as_changed(task, preset):
     for changed, flags in (({}, []), ({"epochs": 7}, ["--epochs 7"])):
         config = Config.of(task, preset, **changed)
-        groups = {key: dataclasses.asdict(getattr(config, key)) for key in groups_of(task)}
+        groups = {key: dataclasses.asdict(group) for key, group in config.groups.items()}
         settings = json.loads(json_text(groups))
         assert tables.changed_flags({"task": task, "preset": preset, "settings": settings}) == flags
 
@@ -112,9 +112,10 @@ def test_the_means_are_those_of_the_summary(finished):
     summary = json.loads((finished / "summary.json").read_text())
     words = words_of(write_report(finished))
     for name, statistics in summary["metrics"].items():
-        if name in LABELS:
+        measurement = Measurement.parse(name)
+        if measurement.estimate == OUTPUT:
             told = [tables.format_number(statistics[what]["mean"]) for what in ("input", "best")]
-            assert f"{LABELS[name]} {told[0]} {told[1]}" in words
+            assert f"{measurement.label} {told[0]} {told[1]}" in words
     assert "clips 2 " in words
     assert "--lstm_layers 0" in words
     assert "--workers" not in words
@@ -226,8 +227,8 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
 
     sound = np.zeros(60 * 16000, dtype=np.float32)
     sound[400_123] = 1
-    (magnitude,) = pictures.magnitudes([sound], clips.MOST_FRAMES)
-    assert magnitude.shape[1] <= clips.MOST_FRAMES + 40
+    (magnitude,) = pictures.magnitudes([sound], clips.MAX_FRAMES)
+    assert magnitude.shape[1] <= clips.MAX_FRAMES + 40
     assert magnitude.max() > 0.5
 
 
@@ -238,7 +239,7 @@ def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
 
 def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 20_000)
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 20_000)
     text = text_of(write_report(folder))
     sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
     assert sounds
@@ -249,12 +250,12 @@ def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypa
     assert "played from the folders beside it" in words_of(folder / page.REPORT)
     assert assets.PICTURES in words_of(folder / page.REPORT)
     shown = {place: place.read_bytes() for place in (folder / assets.PICTURES).iterdir()}
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
     asked = [set(re.findall(assets.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
     beside = {f"{assets.PICTURES}/{place.name}" for place in (folder / assets.PICTURES).iterdir()}
     assert beside == asked[1] < asked[0]
     assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
-    monkeypatch.setattr(assets, "MOST_EMBEDDED", 10**9)
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 10**9)
     write_report(folder)
     assert not (folder / assets.PICTURES).exists()
 

@@ -25,7 +25,7 @@ from dawp.restoration.context import read_marked
 from dawp.restoration.files import run
 from dawp.restoration.targets import plan_targets
 
-SMALL = {**TINY, "epochs": 2}
+SMALL = {**TINY, "epochs": 2, "method": "deep_prior"}
 
 
 def settings(task="denoise", **changed):

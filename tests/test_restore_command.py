@@ -18,7 +18,16 @@ from test_cli import refused
 from dawp.io.audio import mark_missing
 from dawp.restoration.block_cache import cache_folder
 
-TINY = ["--restore", *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")], "--device", "cpu", "--workers", "1"]
+TINY = [
+    "--restore",
+    "--method",
+    "deep_prior",
+    *TINY_FLAGS[: TINY_FLAGS.index("--pesq_every")],
+    "--device",
+    "cpu",
+    "--workers",
+    "1",
+]
 """Restore with a network and a fit that take milliseconds an epoch."""
 
 

@@ -1,6 +1,7 @@
 """The set-up script, with a fake interpreter: nothing is installed."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -90,3 +91,33 @@ def test_a_failed_installation_is_repeated(setup):
     result, calls = setup()
     assert result.returncode == 0
     assert "-m pip install" in calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ""),
+        (["-k", "noise"], " -k noise"),
+        (["--quick", "-x"], " -m not slow{ignored} -x"),
+        (["--coverage"], " --cov=dawp --cov-report=term:skip-covered"),
+        (["--coverage", "--quick"], " --cov=dawp --cov-report=term:skip-covered -m not slow{ignored}"),
+    ],
+)
+def test_the_checks_run_before_the_tests(tmp_path, arguments, expected):
+    programs = {
+        "scripts/setup.sh": "exit 0",
+        ".venv/bin/python": 'echo "$@" >>calls',
+        ".venv/bin/lint-imports": "echo lint-imports >>calls",
+    }
+    for name, line in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "scripts" / "test.sh").write_bytes((ROOT / "scripts" / "test.sh").read_bytes())
+    subprocess.run(["bash", "scripts/test.sh", *arguments], cwd=tmp_path, check=True)
+    *checks, tests = (tmp_path / "calls").read_text().splitlines()
+    assert [check.split()[-1] for check in checks] == [".", ".", "mypy", "lint-imports", "--strict"]
+    ignored = re.findall(r" --ignore=(\S+)", tests)
+    assert all((ROOT / path).exists() for path in ignored)
+    expected = expected.format(ignored="".join(f" --ignore={path}" for path in ignored))
+    assert tests == f"-m pytest --numprocesses auto{expected}"

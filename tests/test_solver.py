@@ -89,12 +89,14 @@ def test_pesq_on_what_is_no_speech_is_nan_with_one_warning(caplog):
 def test_what_is_restored_is_the_running_mean_at_the_blind_stop(speech):
     result = solve_tiny(noisy(speech), epochs=80, lr=0.01, pesq_every=1000, stop="holdout", holdout=0.05)
     assert list(result.blind) == ["wmv", "holdout"]
-    for name, judged in result.blind.items():
+    for name, evaluation in result.blind.items():
         column = result.history.column(name)
         measured = [value for value in column if not math.isnan(value)]
-        assert judged.epoch == 1 + column.index(min(measured))
+        assert evaluation.epoch == 1 + column.index(min(measured))
         for metric in ("si_snr", "ema_si_snr", "psnr"):
-            assert judged.values[metric] == pytest.approx(result.history.column(metric)[judged.epoch - 1], abs=1e-3)
+            assert evaluation.values[metric] == pytest.approx(
+                result.history.column(metric)[evaluation.epoch - 1], abs=1e-3
+            )
     assert result.restored.epoch == result.blind["holdout"].epoch
     assert result.restored.values["si_snr"] == result.blind["holdout"].values["ema_si_snr"]
     assert si_snr(result.restored.waveform, speech).item() == pytest.approx(result.restored.values["si_snr"], abs=1e-3)
@@ -124,7 +126,9 @@ def test_the_blind_stops_keep_most_of_what_the_oracle_gains(speech):
     result = dawp.denoise(speech, preset="fast", stop="holdout", epochs=350, pesq_every=1000, device="cpu")
     possible = result.best["ema_si_snr"].value - result.input["si_snr"]
     assert possible > 1.5
-    gains = {name: judged.values["ema_si_snr"] - result.input["si_snr"] for name, judged in result.blind.items()}
+    gains = {
+        name: evaluation.values["ema_si_snr"] - result.input["si_snr"] for name, evaluation in result.blind.items()
+    }
     assert gains["holdout"] > 0.9 * possible
     assert gains["wmv"] > 0.3 * possible
 

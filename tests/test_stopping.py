@@ -4,19 +4,16 @@ import pytest
 import torch
 
 from dawp.io.audio import true_runs
+from dawp.methods.deep_prior.estimates.running_mean import Estimates
 from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
-from dawp.methods.deep_prior.stopping import (
-    WINDOW,
-    Best,
-    Estimates,
-    HoldoutStop,
-    LastEpoch,
-    OracleStop,
-    VarianceStop,
-    hold_out,
-)
+from dawp.methods.deep_prior.stopping.best import Best
+from dawp.methods.deep_prior.stopping.holdout import HoldoutStop, hold_out
+from dawp.methods.deep_prior.stopping.last_epoch import LastEpoch
+from dawp.methods.deep_prior.stopping.oracle import OracleStop
+from dawp.methods.deep_prior.stopping.wmv import WINDOW, VarianceStop
+from dawp.metrics.base import MEAN, OUTPUT
 from dawp.metrics.functions import psnr, si_snr
 from dawp.metrics.settings import MetricConfig
 from dawp.operators.mask import Mask
@@ -122,7 +119,7 @@ def test_pesq_is_computed_when_asked_only(speech):
     generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0))
     oracle = OracleStop(Problem(speech * 0.9, speech, 16000), MetricConfig(pesq_every=2, ema=0.0), generator)
     z = torch.zeros(1, 1, 4)
-    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, speech, z), {"": speech}) for epoch in (1, 2, 3, 4)]
+    rows = [oracle.update(Epoch(epoch, torch.zeros(()), speech, speech, z), {OUTPUT: speech}) for epoch in (1, 2, 3, 4)]
     assert ["pesq" in row for row in rows] == [False, True, False, True]
     assert oracle.best["pesq"].epoch == 2
 
@@ -141,7 +138,8 @@ def follow(stop, outputs):
     """What the stop measured at each epoch that it measured anything at."""
     values = {}
     for step in steps(outputs):
-        for value in stop.update(step, {"": step.output, "ema_": step.output + 1}).values():
+        value = stop.update(step, {OUTPUT: step.output, MEAN: step.output + 1})
+        if value is not None:
             values[step.epoch] = value.item()
     return values
 
@@ -166,7 +164,7 @@ def test_the_variance_stop_finds_where_the_outputs_settle_and_is_not_taken_in_by
     stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)
     follow(stop, [*silent, *settling])
     assert 60 + 60 + WINDOW <= stop.epoch <= 60 + 120
-    torch.testing.assert_close(stop.estimates["ema_"], [*silent, *settling][stop.epoch - 1] + 1)
+    torch.testing.assert_close(stop.estimates[MEAN], [*silent, *settling][stop.epoch - 1] + 1)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])  # a constant output is no likeness of a clip that is not around zero
@@ -254,9 +252,9 @@ def test_patience():
 def test_the_last_epoch():
     stop = LastEpoch(None)
     outputs = outputs_of([0.1, 0.2, 0.3])
-    assert follow(stop, outputs) == {}
+    follow(stop, outputs)
     assert stop.epoch == 3
-    assert torch.equal(stop.estimates[""], outputs[-1])
+    assert torch.equal(stop.estimates[OUTPUT], outputs[-1])
 
 
 def test_single_samples_are_held_out_by_their_share():
@@ -327,5 +325,5 @@ def test_the_last_epoch_is_not_one_that_diverged():
     good, bad = (torch.tensor(loss) for loss in (0.5, math.nan))
     for epoch, loss in enumerate((good, good, bad), start=1):
         output = torch.full((10,), float(epoch))
-        stop.update(Epoch(epoch, loss, output, output, torch.zeros(1, 1, 4)), {"": torch.ones(10)})
+        stop.update(Epoch(epoch, loss, output, output, torch.zeros(1, 1, 4)), {OUTPUT: torch.ones(10)})
     assert stop.epoch == 2

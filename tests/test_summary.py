@@ -3,7 +3,7 @@ import math
 import pytest
 
 from dawp.io.files import read_json, write_json
-from dawp.runs.summary import rows, summarise, table
+from dawp.metrics.summary import rows, summarise, table
 
 
 def result(value, pesq=1.5, error=None, **more):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-BLOCK = 1024  # samples of a lattice stage that stay in the first-level cache
+BLOCK = 1024  # samples of a lattice stage that stay in the second-level cache
 
 
 def compiled(function: Any) -> Any:

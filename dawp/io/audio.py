@@ -12,6 +12,7 @@ import torchaudio.functional
 from torch import Tensor
 
 from dawp.dsp.alignment import MAX_LAG, measure_lag
+from dawp.dsp.gaps import detection
 from dawp.errors import BadInput, printable
 from dawp.io.files import atomic_write
 from dawp.io.reader import Reader
@@ -24,7 +25,6 @@ FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
 LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length if they are not aligned
 READ_FRAMES = 1 << 20
-BESIDE_SECONDS, BESIDE_DB = 0.00025, -40.0  # sound beside a drop-out, relative to the channel's RMS
 REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
 LARGEST_FILTERS = 50_000_000  # samples in all the filters of a resampling; 44.1 to 16 kHz takes 70,560
 
@@ -77,7 +77,8 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     Missing are samples that are not finite, and runs of zeros that last from ``shortest`` seconds to 100 ms and break
     into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS. Zeros for
     longer, at an end, or between sounds that die away are silence. A run that is a drop-out in one channel is one in
-    each channel that has the same run of zeros, however soft that channel is there.
+    each channel that has the same run of zeros, however soft that channel is there. Missing are also near silence,
+    repeated values and noise of the same lengths in place of the signal (``detection.other_drop_outs``).
 
     Args:
         waveform: in its own number of channels.
@@ -93,27 +94,27 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     marked[~marked.isfinite()] = torch.nan
     channels = marked.nan_to_num().T
     least, most = math.ceil(shortest * sample_rate), math.floor(LONGEST_GAP_MS / 1000 * sample_rate)
-    powers = channels.square().mean(dim=1) if power is None else power
-    runs = [
-        [(start, stop) for start, stop in true_runs(channel == 0) if least <= stop - start <= most]
-        for channel in channels
-    ]
+    powers = (channels.square().mean(dim=1) if power is None else power).tolist()
+    arrays = [channel.double().numpy() for channel in channels]
+    runs = [detection.zero_runs(channel, least, most) for channel in arrays]
     drop_outs = {
         run
-        for channel, own, threshold in zip(channels, runs, powers * 10 ** (BESIDE_DB / 10), strict=True)
+        for channel, own, power_of_channel in zip(arrays, runs, powers, strict=True)
         for run in own
-        if _breaks_into_sound(channel, *run, math.ceil(BESIDE_SECONDS * sample_rate), threshold)
+        if detection.breaks_into_sound(channel, *run, sample_rate, power_of_channel)
     }
-    for index, own in enumerate(runs):
-        for start, stop in drop_outs.intersection(own):
+    for index, (channel, own) in enumerate(zip(arrays, runs, strict=True)):
+        power_of_channel = powers[index]
+        spans = [
+            detection.with_fades(channel, *run, sample_rate)
+            if detection.breaks_into_sound(channel, *run, sample_rate, power_of_channel)
+            else run
+            for run in drop_outs.intersection(own)
+        ]
+        spans += detection.other_drop_outs(channel, sample_rate, least, most, power_of_channel)
+        for start, stop in spans:
             marked[start:stop, index] = torch.nan
     return marked.view_as(waveform)
-
-
-def _breaks_into_sound(channel: Tensor, start: int, stop: int, beside: int, threshold: Tensor) -> bool:
-    """Whether the mean square of the ``beside`` samples on either side of a run of zeros is above a threshold."""
-    sides = channel[max(0, start - beside) : start], channel[stop : stop + beside]
-    return all(len(side) and bool(side.square().mean() > threshold) for side in sides)
 
 
 def _said_of(channels: int, first_channel: bool) -> str:

@@ -21,9 +21,14 @@ class ClipConfig(Settings):
         at_least=1000,
         at_most=192000,
         none="each recording's own",
+        brief="working sample rate in Hz; none: that of the recording",
     )
     clip_length: float = setting(
-        2.0, "seconds taken of each recording; 0 takes it whole", at_least=0, at_most=LONGEST_CLIP
+        2.0,
+        "seconds taken of each recording; 0 takes it whole",
+        at_least=0,
+        at_most=LONGEST_CLIP,
+        brief="seconds of each recording; 0: all",
     )
     trim_start: float = setting(
         0.0, "seconds to leave out at the start of each recording", at_least=0, at_most=LONGEST_CLIP

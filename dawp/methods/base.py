@@ -5,13 +5,13 @@ This module loads no signal processing: the command line reads it for its help.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
+from dawp.plugins import import_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DEEP_PRIOR = "deep_prior"
 """The method that is fitted epoch by epoch, with settings and stopping rules of its own."""
+
+GAP_SETTINGS = {"block": 60.0}
+"""Settings of the methods that fill gaps by autoregressive models: they choose a recipe for each block."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Method:
             ``"module:function"`` it is imported when it is needed.
         package: that it needs beyond the toolkit's own, or None.
         is_baseline: whether ``--baselines`` runs it.
+        settings: settings whose defaults the method changes, by name.
+        needs: name of a setting of the task without which it cannot be used, or None.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Method:
     function: str | Callable[[Problem], Tensor]
     package: str | None = None
     is_baseline: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: str | None = None
 
     def restore(self, problem: Problem) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -47,12 +54,9 @@ class Method:
         Raises:
             BadInput: the method failed, or its output is not finite.
         """
-        function = self.function
-        if isinstance(function, str):
-            module, _, name = function.partition(":")
-            function = getattr(importlib.import_module(module), name)
+        function = import_object(self.function)
         try:
-            estimate = function(problem).to(problem.observed.dtype)
+            estimate: Tensor = function(problem).to(problem.observed.dtype)
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
@@ -125,12 +129,26 @@ for _method in (
     Method("log_mmse", "denoise", "dawp.methods.classical.noise:log_mmse"),
     Method("wiener", "denoise", "dawp.methods.classical.noise:wiener"),
     Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
+    Method(
+        "least_squares",
+        "dereverb",
+        "dawp.methods.classical.reverberation:least_squares",
+        is_baseline=False,
+        needs="rir",
+    ),
+    Method(
+        "inverse_filter",
+        "dereverb",
+        "dawp.methods.classical.reverberation:inverse_filter",
+        is_baseline=False,
+        needs="rir",
+    ),
     Method("linear", "inpaint", "dawp.methods.classical.gaps:linear"),
     Method("janssen", "inpaint", "dawp.methods.classical.gaps:janssen"),
-    Method("ar", "inpaint", "dawp.methods.classical.gaps:ar", is_baseline=False),
-    Method("ar_mean", "inpaint", "dawp.methods.classical.gaps:ar_mean", is_baseline=False),
-    Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", is_baseline=False),
-    Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", is_baseline=False),
-    Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", is_baseline=False),
+    Method("ar", "inpaint", "dawp.methods.classical.gaps:ar", None, False, GAP_SETTINGS),
+    Method("ar_mean", "inpaint", "dawp.methods.classical.gaps:ar_mean", None, False, GAP_SETTINGS),
+    Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", None, False, GAP_SETTINGS),
+    Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", None, False, GAP_SETTINGS),
+    Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
 ):
     register(_method)

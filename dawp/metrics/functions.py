@@ -9,13 +9,11 @@ from torch import Tensor
 
 from dawp.errors import BadInput
 from dawp.io.audio import resample
+from dawp.metrics.base import UndefinedMetric
+from dawp.metrics.pesq_process import pesq_score
 
 LONGEST_PESQ = 19.0
 """Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""
-
-
-class NoPesq(ValueError):
-    """PESQ is not defined for this pair of waveforms; the message says why."""
 
 
 def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
@@ -106,7 +104,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
         estimate: ``[..., T]``.
         target: of the same shape.
         sample_rate: in Hz.
-        strict: raise NoPesq, with the reason, where PESQ is not defined (no utterance found, too short or too
+        strict: raise UndefinedMetric, with the reason, where PESQ is not defined (no utterance found, too short or too
             long, silence), in place of NaN.
 
     Returns:
@@ -121,7 +119,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
     for one_estimate, one_target in zip(estimate.reshape(-1, length), target.reshape(-1, length), strict=True):
         try:
             values.append(_pesq(*for_pesq(one_estimate, one_target, sample_rate)))
-        except NoPesq:
+        except UndefinedMetric:
             if strict:
                 raise
             values.append(float("nan"))
@@ -132,7 +130,7 @@ def for_pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor
     """An estimate and a target ``[T]`` on the CPU, at a rate that PESQ is defined for, and that rate.
 
     Raises:
-        NoPesq: it cannot be computed for these.
+        UndefinedMetric: it cannot be computed for these.
         ValueError: the shapes differ.
     """
     _check_shapes(estimate, target)
@@ -141,25 +139,21 @@ def for_pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor
         try:
             estimate, target = resample(estimate, sample_rate, 16000), resample(target, sample_rate, 16000)
         except BadInput as refusal:
-            raise NoPesq(str(refusal)) from None
+            raise UndefinedMetric(str(refusal)) from None
         sample_rate = 16000
     if not (estimate.isfinite().all() and estimate.any() and target.any()):
-        raise NoPesq("a waveform is silent or not finite")
+        raise UndefinedMetric("a waveform is silent or not finite")
     if len(target) > LONGEST_PESQ * sample_rate:
-        raise NoPesq(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
+        raise UndefinedMetric(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
     return estimate, target, sample_rate
 
 
 def _pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> float:
     """PESQ of one pair ``[T]`` at 8 or 16 kHz."""
-    from pesq import PesqError
-    from pesq import pesq as itu_pesq
-
     try:
-        mode = "wb" if sample_rate == 16000 else "nb"
-        return float(itu_pesq(sample_rate, target.numpy(), estimate.numpy(), mode))
-    except (PesqError, ValueError) as error:
-        raise NoPesq(str(error.args[0].decode() if isinstance(error.args[0], bytes) else error)) from None
+        return pesq_score(estimate.numpy(), target.numpy(), sample_rate)
+    except ValueError as reason:
+        raise UndefinedMetric(str(reason)) from None
 
 
 def _check_shapes(estimate: Tensor, target: Tensor) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +71,9 @@ class Operator(ABC):
                 setattr(moved, name, value.to(device))
         return moved
 
-    def parts(self) -> dict[str, Any]:
-        """Return everything that A depends on: tensors, numbers and text, by name."""
-        return vars(self)
+    def digest(self) -> str:
+        """Return a digest of everything that A depends on: its class and its attributes."""
+        digest = hashlib.sha256(type(self).__name__.encode())
+        for value in vars(self).values():
+            digest.update(value.cpu().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode())
+        return digest.hexdigest()

@@ -1,5 +1,4 @@
-"""The paper's tables and figures: each a grid of settings, what is measured, and the paper's own numbers.
+"""The paper's tables and figures: grids of settings, measures and published values.
 
-``python -m dawp.paper table3`` runs one of them; every run lies in a folder of its own like any other, so that what is
-finished is never run again.
+``python -m dawp.paper table3`` runs one of them. Each run has its own run folder, so finished fits are never repeated.
 """

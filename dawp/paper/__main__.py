@@ -1,4 +1,4 @@
-"""``python -m dawp.paper WHAT``: make a table or figure of the paper."""
+"""``python -m dawp.paper WHAT``: reproduce a table or figure of the paper."""
 
 from __future__ import annotations
 

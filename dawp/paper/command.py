@@ -1,4 +1,4 @@
-"""``python -m dawp.paper table3``: a table or figure of the paper beside its own numbers, or readings of its text."""
+"""Reproduce a table or figure of the paper, or compare readings of its text."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from dawp.io.files import check_writable, json_text
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.environment import environment
@@ -35,35 +36,39 @@ NOT_OFFERED = (
     *("source", "experiment_repetition", "name", "overwrite", "tensorboard", "min_gap_ms", "align"),
     *(setting.name for setting in dataclasses.fields(RestoreConfig)),
 )
-OF_NO_CONSEQUENCE = {"seed", "device", "show_every", "save_outputs"}
-"""Settings that may differ in a run that is as in the paper."""
+FREE_SETTINGS = {"seed", "device", "show_every", "save_outputs"}
+"""Settings that may differ from the paper's without the run being labelled as different."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0: done; 1: a file could not be written; 2: bad input; 3: some fits failed; 130: interrupted."""
+    """Run the command.
+
+    Returns:
+        0: success; 1: a file could not be written; 2: bad input; 3: some fits failed; 130: interrupted.
+    """
     parser = _parser()
     given = vars(parser.parse_args(argv))
     try:
         if given["what"] == "datasets":
-            return _tell_datasets(given["folder"], parser.prog)
+            return _report_datasets(given["folder"], parser.prog)
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(STUDIES[given.pop("what")], given, command)
     except BadInput as refusal:
         print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
-        return cli.BAD_INPUT
+        return BAD_INPUT
     except OSError as error:
         print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
-        return cli.BAD_INPUT if error.errno == errno.ENAMETOOLONG else cli.FAILED
+        return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
-        return cli.INTERRUPTED
+        print(f"{parser.prog}: interrupted; run the same command again to resume", file=sys.stderr)
+        return INTERRUPTED
 
 
-def _parser() -> cli.Parser:
-    parser = cli.Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
-    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=cli.Parser)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m dawp.paper", description=__doc__, allow_abbrev=False)
+    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
     for study in STUDIES.values():
-        made = choices.add_parser(
+        subparser = choices.add_parser(
             study.name,
             help=study.title,
             description=study.title,
@@ -71,23 +76,23 @@ def _parser() -> cli.Parser:
             allow_abbrev=False,
         )
         text = (
-            "what it is made of; without data the bundled clips are taken; kinds not named beside others are left out"
+            "data and size; the bundled clips are used by default; if a kind of sound is given, the others are omitted"
         )
-        group = made.add_argument_group("The study", text)
+        group = subparser.add_argument_group("The study", text)
         for kind in dict.fromkeys(kind for cell in study.cells for kind in cell.kinds):
-            text = f"{kind}: a data set, folder, list or file"
+            text = f"source of {kind}: a data set, folder, list or file"
             group.add_argument(f"--{kind}", type=_path, metavar="DIR", help=text)
-        as_there = ", as in the paper" if study.in_paper else ""
-        text = f"clips of each cell, shared out among its kinds of sound (default: {study.clips}{as_there})"
+        suffix = ", as in the paper" if study.in_paper else ""
+        text = f"number of clips per cell, split evenly between its kinds of sound (default: {study.clips}{suffix})"
         group.add_argument("--clips", type=int, default=study.clips, help=text)
-        text = "time a few epochs of each cell and print the hours that all will take, and do nothing else"
+        text = "time a few epochs of each cell, print the estimated total time and exit"
         no_fits = group.add_mutually_exclusive_group()
         no_fits.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
-        text = "make the table of what is finished already, and do no fits"
+        text = "make the table from finished fits only; start no new fits"
         no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
-        cli.add_flags(made, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
-    check = choices.add_parser("datasets", help="say what a folder of recordings holds", allow_abbrev=False)
-    check.add_argument("folder", type=_path, nargs="+", help="a data set as its distributor lays it out")
+        cli.add_flags(subparser, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
+    check = choices.add_parser("datasets", help="describe the recordings in a folder", allow_abbrev=False)
+    check.add_argument("folder", type=_path, nargs="+", help="data set in the layout of its distributor")
     return parser
 
 
@@ -97,7 +102,7 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _tell_datasets(folders: Sequence[Path], prog: str) -> int:
+def _report_datasets(folders: Sequence[Path], prog: str) -> int:
     cli.show_notices(prog, quiet=False)
     refused = 0
     for folder in folders:
@@ -107,8 +112,8 @@ def _tell_datasets(folders: Sequence[Path], prog: str) -> int:
             print(f"{prog}: error: {refusal}", file=sys.stderr)
             refused += 1
     if refused == len(folders):
-        return cli.BAD_INPUT
-    return cli.SOME_FAILED if refused else cli.OK
+        return BAD_INPUT
+    return SOME_FAILED if refused else OK
 
 
 def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
@@ -125,26 +130,26 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
         if name not in effective:
             logging.getLogger("dawp.paper").info("--%s has no effect in %s", name, study.name)
     if only_estimate:
-        _tell_time(study, cells, config.report)
-        return cli.OK
-    to = config.run.output_dir / "paper"
-    check_writable(to)
-    for path in show.paths_of(study, to):
+        _print_time_estimate(study, cells, config.report)
+        return OK
+    folder = config.run.output_dir / "paper"
+    check_writable(folder)
+    for path in show.output_paths(study, folder):
         if path.is_dir():
-            raise BadInput(f"{printable(path)}: is a folder, where a file of {study.name} is to be")
-    failures = [] if only_finished else runs.do(cells, study.name, command)
+            raise BadInput(f"{printable(path)}: is a folder, cannot write a file of {study.name} there")
+    failures = [] if only_finished else runs.run_study(cells, study.name, command)
     found = runs.collect(cells)
     if not any(found.values()):
         where = printable(config.run.output_dir)
-        raise BadInput(f"nothing of {study.name} is finished in {where} with these settings, so there is no table")
-    paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), to)
+        raise BadInput(f"{study.name}: {where} has no finished fits with these settings")
+    paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), folder)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
     elif config.report.quiet:
-        print(to)
+        print(folder)
     else:
         print(f"\n{paths[0].read_text(encoding='utf-8')}\nwritten: {', '.join(printable(path) for path in paths)}")
-    return cli.SOME_FAILED if failures else cli.OK
+    return SOME_FAILED if failures else OK
 
 
 def _about(
@@ -157,19 +162,19 @@ def _about(
     clips: int,
     given: Mapping[str, Any],
 ) -> About:
-    """What a reader of the table has to know."""
-    parts = [part for of_cell in cells.values() for part in of_cell]
+    """Return the header of the table: label, size, settings, data, machine and command."""
+    parts = [part for cell_parts in cells.values() for part in cell_parts]
     config = parts[0].plan.config
     size = Size(clips, config.fit.epochs)
-    changed, missing, departed = _changed(cells, preset), _missing(parts, found), readings.departures(config)
-    word = _word(study, cells, found, preset, sources, size, changed, bool(missing))
+    changed, missing, departures = _changed(cells, preset), _missing(parts, found), readings.departures(config)
+    label = _label(study, cells, found, preset, sources, size, changed, bool(missing))
     full = f"the paper: {study.size}" if study.in_paper else f"in full: {study.size}"
     lines = []
     if changed:
         flags = (flag_of(name, value) for name, value in given.items() if name in changed)
         lines.append(f"settings of this run: {' '.join(flags)}")
-    if departed:
-        lines.append(f"in the paper's text {'; '.join(departed)}")
+    if departures:
+        lines.append(f"in the paper's text {'; '.join(departures)}")
     lines += missing
     lines += _sounds(study, parts, sources)
     about = {**environment(config, command), "cores": cores()}
@@ -177,10 +182,10 @@ def _about(
     today = datetime.datetime.now(datetime.timezone.utc).date()
     lines.append(f"{about['device']}, {cores()} cores; {versions}; seed {about['seed']}; {today}")
     lines.append(f"made by: {printable(shlex.join(about['command']))}")
-    return About(f"{word}: {size} ({full}); preset {preset}", lines, size, about)
+    return About(f"{label}: {size} ({full}); preset {preset}", lines, size, about)
 
 
-def _word(
+def _label(
     study: Study,
     cells: runs.Grid,
     found: Found,
@@ -190,38 +195,38 @@ def _word(
     changed: set[str],
     is_missing: bool,
 ) -> str:
-    """Whether what was run is what the paper has."""
-    parts = [part for of_cell in cells.values() for part in of_cell]
-    smallest = min(sum(part.clips for part in of_cell) for of_cell in cells.values())
+    """Return how the run compares with the paper's: its data, size and settings."""
+    parts = [part for cell_parts in cells.values() for part in cell_parts]
+    smallest = min(sum(part.clips for part in cell_parts) for cell_parts in cells.values())
     if smallest < study.clips or size.epochs < study.epochs:
         return "A REDUCED RUN, NOT FINISHED" if is_missing else "A REDUCED RUN"
     if is_missing or any(fit.is_diverged for fits in found.values() for fit in fits):
         return "NOT FINISHED"
     if not study.in_paper:
         return "NOT IN THE PAPER"
-    is_whole = all({part.kind for part in of_cell} == set(cell.kinds) for cell, of_cell in cells.items())
-    is_its_data = is_whole and all(_is_published(part, sources) for part in parts)
-    others = changed - OF_NO_CONSEQUENCE
-    if preset == "paper" and size == study.size and is_its_data:
-        if not readings.departures(parts[0].plan.config) and others <= set(readings.OF_THE_TEXT):
+    has_all_kinds = all({part.kind for part in cell_parts} == set(cell.kinds) for cell, cell_parts in cells.items())
+    has_paper_data = has_all_kinds and all(_is_published(part, sources) for part in parts)
+    differing = changed - FREE_SETTINGS
+    if preset == "paper" and size == study.size and has_paper_data:
+        if not readings.departures(parts[0].plan.config) and differing <= set(readings.TEXT_SETTINGS):
             return "as in the paper"
-        if not others:
+        if not differing:
             return "the paper's size and data"
     return "NOT AS IN THE PAPER"
 
 
 def _changed(cells: runs.Grid, preset: str) -> set[str]:
-    """Which settings differ from the preset's in some cell, but for those that no number depends on, and the epochs."""
+    """Return the settings that differ from the preset in any cell, except epochs and those that affect no number."""
     changed = set()
     for cell, parts in cells.items():
         usual = Config.of(cell.task, preset, **cell.settings).effective()
-        asked = parts[0].plan.config.effective() if parts else {}
-        changed |= {name for name in asked if asked[name] != usual.get(name)}
+        requested = parts[0].plan.config.effective() if parts else {}
+        changed |= {name for name in requested if requested[name] != usual.get(name)}
     return changed - {"epochs", *NOT_IDENTITY}
 
 
 def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
-    """Whether its clips are of a data set of the paper, as it is to be, each of another recording."""
+    """Return whether the clips are distinct recordings of one of the paper's data sets, without doubts about it."""
     source = sources.get(part.kind)
     if source is None or datasets.recognise(source) is None or datasets.doubts(source):
         return False
@@ -229,31 +234,31 @@ def _is_published(part: runs.Part, sources: Mapping[str, Path]) -> bool:
 
 
 def _missing(parts: Sequence[runs.Part], found: Found) -> list[str]:
-    """A line for each kind of sound of which not all fits that were asked for are there."""
-    asked, there = Counter[str](), Counter(fit.kind for fits in found.values() for fit in fits)
+    """Return a line for each kind of sound with missing fits."""
+    requested, done = Counter[str](), Counter(fit.kind for fits in found.values() for fit in fits)
     for part in parts:
-        asked[part.kind] += part.clips
-    lacking = {kind: count - there[kind] for kind, count in asked.items() if there[kind] < count}
-    return [f"missing: {count} of the {asked[kind]} fits of {kind}" for kind, count in lacking.items()]
+        requested[part.kind] += part.clips
+    missing = {kind: count - done[kind] for kind, count in requested.items() if done[kind] < count}
+    return [f"missing: {count} of the {requested[kind]} fits of {kind}" for kind, count in missing.items()]
 
 
 def _sounds(study: Study, parts: Sequence[runs.Part], sources: Mapping[str, Path]) -> list[str]:
-    """Where the clips are from, and what may be wrong with that."""
-    by_kind = {part.kind: part for part in parts}  # of which every cell has the same clips
-    told = []
+    """Return lines on the origin of the clips and on doubts about them."""
+    by_kind = {part.kind: part for part in parts}  # every cell has the same clips of a kind
+    origins = []
     for kind in (kind for kind in KINDS if any(kind in cell.kinds for cell in study.cells)):
         if kind not in by_kind:
-            told.append(f"no {kind}")
+            origins.append(f"no {kind}")
             continue
         clips, recordings = by_kind[kind].clips, len(by_kind[kind].plan.recordings)
         few = f", {clips} clips of {counted(recordings, 'recording')}" if clips > recordings else ""
-        unusable = by_kind[kind].passed_over
-        over = f", {counted(unusable, 'recording')} that cannot be used passed over" if unusable else ""
-        told.append(f"{kind} {_origin(sources.get(kind))}{few}{over}")
-    lines = [f"sounds: {'; '.join(told)}"]
+        unusable = by_kind[kind].skipped
+        skipped = f", {counted(unusable, 'unusable recording')} skipped" if unusable else ""
+        origins.append(f"{kind} {_origin(sources.get(kind))}{few}{skipped}")
+    lines = [f"sounds: {'; '.join(origins)}"]
     lines += [doubt for kind in by_kind if kind in sources for doubt in datasets.doubts(sources[kind])]
     if study.claims and any(part.clips > len(part.plan.recordings) for part in parts):
-        lines.append("the standard errors take clips of the same recording for independent ones, which they are not")
+        lines.append("the standard errors treat clips of the same recording as independent, which they are not")
     return lines
 
 
@@ -264,19 +269,18 @@ def _origin(source: Path | None) -> str:
     return f"from {layout.name if layout else printable(source.resolve().name)}"
 
 
-def _tell_time(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
+def _print_time_estimate(study: Study, cells: runs.Grid, report: ReportConfig) -> None:
     found: list[runs.Estimate] = []
     for estimate in runs.estimates(cells):
         found.append(estimate)
         if not (report.json or report.quiet):
-            spent = format_duration(3600 * estimate.hours) if estimate.hours else "nothing left to do"
-            print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms an epoch   {spent}", flush=True)
+            spent = format_duration(3600 * estimate.hours) if estimate.hours else "finished"
+            print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms per epoch  {spent}", flush=True)
     if not found:
-        raise BadInput(f"nothing of {study.name} can be timed")
+        raise BadInput(f"{study.name}: no cell could be timed")
     hours, (workers, _) = sum(estimate.hours for estimate in found), runs.side_by_side(cells)
     if report.json:
-        told = [estimate._asdict() for estimate in found]
-        print(json_text({"title": study.title, "hours": hours, "side_by_side": workers, "cells": told}))
+        timed = [estimate._asdict() for estimate in found]
+        print(json_text({"title": study.title, "hours": hours, "side_by_side": workers, "cells": timed}))
     else:
-        where = f"fits at the same time: {workers} (fits side by side slow one another down)"
-        print(f"{study.name}: about {hours:.1f} h, {where}")
+        print(f"{study.name}: about {hours:.1f} h with {workers} parallel fits (parallel fits are slower)")

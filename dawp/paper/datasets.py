@@ -1,4 +1,4 @@
-"""The paper's data sets as their distributors lay them out: which files in them are speech, singing, instruments."""
+"""Layouts of the paper's data sets: which of their files are speech, singing and instruments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from dawp.io.sources import Recording, find_recordings
 log = logging.getLogger(__name__)
 
 VOICES = ("singer", "rapper", "speaker", "vocalists", "choir", "crowd", "fx/processed sound", "main system")
-"""Words in the names of what MedleyDB calls instruments but the paper would not, or that are several at once."""
+"""Words in MedleyDB instrument names that exclude a stem: voices, or several sources at once."""
 
 
 class Layout(NamedTuple):
-    """How a data set is recognised, which of its files are of which kind, and what may be wrong with them.
+    """Layout of a data set on disk.
 
-    By the names of ``parts`` its folders are told that hold several kinds.
+    Attributes:
+        name: for reports.
+        recognised: returns whether a folder has this layout.
+        files: for each kind of sound, returns its files in a folder.
+        parts: names of subfolders that contain several kinds of sound and are refused as a source.
+        doubts: returns warnings about a folder.
     """
 
     name: str
@@ -48,16 +53,16 @@ def _vocals(folder: Path) -> list[Path]:
 
 
 def _stems(folder: Path) -> list[Path]:
-    """MedleyDB's stems of single instruments, by its metadata; without metadata all stems."""
+    """Return MedleyDB's stems of single instruments; all stems of tracks without metadata."""
     stems = []
     for track in _tracks(folder):
         about = _metadata(folder, track)
         for stem in sorted(track.glob("*_STEMS/*.wav")):
-            if stem.name.startswith("._"):  # what macOS leaves in archives
+            if stem.name.startswith("._"):  # macOS resource forks
                 continue
-            names = [one.get("instrument") for one in about.values() if one.get("filename") == stem.name]
-            said = str(names[0]).lower() if names else ""
-            if not any(word in said for word in VOICES):
+            names = [entry.get("instrument") for entry in about.values() if entry.get("filename") == stem.name]
+            instrument = str(names[0]).lower() if names else ""
+            if not any(word in instrument for word in VOICES):
                 stems.append(stem)
     return stems
 
@@ -66,14 +71,14 @@ def _tracks(folder: Path) -> list[Path]:
     return sorted({path.parent for path in folder.glob("Audio/*/*_STEMS")})
 
 
-def _untold(folder: Path) -> list[str]:
-    """That voices may be among the stems of MedleyDB, where tracks have no metadata."""
+def _metadata_doubts(folder: Path) -> list[str]:
+    """Return a warning if tracks of MedleyDB have no metadata, so that stems may contain voices."""
     tracks = _tracks(folder)
     without = [track.name for track in tracks if _metadata_file(folder, track) is None]
     if not without:
         return []
-    some = f"{len(without)} of {len(tracks)} tracks, {printable(without[0])} first"
-    return [f"no metadata (Metadata/*_METADATA.yaml) of {some}: voices may be among their stems"]
+    some = f"{len(without)} of {len(tracks)} tracks, first {printable(without[0])}"
+    return [f"no metadata (Metadata/*_METADATA.yaml) for {some}: their stems may contain voices"]
 
 
 def _metadata_file(folder: Path, track: Path) -> Path | None:
@@ -82,7 +87,7 @@ def _metadata_file(folder: Path, track: Path) -> Path | None:
 
 
 def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
-    """What a track's YAML file says of its stems."""
+    """Read the stems of a track from its YAML file; empty if there is no file."""
     import yaml
 
     path = _metadata_file(folder, track)
@@ -90,7 +95,7 @@ def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         stems = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))["stems"]
-        return {key: one for key, one in stems.items() if isinstance(one, dict)}
+        return {key: entry for key, entry in stems.items() if isinstance(entry, dict)}
     except (yaml.YAMLError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         raise BadInput(f"{printable(path)}: cannot be read as MedleyDB's metadata") from None
 
@@ -107,91 +112,92 @@ LAYOUTS = (
         {"singing": _vocals},
         ("test", "train"),
     ),
-    Layout("MedleyDB (stems)", lambda folder: bool(_tracks(folder)), {"instruments": _stems}, ("Audio",), _untold),
+    Layout(
+        "MedleyDB (stems)", lambda folder: bool(_tracks(folder)), {"instruments": _stems}, ("Audio",), _metadata_doubts
+    ),
 )
 
 
 def find(kind: str, path: Path) -> list[Recording]:
-    """The clean recordings of a kind of sound: in a data set those of that kind, elsewhere all that are found.
+    """Find the clean recordings of a kind of sound.
 
     Args:
         kind: ``speech``, ``singing`` or ``instruments``.
-        path: a data set as it is distributed, or a sound file, a folder or a list.
+        path: a data set in the layout of its distributor, or a sound file, folder or list.
+
+    Returns:
+        The data set's recordings of that kind; all recordings of any other source.
 
     Raises:
-        BadInput: there are none of that kind, or pairs, or compressed stems.
+        BadInput: no recordings of that kind, a list with pairs, or compressed stems.
     """
     layout = recognise(path)
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
-            raise BadInput(f"{printable(path)}: holds MUSDB18's compressed stems; MUSDB18-HQ has them as WAV files")
+            raise BadInput(f"{printable(path)}: contains MUSDB18's compressed stems; use MUSDB18-HQ (WAV files)")
         _check_level(path)
         recordings = _without_repeats(find_recordings(path))
         pair = next((recording for recording in recordings if recording.corrupted), None)
         if pair:
             clean, corrupted = map(printable, pair.paths)
             raise BadInput(
-                f"{printable(path)}: names a pair, {clean} and {corrupted}; clips are corrupted as the paper says, "
-                "so list clean recordings alone"
+                f"{printable(path)}: contains a pair, {clean} and {corrupted}; studies corrupt the clips themselves, "
+                "list only clean recordings"
             )
         return recordings
     if kind not in layout.files:
-        raise BadInput(
-            f"{printable(path)}: is {layout.name}, which is taken for {' and '.join(layout.files)}, not {kind}"
-        )
+        raise BadInput(f"{printable(path)}: {layout.name} is used for {' and '.join(layout.files)}, not for {kind}")
     files = layout.files[kind](path)
     if not files:
-        raise BadInput(f"{printable(path)}: looks like {layout.name}, but holds none of its sound files")
+        raise BadInput(f"{printable(path)}: looks like {layout.name}, but contains none of its sound files")
     return [Recording(file) for file in files]
 
 
 def _check_level(path: Path) -> None:
-    """Refuse a part of a data set, and a folder that one lies in: not all sounds there are of one kind."""
+    """Refuse a subfolder of a data set and a folder that contains one: these mix kinds of sound."""
     if not path.is_dir():
         return
-    above, name = path.resolve().parent, path.resolve().name
-    whole = recognise(above)
-    if whole and name in whole.parts:
-        raise BadInput(f"{printable(path)}: is a part of {whole.name}; name all of it, {printable(above)}")
-    for below in sorted(path.glob("*")):
-        part = recognise(below)
-        if part:
-            raise BadInput(f"{printable(path)}: holds {part.name}; name its own folder, {printable(below)}")
+    parent, name = path.resolve().parent, path.resolve().name
+    layout = recognise(parent)
+    if layout and name in layout.parts:
+        raise BadInput(f"{printable(path)}: is a subfolder of {layout.name}; use {printable(parent)}")
+    for child in sorted(path.glob("*")):
+        layout = recognise(child)
+        if layout:
+            raise BadInput(f"{printable(path)}: contains {layout.name}; use {printable(child)}")
 
 
 def _without_repeats(recordings: Sequence[Recording]) -> list[Recording]:
-    """Each recording once: clips of the same are no independent ones."""
-    once: dict[tuple[Path, ...], Recording] = {}
+    """Drop repeated recordings: their clips are not independent."""
+    unique: dict[tuple[Path, ...], Recording] = {}
     for recording in recordings:
-        once.setdefault(tuple(path.resolve() for path in recording.paths), recording)
-    repeats = len(recordings) - len(once)
+        unique.setdefault(tuple(path.resolve() for path in recording.paths), recording)
+    repeats = len(recordings) - len(unique)
     if repeats:
-        log.info("recordings that are named more than once: %d, each is taken once", repeats)
-    return list(once.values())
+        log.info("repeated recordings ignored: %d", repeats)
+    return list(unique.values())
 
 
 def recognise(path: Path) -> Layout | None:
-    """The data set that a folder holds; None for any other source."""
+    """Return the layout of a data set; None for any other source."""
     return next((layout for layout in LAYOUTS if path.is_dir() and layout.recognised(path)), None)
 
 
 def doubts(path: Path) -> list[str]:
-    """What may be wrong with what is taken of a data set."""
+    """Return warnings about the recordings of a data set."""
     layout = recognise(path)
     return layout.doubts(path) if layout else []
 
 
 def report(path: Path) -> str:
-    """What a folder holds, in a few lines.
+    """Describe the recordings of a source in a few lines.
 
     Raises:
-        BadInput: nothing that can be used.
+        BadInput: no usable recording.
     """
     layout = recognise(path)
     kinds = list(layout.files) if layout else ["speech"]
-    lines = [
-        f"{printable(path)}: {layout.name if layout else 'no data set that is known here, so all its sound files'}"
-    ]
+    lines = [f"{printable(path)}: {layout.name if layout else 'not a known data set; all its sound files'}"]
     for kind in kinds:
         recordings = find(kind, path)
         seconds, rates, broken = 0.0, Counter[int](), 0
@@ -202,15 +208,16 @@ def report(path: Path) -> str:
                     rates[file.rate] += 1
             except BadInput:
                 broken += 1
-        told = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
-        lines.append(f"  {kind if layout else 'sounds'}: {len(recordings)} recordings, {seconds / 60:.1f} min; {told}")
+        by_rate = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
+        label = kind if layout else "sounds"
+        lines.append(f"  {label}: {len(recordings)} recordings, {seconds / 60:.1f} min; {by_rate}")
         if broken == len(recordings):
             raise BadInput(
-                f"{printable(path)}: none of its sound files can be read: {broken}, "
-                f"{printable(recordings[0].path)} first"
+                f"{printable(path)}: none of its {broken} sound files can be read, "
+                f"first {printable(recordings[0].path)}"
             )
         if broken:
-            lines.append(f"  {broken} of them cannot be read as sound")
+            lines.append(f"  unreadable: {broken}")
         lines.append(f"  first: {printable(recordings[0].path)}")
     lines += [f"  {doubt}" for doubt in doubts(path)]
     return "\n".join(lines)

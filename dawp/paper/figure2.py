@@ -1,9 +1,10 @@
-"""Figure 2: SI-SNR against the epoch, to the clean clip and to the corrupted one."""
+"""Figure 2: SI-SNR to the clean and to the corrupted clip against the epoch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dawp.metrics.base import CORRUPTED, Measurement
 from dawp.paper.study import Cell, Found, Measure, Study
 from dawp.paper.table3 import LSTM
 from dawp.report import pictures
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """The curves of the first clip, with the corrupted clip's level."""
+    """Plot the curves of the first clip and the SI-SNR of the corrupted clip."""
     (cell,) = study.cells
     fit = found[cell][0]
     columns = pictures.read_columns(*fit.files("metrics.csv"))
     figure, (axis,) = pictures.new_figure(1, height=3.5)
-    lines = {"si_snr": "output, to the clean clip", "si_snr_vs_corrupted": "output, to the corrupted clip"}
+    lines = {
+        "si_snr": "output, to the clean clip",
+        Measurement("si_snr", target=CORRUPTED).name: "output, to the corrupted clip",
+    }
     curves = {label: pictures.measured(columns, name) for name, label in lines.items()}
     for (label, curve), colour in zip(curves.items(), (pictures.OUTPUT, pictures.AGAINST), strict=True):
         axis.plot(*curve, color=colour, label=label, linewidth=1)
@@ -49,7 +53,7 @@ STUDY = Study(
     clips=1,
     draw=draw,
     notes=(
-        "The paper's text leaves open the kinds of sound and of noise in this figure, and the level: speech and "
-        "Gaussian noise at 2.5 dB here.",
+        "The paper does not state the kind of sound, the kind of noise or the level of this figure. This run uses "
+        "speech and Gaussian noise at 2.5 dB.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Figure 3: the best of each metric against the SI-SNR of the corrupted clip, by noise and kind of sound."""
+"""Figure 3: best value of each metric against the SI-SNR of the corrupted clip, by noise and kind of sound."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LEVELS = (0.0, 2.5, 5.0, 7.5, 10.0)
 STYLES = {"speech": ("o", pictures.OUTPUT), "singing": ("^", pictures.MEAN), "instruments": ("s", pictures.AGAINST)}
 
 
-def name_of(noise: str, level: float) -> str:
+def row_name(noise: str, level: float) -> str:
     return f"{noise.lower()} {level:g} dB"
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """One panel a metric; a line for each noise and kind of sound."""
+    """Plot one panel per metric, with a line for each noise and kind of sound."""
     figure, axes = pictures.new_figure(len(MEASURES), height=2.6)
     results = study.results(found)
     cells = {(cell.name, cell.kinds): cell for cell, fits in found.items() if fits}
@@ -31,7 +31,7 @@ def draw(study: Study, found: Found) -> Figure:
                 points = [
                     (level, results[cell][measure.title].mean)
                     for level in LEVELS
-                    if (cell := cells.get((name_of(noise, level), (kind,))))
+                    if (cell := cells.get((row_name(noise, level), (kind,))))
                 ]
                 if points:
                     label = f"{kind}, {noise.lower()}"
@@ -39,7 +39,7 @@ def draw(study: Study, found: Found) -> Figure:
         if measure.metric == "si_snr":
             axis.plot(LEVELS, LEVELS, ":", color=pictures.CORRUPTED, label="the corrupted clip")
         axis.set_ylabel(f"best {measure.title}")
-    axes[0].legend(fontsize="x-small", ncols=2, handlelength=4)  # so that dashes can be told from a line
+    axes[0].legend(fontsize="x-small", ncols=2, handlelength=4)  # long enough to show the dashes
     axes[-1].set_xlabel("SI-SNR of the corrupted clip (dB)")
     return figure
 
@@ -48,7 +48,7 @@ STUDY = Study(
     name="figure3",
     title="Figure 3: best value at the oracle stop against the corrupted clip's SI-SNR",
     cells=[
-        Cell(name_of(noise, level), "denoise", {"noise_class": noise, "noise_source": None, "snr": level}, (kind,))
+        Cell(row_name(noise, level), "denoise", {"noise_class": noise, "noise_source": None, "snr": level}, (kind,))
         for noise in NOISES
         for kind in KINDS
         for level in LEVELS
@@ -56,7 +56,7 @@ STUDY = Study(
     measures=MEASURES,
     draw=draw,
     notes=(
-        "The paper shows a graph: its numbers, its levels and how many clips it has are not in its text; its "
+        "The paper shows a graph and does not state its values, its levels or the number of clips. The paper's "
         "tables have 20 clips.",
     ),
 )

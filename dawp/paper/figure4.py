@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, found: Found) -> Figure:
-    """Corrupted, best and clean of the first clip, on one scale of dB."""
+    """Plot spectrograms of the first clip (corrupted, best, clean) on a common dB scale."""
     import librosa
     import soundfile
 
@@ -32,7 +32,7 @@ def draw(study: Study, found: Found) -> Figure:
         axis.set_title(title, fontsize="small", loc="left")
         axis.set(xlabel="time (s)", ylabel="frequency (Hz)")
         axis.label_outer()
-    figure.colorbar(mesh, ax=axes, label="dB, relative to the loudest of all")
+    figure.colorbar(mesh, ax=axes, label="dB relative to the maximum of all panels")
     return figure
 
 
@@ -43,5 +43,5 @@ STUDY = Study(
     measures=figure2.STUDY.measures,
     clips=1,
     draw=draw,
-    notes=("The paper's text leaves open which clip and noise it shows: Figure 2's here.",),
+    notes=("The paper does not state the clip and noise of this figure. This run uses those of Figure 2.",),
 )

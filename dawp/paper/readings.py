@@ -1,4 +1,4 @@
-"""Not in the paper: what each reading of its text gives, for the row of Table 3 that it holds to be the best."""
+"""Compare readings of the paper's text on its best row of Table 3 (a study that is not in the paper)."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from dawp.config import Config
 from dawp.paper import table3
 from dawp.paper.study import Cell, Claim, Study
 
-HERE = "as by default here"
-NOISE_ANEW, NOISE_ONCE = "input noise Gaussian, anew each epoch", "input noise Gaussian, drawn once"
+DEFAULT_READING = "as by default here"
+NOISE_REDRAWN, NOISE_ONCE = "input noise Gaussian, anew each epoch", "input noise Gaussian, drawn once"
 NO_RESAMPLING, TWO_LSTM, OWN_LEVEL = "no resampling inside the network", "two LSTM layers", "level left to the network"
 DEFAULTS: dict[str, Any] = {
     "input_noise": "uniform",
@@ -15,11 +15,11 @@ DEFAULTS: dict[str, Any] = {
     "resample_input": False,
     "resample": True,
     "normalize": True,
-    "data_range": 2.0,  # which the notes speak of
+    "data_range": 2.0,  # stated in the notes below
 }
 READINGS: dict[str, dict[str, Any]] = {
-    HERE: {},
-    NOISE_ANEW: {"input_noise": "gaussian", "resample_input": True},
+    DEFAULT_READING: {},
+    NOISE_REDRAWN: {"input_noise": "gaussian", "resample_input": True},
     NOISE_ONCE: {"input_noise": "gaussian"},
     NO_RESAMPLING: {"resample": False},
     TWO_LSTM: {"lstm_layers": 2},
@@ -27,24 +27,24 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 ROW = next(cell for cell in table3.STUDY.cells if cell.name == "Conv + LSTM")
 
-OF_THE_TEXT = ("input_noise", "input_std", "resample_input", "data_range")
-"""Settings that the paper's text speaks of but that are others by default here."""
+TEXT_SETTINGS = ("input_noise", "input_std", "resample_input", "data_range")
+"""Settings whose defaults differ from the paper's text."""
 
 
 def departures(config: Config) -> list[str]:
-    """Where settings are not what the paper's text says (sections 2.1 and 2.2), in words; empty where they are."""
-    fit, told = config.fit, []
-    is_anew = config.corruption.missing is None  # the text draws it once where gaps are filled
-    if (fit.input_noise, fit.input_std or 0.1, fit.resample_input) != ("gaussian", 0.1, is_anew):
-        said = f"Gaussian with a standard deviation of 0.1, {_drawn(is_anew)}"
-        told.append(f"the input noise is {said} (here {fit.input_noise}, {_drawn(fit.resample_input)})")
+    """Describe each setting that differs from the paper's text (sections 2.1 and 2.2)."""
+    fit, differences = config.fit, []
+    is_redrawn = config.corruption.missing is None  # the text draws the noise once for inpainting
+    if (fit.input_noise, fit.input_std or 0.1, fit.resample_input) != ("gaussian", 0.1, is_redrawn):
+        noise = f"Gaussian with a standard deviation of 0.1, {_drawn(is_redrawn)}"
+        differences.append(f"the input noise is {noise} (here {fit.input_noise}, {_drawn(fit.resample_input)})")
     if config.metrics.data_range is not None:
-        told.append(f"the peak of PSNR is the clip's range of amplitudes (here {config.metrics.data_range:g})")
-    return told
+        differences.append(f"the peak of PSNR is the clip's range of amplitudes (here {config.metrics.data_range:g})")
+    return differences
 
 
-def _drawn(is_anew: bool) -> str:
-    return "drawn anew each epoch" if is_anew else "drawn once"
+def _drawn(is_redrawn: bool) -> str:
+    return "redrawn every epoch" if is_redrawn else "drawn once"
 
 
 STUDY = Study(
@@ -55,19 +55,19 @@ STUDY = Study(
     in_paper=False,
     claims=(
         Claim(
-            "input noise drawn once is better than anew each epoch", ((NOISE_ONCE, NOISE_ANEW),), table3.SI_SNR.title
+            "input noise drawn once is better than anew each epoch", ((NOISE_ONCE, NOISE_REDRAWN),), table3.SI_SNR.title
         ),
-        Claim("uniform input noise is better than Gaussian", ((HERE, NOISE_ONCE),), table3.SI_SNR.title),
-        Claim("resampling inside the network helps", ((HERE, NO_RESAMPLING),), table3.SI_SNR.title),
-        Claim("four LSTM layers are better than two", ((HERE, TWO_LSTM),), table3.SI_SNR.title),
-        Claim("taking the level off the network helps", ((HERE, OWN_LEVEL),), table3.SI_SNR.title),
+        Claim("uniform input noise is better than Gaussian", ((DEFAULT_READING, NOISE_ONCE),), table3.SI_SNR.title),
+        Claim("resampling inside the network helps", ((DEFAULT_READING, NO_RESAMPLING),), table3.SI_SNR.title),
+        Claim("four LSTM layers are better than two", ((DEFAULT_READING, TWO_LSTM),), table3.SI_SNR.title),
+        Claim("taking the level off the network helps", ((DEFAULT_READING, OWN_LEVEL),), table3.SI_SNR.title),
     ),
     notes=(
-        "The paper's text draws the input noise anew each epoch, but for gaps, Gaussian with a standard deviation of "
-        "0.1, and says nothing of resampling or of the number of LSTM layers. Its public code draws the noise once, "
-        "uniform from -1 to 1, resamples by two inside the network, and leaves the clip's level to it; its published "
-        "script has four LSTM layers. The default here is the script's but for the level. Where the text takes a "
-        "clip's own range of amplitudes as the peak of the PSNR, the code takes 2, as here: by the clip's range each "
-        "PSNR is lower by 20 log10(2 / range).",
+        "According to the paper's text, the input noise is Gaussian with a standard deviation of 0.1 and is redrawn "
+        "every epoch, except for inpainting. The text does not mention resampling or the number of LSTM layers. The "
+        "public code draws uniform noise from -1 to 1 once, resamples by two inside the network and does not normalise "
+        "the level; the published script uses four LSTM layers. The defaults follow the script, except that the level "
+        "is normalised. The text defines the peak of the PSNR as the clip's range of amplitudes; the public code and "
+        "these results use 2. With the clip's range each PSNR is lower by 20 log10(2 / range).",
     ),
 )

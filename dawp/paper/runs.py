@@ -1,4 +1,4 @@
-"""The runs of a study: made, done, and what they found."""
+"""Plan and run the fits of a study, and collect their results."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from dawp.settings import text_of
 log = logging.getLogger(__name__)
 
 BUNDLED = {"speech": "speech.wav", "singing": "singing.wav", "instruments": "guitar.wav"}
-WARM_UP, TIMED = 3, 6  # epochs before, and during, the measurement of their time
-MOST_CLIPS = 10**6
+WARM_UP, TIMED = 3, 6  # epochs before and during timing
+MAX_CLIPS = 10**6
 
 
 class Part(NamedTuple):
-    """The clips of one kind in a cell: a run, of which the first so many repetitions count."""
+    """The clips of one kind of sound in a cell: the first ``clips`` usable repetitions of a run."""
 
     kind: str
     plan: Plan
@@ -47,58 +47,59 @@ class Part(NamedTuple):
 
     @property
     def repetitions(self) -> list[int]:
-        """Those that count: the first but for those known to have a recording that cannot be used, if others can."""
-        passed_over = unusable(self.folder)
-        there = range(max(self.clips, len(self.plan.recordings)))
-        return [number for number in there if number not in passed_over][: self.clips]
+        """The first ``clips`` repetitions whose recordings are not known to be unusable."""
+        skipped = unusable(self.folder)
+        numbers = range(max(self.clips, len(self.plan.recordings)))
+        return [number for number in numbers if number not in skipped][: self.clips]
 
     @property
     def needed(self) -> int:
-        """How many repetitions come up until these are enough."""
+        """Number of repetitions to run to obtain ``clips`` usable ones."""
         counting, recordings = self.repetitions, len(self.plan.recordings)
         return counting[-1] + 1 if len(counting) == self.clips else max(self.clips, recordings)
 
     @property
-    def passed_over(self) -> int:
-        """How many recordings of these cannot be used."""
+    def skipped(self) -> int:
+        """Number of unusable recordings among the repetitions needed."""
         numbers = (number for number in unusable(self.folder) if number < self.needed)
         return len({number % len(self.plan.recordings) for number in numbers})
 
 
 Grid = Mapping[Cell, Sequence[Part]]
-"""By cell; a cell may have no parts, where its kinds of sound are left out, but never all of them."""
+"""Parts by cell. A cell has no parts if all its kinds of sound are left out; at least one cell has parts."""
 
 
 def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, given: Mapping[str, Any]) -> Grid:
-    """All runs of a study.
+    """Plan all runs of a study.
 
     Args:
         study: the table or figure.
-        preset: of settings.
-        sources: by kind of sound, where its recordings are; a kind that is not in it is left out. Of all kinds the
-            bundled clips if it is empty.
-        clips: of each cell, shared out evenly among its kinds.
-        given: settings that differ from the preset; a cell's own go before them.
+        preset: name of a preset.
+        sources: path of the recordings by kind of sound; missing kinds are left out. If empty, use the bundled clips
+            for all kinds.
+        clips: number of clips per cell, split evenly between its kinds of sound.
+        given: settings that differ from the preset; the settings of a cell take precedence.
 
     Raises:
-        BadInput: a source cannot be used, or a setting, one recording is of two kinds, or there are to be no clips.
+        BadInput: an invalid source, setting or number of clips, or one recording of two kinds.
     """
-    if not 1 <= clips <= MOST_CLIPS:
-        raise BadInput(f"clips must be a whole number from 1 to {MOST_CLIPS}, got {clips}")
+    if not 1 <= clips <= MAX_CLIPS:
+        raise BadInput(f"clips must be a whole number from 1 to {MAX_CLIPS}, got {clips}")
     for name, value in given.items():
         if name in study.own_settings:
-            raise BadInput(f"{name} is set by {study.name} itself in every cell, got {printable(text_of(value))}")
-    asked = sources or {kind: SAMPLES / name for kind, name in BUNDLED.items()}
+            value_text = printable(text_of(value))
+            raise BadInput(f"{name} must not be given for {study.name}, which sets it in every cell, got {value_text}")
+    chosen = sources or {kind: SAMPLES / name for kind, name in BUNDLED.items()}
     kinds = {kind for cell in study.cells for kind in cell.kinds}
-    paths = {kind: path for kind, path in asked.items() if kind in kinds}
+    paths = {kind: path for kind, path in chosen.items() if kind in kinds}
     recordings = {kind: datasets.find(kind, path) for kind, path in paths.items()}
     _check_kinds(recordings)
-    made: dict[Cell, list[Part]] = {}
+    cells: dict[Cell, list[Part]] = {}
     for cell in study.cells:
-        made[cell] = []
-        named = [kind for kind in cell.kinds if kind in paths]
-        for place, kind in enumerate(named):
-            count = clips // len(named) + (place < clips % len(named))
+        cells[cell] = []
+        present = [kind for kind in cell.kinds if kind in paths]
+        for index, kind in enumerate(present):
+            count = clips // len(present) + (index < clips % len(present))
             if not count:
                 continue
             epochs = {"epochs": study.epochs} if preset == "paper" else {}
@@ -106,31 +107,28 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
             own = {"source": paths[kind], "experiment_repetition": count}
             config = Config.of(cell.task, preset, **settings, **own)
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
-            made[cell].append(Part(kind, plan, count))
-    return made
+            cells[cell].append(Part(kind, plan, count))
+    return cells
 
 
 def _check_kinds(recordings: Mapping[str, Sequence[Recording]]) -> None:
-    """Refuse a recording that is to be of two kinds of sound: a cell would count its fits twice."""
+    """Refuse a recording given for two kinds of sound: a cell would count its fits twice."""
     kinds: dict[Path, str] = {}
     for kind, found in recordings.items():
         for path in (recording.path.resolve() for recording in found):
             if kinds.setdefault(path, kind) != kind:
                 both = " and ".join(sorted((kind, kinds[path])))
-                raise BadInput(
-                    f"{both} both have {printable(path)}: a recording is of one kind of sound; "
-                    "name the recordings of each by themselves, or one kind alone"
-                )
+                raise BadInput(f"{both} must not share recordings, got {printable(path)} for both")
 
 
-def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
-    """Do what is not finished yet; returns a line for each repetition that failed.
+def run_study(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
+    """Run the unfinished fits of a study and return a line for each failed repetition.
 
-    A recording that cannot be used is told, and passed over for the next one that has not come up.
+    An unusable recording is reported and replaced by the next unused one.
     """
     failures: dict[str, None] = {}
     done: dict[Path, int] = {}
-    while plans := _to_do(cells, done):
+    while plans := _pending(cells, done):
         config = next(iter(plans.values())).config
         draw = draw_repetition if config.report.pictures else draw_nothing
         outcomes = experiment.run_all(list(plans.values()), draw, command, None if config.report.quiet else title)
@@ -144,10 +142,10 @@ def do(cells: Grid, title: str, command: Sequence[str]) -> list[str]:
     return list(failures)
 
 
-def _to_do(cells: Grid, done: Mapping[Path, int]) -> dict[Path, Plan]:
-    """By folder the runs of which more repetitions are needed than a command has done."""
+def _pending(cells: Grid, done: Mapping[Path, int]) -> dict[Path, Plan]:
+    """Return by folder the runs that need more repetitions than ``done`` states."""
     plans: dict[Path, Plan] = {}
-    needed: dict[Path, int] = {}  # cells of several studies, or of one, may share a run
+    needed: dict[Path, int] = {}  # cells may share a run
     for part in (part for parts in cells.values() for part in parts):
         count = part.needed
         if count > needed.get(part.folder, done.get(part.folder, 0)):
@@ -158,12 +156,12 @@ def _to_do(cells: Grid, done: Mapping[Path, int]) -> dict[Path, Plan]:
 
 
 def collect(cells: Grid) -> Found:
-    """What is finished of each cell."""
+    """Return the finished fits of each cell."""
     return {cell: list(_found(parts)) for cell, parts in cells.items()}
 
 
 def _found(parts: Sequence[Part]) -> Iterator[Fit]:
-    """Those that restored anything: a fit that diverged at once did not."""
+    """Yield the finished fits that have a best value: a fit that diverged in its first epoch has none."""
     for part in parts:
         counting = part.repetitions
         for repetition_dir in repetition_folders(part.folder) if part.folder.is_dir() else ():
@@ -173,7 +171,7 @@ def _found(parts: Sequence[Part]) -> Iterator[Fit]:
 
 
 class Estimate(NamedTuple):
-    """What a cell's fits will take."""
+    """Estimated duration of the unfinished fits of a cell."""
 
     cell: str
     seconds_per_epoch: float
@@ -181,18 +179,18 @@ class Estimate(NamedTuple):
 
 
 def estimates(cells: Grid) -> Iterator[Estimate]:
-    """Time a few epochs of each network, in a fit by itself, and say what all that is not finished yet will take.
+    """Time a few epochs of each network and yield the estimated duration of each cell's unfinished fits.
 
-    A cell that cannot be timed is told and left out.
+    A cell that cannot be timed is reported and left out.
     """
     known: dict[Any, float] = {}
     workers, threads = side_by_side(cells)
     for cell, parts in cells.items():
         if not parts:
             continue
-        left = sum(part.clips for part in parts) - len(list(_found(parts)))
+        unfinished = sum(part.clips for part in parts) - len(list(_found(parts)))
         config = parts[0].plan.config
-        key = (cell.task, config.generator)
+        key = (cell.task, config.generator, config.generator_settings)
         try:
             problem = _first_problem(parts)
             if key not in known:
@@ -201,13 +199,13 @@ def estimates(cells: Grid) -> Iterator[Estimate]:
         except BadInput as refusal:
             log.error("%s: %s", cell.title, refusal)
             continue
-        hours = known[key] * config.fit.epochs * config.stop.fits * left / workers / 3600
+        hours = known[key] * config.fit.epochs * config.stop.fits * unfinished / workers / 3600
         yield Estimate(cell.title, known[key], hours)
 
 
 def side_by_side(cells: Grid) -> tuple[int, int]:
-    """How many fits of a study run at the same time, and the threads of each."""
-    parts = [part for of_cell in cells.values() for part in of_cell]
+    """Return the number of parallel fits of a study and the threads of each."""
+    parts = [part for cell_parts in cells.values() for part in cell_parts]
     config = parts[0].plan.config
     return allocate_workers(
         config.work, pick_device(config.fit.device), sum(part.clips for part in parts) * config.stop.fits
@@ -215,18 +213,18 @@ def side_by_side(cells: Grid) -> tuple[int, int]:
 
 
 def _seconds(problem: Problem, config: Config) -> float:
-    """Of an epoch, with its metrics, and its share of PESQ, which may be that of every so many epochs only."""
+    """Return the mean seconds per epoch with metrics; PESQ counts once every ``pesq_every`` epochs."""
     every = config.metrics.pesq_every
-    with_pesq = _seconds_of(problem, replace(config, metrics=replace(config.metrics, pesq_every=1)))
+    with_pesq = _measure_seconds(problem, replace(config, metrics=replace(config.metrics, pesq_every=1)))
     if every == 1:
         return with_pesq
     never = replace(config, metrics=replace(config.metrics, pesq_every=WARM_UP + TIMED + 1))
-    without = _seconds_of(problem, never)
+    without = _measure_seconds(problem, never)
     return without + (with_pesq - without) / every
 
 
 def _first_problem(parts: Sequence[Part]) -> Problem:
-    """Return the problem of the first recording that can be used."""
+    """Return the problem of the first usable recording."""
     config = parts[0].plan.config
     for recording in (recording for part in parts for recording in part.plan.recordings):
         try:
@@ -236,19 +234,20 @@ def _first_problem(parts: Sequence[Part]) -> Problem:
     raise refusal
 
 
-def _seconds_of(problem: Problem, config: Config) -> float:
-    one_fit = replace(config.stop, fits=1, patience=None)  # which has all of its epochs
+def _measure_seconds(problem: Problem, config: Config) -> float:
+    """Return the mean seconds of an epoch of one fit."""
+    one_fit = replace(config.stop, fits=1, patience=None)  # no early end
     config = replace(config, fit=replace(config.fit, epochs=WARM_UP + TIMED), stop=one_fit)
     stamps: list[float] = []
     result = solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
     if result.error is not None:
         raise BadInput(result.error)
-    taken = [after - before for before, after in pairwise(stamps)]
-    return statistics.fmean(taken[WARM_UP - 1 :])
+    durations = [after - before for before, after in pairwise(stamps)]
+    return statistics.fmean(durations[WARM_UP - 1 :])
 
 
 def _published(study: Study, cell: Cell) -> dict[str, Any] | None:
-    """The paper's numbers of a cell as a run's report takes them."""
+    """Return the paper's values of a cell in the format of ``Plan.published``."""
     if not cell.published:
         return None
     values: dict[str, dict[str, float]] = {}

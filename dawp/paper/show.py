@@ -1,4 +1,4 @@
-"""A study's results as text, Markdown, CSV, JSON and a picture, with the paper's numbers beside ours."""
+"""Write the results of a study as Markdown, CSV, JSON and a picture, beside the paper's values."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.io.files import atomic_write, write_csv, write_json
+from dawp.metrics.base import Measurement
+from dawp.metrics.summary import diverged, doubt, doubtful_value
 from dawp.paper.study import NOT_RUN, About, Found, Results, Study, Values, counted
 from dawp.report import pictures
-from dawp.runs.summary import at_doubtful_pesq, diverged, doubt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NO_LIKENESS = -10.0
-"""SI-SNR in dB, where less than a tenth of what an output holds is the clean clip."""
+MIN_LIKENESS = -10.0
+"""SI-SNR in dB below which less than a tenth of an output's energy belongs to the clean clip."""
 
 
 def header(study: Study) -> list[str]:
-    """The columns of a study's table."""
+    """Return the column names of a study's table."""
     columns = ["", "clips"]
     for measure in study.measures:
         columns += [measure.title, "± std"]
@@ -31,9 +32,9 @@ def header(study: Study) -> list[str]:
 
 
 def rows(study: Study, results: Results) -> list[list[Any]]:
-    """A row for each cell: its title, the number of clips, and for each measure mean, deviation and the paper's number.
+    """Return a row for each cell: title, number of clips, and mean, deviation and published value of each measure.
 
-    Numbers that are not there are NaN; the paper's are absent from a study that has none.
+    Missing values are NaN. A measure without published values has no column for them.
     """
     lines = []
     for cell in study.cells:
@@ -48,9 +49,9 @@ def rows(study: Study, results: Results) -> list[list[Any]]:
 
 
 def markdown(study: Study, results: Results) -> str:
-    """The table, aligned, so that it can be read as it is."""
-    head, *lines = [header(study), *([_shown(value) for value in line] for line in rows(study, results))]
-    widths = [max(len(line[place]) for line in (head, *lines)) for place in range(len(head))]
+    """Return the table in Markdown with aligned columns."""
+    head, *lines = [header(study), *([_format(value) for value in line] for line in rows(study, results))]
+    widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
 
     def joined(line: Sequence[str]) -> str:
         cells = [line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]
@@ -61,14 +62,14 @@ def markdown(study: Study, results: Results) -> str:
 
 
 def conclusions(study: Study, results: Results) -> list[tuple[str, str, str]]:
-    """Each claim with its verdict and what that rests on."""
+    """Return each claim with its verdict and the reason."""
     return [(claim.text, *claim.verdict(results)) for claim in study.claims]
 
 
 def doubts(study: Study, found: Found, results: Results) -> list[str]:
-    """What to doubt in the numbers of a study."""
+    """Return warnings about the values of a study."""
     return [
-        *_without(results),
+        *_missing_clips(results),
         *_nan(results),
         *_diverged(found),
         *_unlike(study, found),
@@ -77,13 +78,13 @@ def doubts(study: Study, found: Found, results: Results) -> list[str]:
 
 
 def text(study: Study, found: Found, about: About) -> str:
-    """All that is told of a study."""
+    """Return the report of a study in Markdown."""
     results = study.results(found)
     lines = (about.headline, *about.lines)
     parts = [f"# {study.title}", "\n".join(f"- {line}" for line in lines), markdown(study, results)]
-    doubted = doubts(study, found, results)
-    if doubted:
-        parts.append("\n".join(f"- {line}" for line in doubted))
+    warnings = doubts(study, found, results)
+    if warnings:
+        parts.append("\n".join(f"- {line}" for line in warnings))
     claims = conclusions(study, results)
     if claims:
         parts.append("\n".join(f"- **{word}**: {claim} ({why})" for claim, word, why in claims))
@@ -92,9 +93,9 @@ def text(study: Study, found: Found, about: About) -> str:
     return "\n\n".join(parts)
 
 
-def _without(results: Results) -> Iterator[str]:
-    """The rows that have some of their clips, and not all that others of the same kinds of sound have."""
-    known: dict[tuple[str, ...], dict[str, None]] = {}  # by kinds, the clips of any row in order
+def _missing_clips(results: Results) -> Iterator[str]:
+    """Yield a line for each row that lacks clips of other rows with the same kinds of sound."""
+    known: dict[tuple[str, ...], dict[str, None]] = {}  # by kinds of sound: the clips of all rows, in order
     for cell, by_measure in results.items():
         known.setdefault(cell.kinds, {}).update(dict.fromkeys(_clips(by_measure)))
     for cell, by_measure in results.items():
@@ -103,7 +104,7 @@ def _without(results: Results) -> Iterator[str]:
         if clips and missing:
             more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
             names = f"{', '.join(missing[:2])}{more}"
-            yield f"{cell.title}: without {names}, which other rows have: its means are not of the same clips as theirs"
+            yield f"{cell.title}: lacks {names}, present in other rows: the means are not over the same clips"
 
 
 def _nan(results: Results) -> Iterator[str]:
@@ -122,38 +123,39 @@ def _diverged(found: Found) -> Iterator[str]:
 
 
 def _unlike(study: Study, found: Found) -> Iterator[str]:
-    """Gains in SI-SNR where clean and corrupted clip have so little in common that nearly anything is a gain."""
+    """Yield warnings about gains in SI-SNR of outputs that hardly resemble the clean clip."""
     for measure in (m for m in study.measures if (m.metric, m.what) == ("si_snr", "gain")):
-        fits = [(cell, fit) for cell, of_cell in found.items() for fit in of_cell]
-        unlike = [(cell, fit) for cell, fit in fits if replace(measure, what="best").of(fit.facts) < NO_LIKENESS]
+        fits = [(cell, fit) for cell, cell_fits in found.items() for fit in cell_fits]
+        unlike = [(cell, fit) for cell, fit in fits if replace(measure, what="best").value(fit.facts) < MIN_LIKENESS]
         if unlike:
-            cell, most = max(unlike, key=lambda one: measure.of(one[1].facts))
+            cell, largest = max(unlike, key=lambda entry: measure.value(entry[1].facts))
             yield (
-                f"{measure.title} is of outputs below {NO_LIKENESS:g} dB, which are no likeness of the clean clip, in "
-                f"{len(unlike)} of {counted(len(fits), 'fit')} (at most {measure.of(most.facts):+.2f} dB: "
-                f"{cell.title}, {most.folder.name})"
+                f"in {len(unlike)} of {counted(len(fits), 'fit')} the {measure.title} belongs to an output below "
+                f"{MIN_LIKENESS:g} dB SI-SNR, which hardly resembles the clean clip (largest: "
+                f"{measure.value(largest.facts):+.2f} dB, {cell.title}, {largest.folder.name})"
             )
 
 
 def _next_to_silence(study: Study, found: Found) -> Iterator[str]:
-    if any(measure.metric == "pesq" for measure in study.measures):
-        fits = [fit for of_cell in found.values() for fit in of_cell]
-        count = sum(at_doubtful_pesq(fit.facts) is not None for fit in fits)
+    """Yield a line for each metric with doubtful best values, such as PESQ of outputs near silence."""
+    fits = [fit for cell_fits in found.values() for fit in cell_fits]
+    for measurement in dict.fromkeys(Measurement.parse(measure.metric) for measure in study.measures):
+        count = sum(doubtful_value(fit.facts, measurement) is not None for fit in fits)
         if count:
-            yield doubt(f" in {count} of {counted(len(fits), 'fit')}")
+            yield doubt(measurement, f" in {count} of {counted(len(fits), 'fit')}")
 
 
-def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
-    """Write everything into a folder as ``<study>.md``, ``.csv``, ``.json`` and ``.png``; something must be finished.
+def write(study: Study, found: Found, about: About, folder: Path) -> list[Path]:
+    """Write ``<study>.md``, ``.csv``, ``.json`` and ``.png``, each with the size of the run.
 
-    Each of them tells the size of what was run.
+    At least one fit must be finished.
 
     Raises:
-        BadInput: the sound that a picture would show is gone; nothing is written then.
+        BadInput: a file that the picture shows is missing; nothing is written.
     """
-    to.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     results = study.results(found)
-    paths = paths_of(study, to)
+    paths = output_paths(study, folder)
     figure = study.draw(study, found) if study.draw else bars(study, results)
     figure.suptitle(about.headline, fontsize="x-small", wrap=True)
     pictures.save(figure, paths[3])
@@ -173,7 +175,7 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
         }
         for cell in study.cells
     ]
-    told = {
+    content = {
         "title": study.title,
         "about": [about.headline, *about.lines],
         "size": about.size._asdict(),
@@ -183,13 +185,13 @@ def write(study: Study, found: Found, about: About, to: Path) -> list[Path]:
         "conclusions": [{"claim": c, "verdict": word, "why": why} for c, word, why in conclusions(study, results)],
         "notes": list(study.notes),
     }
-    write_json(paths[2], {**about.environment, **told})
+    write_json(paths[2], {**about.environment, **content})
     return paths
 
 
-def paths_of(study: Study, to: Path) -> list[Path]:
-    """The files of a study in a folder: Markdown, CSV, JSON and picture."""
-    return [to / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
+def output_paths(study: Study, folder: Path) -> list[Path]:
+    """Return the output paths of a study: Markdown, CSV, JSON and picture."""
+    return [folder / f"{study.name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")]
 
 
 def _clips(by_measure: Mapping[str, Values]) -> list[str]:
@@ -197,42 +199,42 @@ def _clips(by_measure: Mapping[str, Values]) -> list[str]:
 
 
 def bars(study: Study, results: Results) -> Figure:
-    """Our means with their deviations beside the paper's numbers, one panel a measure.
+    """Plot means and deviations beside the paper's values, one panel per measure.
 
-    Where rows have different numbers of clips, each tells its own.
+    If rows have different numbers of clips, the row labels state them.
     """
     import numpy as np
 
     counts = [len(_clips(results[cell])) for cell in study.cells]
     titles = [cell.title for cell in study.cells]
     if len(set(counts)) > 1:
-        told = (counted(count, "clip") if count else NOT_RUN for count in counts)
-        titles = [f"{title}: {clips}" for title, clips in zip(titles, told, strict=True)]
+        labels = (counted(count, "clip") if count else NOT_RUN for count in counts)
+        titles = [f"{title}: {label}" for title, label in zip(titles, labels, strict=True)]
     height = 0.6 + 0.24 * len(study.cells)
     figure, axes = pictures.new_figure(len(study.measures), height=height, sharex=False)
-    places = np.arange(len(study.cells))
+    positions = np.arange(len(study.cells))
     for axis, measure in zip(axes, study.measures, strict=True):
         values = [results[cell][measure.title] for cell in study.cells]
         spread = [0 if math.isnan(value.std) else value.std for value in values]
-        axis.barh(places, [v.mean for v in values], xerr=spread, color=pictures.OUTPUT, height=0.5, label="here")
+        axis.barh(positions, [v.mean for v in values], xerr=spread, color=pictures.OUTPUT, height=0.5, label="here")
         if study.publishes(measure):
-            theirs = [cell.published.get(measure.title, math.nan) for cell in study.cells]
-            axis.plot(theirs, places, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
+            published = [cell.published.get(measure.title, math.nan) for cell in study.cells]
+            axis.plot(published, positions, "D", color=pictures.CORRUPTED, label="paper", markersize=5)
             axis.legend(fontsize="x-small", loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
-        axis.set_yticks(places, titles, fontsize="small")
-        axis.set_ylim(len(places) - 0.5, -0.5)
+        axis.set_yticks(positions, titles, fontsize="small")
+        axis.set_ylim(len(positions) - 0.5, -0.5)
         axis.set_xlabel(measure.title)
     return figure
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.2f}"
     return NOT_RUN if value == 0 else str(value)
 
 
 def _as_csv(study: Study, results: Results, about: About) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows: the table's, each with its epochs, and the clips and epochs that it has in full."""
+    """Return header and rows of the CSV file: those of the table, with epochs and full sizes."""
     names, measure = [], ""
     for column in header(study)[2:]:
         if column not in ("± std", "paper"):
@@ -240,6 +242,6 @@ def _as_csv(study: Study, results: Results, about: About) -> tuple[list[str], li
         names.append({"± std": f"{measure} std", "paper": f"{measure} paper"}.get(column, f"{column} mean"))
     lines = []
     for name, clips, *numbers in rows(study, results):
-        told = ["" if isinstance(number, float) and math.isnan(number) else number for number in numbers]
-        lines.append([name, clips, study.clips, about.size.epochs, study.epochs, *told])
+        values = ["" if isinstance(number, float) and math.isnan(number) else number for number in numbers]
+        lines.append([name, clips, study.clips, about.size.epochs, study.epochs, *values])
     return ["cell", "clips", "clips in full", "epochs", "epochs in full", *names], lines

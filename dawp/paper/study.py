@@ -1,4 +1,4 @@
-"""What a table or figure, of the paper or about it, is: cells, each some runs, and claims about them."""
+"""Definition of a study: the cells of a table or figure, its measures and the claims to check."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("speech", "singing", "instruments")
-"""The kinds of sound in the paper, each from a data set of its own (section 3)."""
+"""The kinds of sound in the paper, one data set each (section 3)."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a repetition.
+    """A value read from the result of a repetition.
 
     Attributes:
-        title: as the paper's table has it.
-        metric: its name in result.json.
-        what: ``best``, the value at the oracle stop, or ``gain``, what that is above the corrupted clip's.
+        title: column title, as in the paper's table.
+        metric: name of the metric in result.json.
+        what: ``best``, the value at the oracle stop, or ``gain``, its difference from the corrupted clip's.
     """
 
     title: str
     metric: str
     what: str = "best"
 
-    def of(self, facts: Mapping[str, Any]) -> float:
-        """Its value in the content of a result.json; NaN if there is none."""
+    def value(self, facts: Mapping[str, Any]) -> float:
+        """Return the value in the content of a result.json; NaN if it is missing."""
         best = facts["best"].get(self.metric) or {}
         value = best.get("value" if self.what == "best" else "gain")
         return math.nan if value is None else float(value)
@@ -44,11 +44,11 @@ class Cell:
     """A row of a table, or a point of a figure.
 
     Attributes:
-        name: of the row.
+        name: name of the row.
         task: ``denoise``, ``dereverb`` or ``inpaint``.
-        settings: that are its own, whatever is asked for; among them those that would override others, as None.
-        kinds: of sound; the clips are shared out among them.
-        published: the paper's numbers by title of the measure.
+        settings: settings fixed by the cell; None disables a setting that would override another.
+        kinds: kinds of sound; the clips are split between them.
+        published: the paper's values by title of the measure.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Cell:
 
 
 class Values(NamedTuple):
-    """What was measured in a cell: a number for each clip, by the clip, NaN where it could not be computed."""
+    """Values of a measure in a cell by clip; NaN if a value could not be computed."""
 
     by_clip: dict[str, float]
 
@@ -82,11 +82,11 @@ class Values(NamedTuple):
 
 
 Results = Mapping[Cell, Mapping[str, Values]]
-"""By cell, and by title of the measure."""
+"""Values by cell and title of the measure."""
 
 
 class Fit(NamedTuple):
-    """A repetition that is finished and restored something: kind of sound, folder, and content of its result.json."""
+    """A finished repetition with a best value: kind of sound, folder and content of its result.json."""
 
     kind: str
     folder: Path
@@ -101,25 +101,25 @@ class Fit(NamedTuple):
         return self.facts["error"] is not None
 
     def files(self, *names: str) -> list[Path]:
-        """Its files of these names.
+        """Return the paths of files of the repetition.
 
         Raises:
-            BadInput: one of them is not there.
+            BadInput: a file is missing.
         """
         paths = [self.folder / name for name in names]
         for path in paths:
             if not path.exists():
-                again = f"without {printable(self.folder)} the same command does this fit again"
-                raise BadInput(f"{printable(path)}: is not there, so there is nothing to show; {again}")
+                advice = f"delete {printable(self.folder)} and run the same command to repeat the fit"
+                raise BadInput(f"{printable(path)}: file is missing; {advice}")
         return paths
 
 
 Found = Mapping[Cell, Sequence[Fit]]
-"""By cell what is finished of it."""
+"""Finished fits by cell."""
 
 
 class Size(NamedTuple):
-    """How large a study is: the clips of each cell, and the epochs of each fit."""
+    """Size of a study: clips per cell and epochs per fit."""
 
     clips: int
     epochs: int
@@ -129,13 +129,13 @@ class Size(NamedTuple):
 
 
 class About(NamedTuple):
-    """What a reader has to know of a study that was run.
+    """Header of a study's report.
 
     Attributes:
-        headline: whether it is as in the paper, and its size.
-        lines: the rest: settings, what is missing, sounds, machine, command.
-        size: that was asked for.
-        environment: of the command, for the JSON file.
+        headline: comparison with the paper's run, and size.
+        lines: settings, missing fits, data, machine and command.
+        size: requested size.
+        environment: environment of the command, for the JSON file.
     """
 
     headline: str
@@ -145,12 +145,12 @@ class About(NamedTuple):
 
 
 def counted(count: int, thing: str) -> str:
-    """A number of things, as ``1 clip`` or ``2 clips``."""
+    """Return a count with its noun: ``1 clip`` or ``2 clips``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 class Verdict(NamedTuple):
-    """What came of a claim: a word, and the numbers that it rests on."""
+    """Verdict on a claim and the values it is based on."""
 
     word: str
     why: str
@@ -162,11 +162,11 @@ UNDECIDED, NOT_RUN = "undecided", "not run"
 
 @dataclass(frozen=True)
 class Claim:
-    """Some cells are better than others by a measure.
+    """The claim that some cells are better than others by a measure.
 
     Attributes:
         text: the claim.
-        pairs: names of cells, the better one first.
+        pairs: pairs of cell names, the better one first.
         measure: title of the measure.
     """
 
@@ -175,15 +175,16 @@ class Claim:
     measure: str
 
     def verdict(self, results: Results) -> Verdict:
-        """Whether it holds for every pair, by the differences clip by clip: the least of the verdicts.
+        """Return the worst verdict over all pairs.
 
-        One holds if the mean difference is above its standard error, and does not if it is below minus that; on one
+        A pair is judged by the differences between the same clips of both cells. It holds if the mean difference
+        exceeds its standard error, and does not hold if the mean is below minus the standard error. With a single
         clip, which has no standard error, it is undecided.
         """
         words, reasons = [], []
         for better, worse in self.pairs:
             differences = _differences(results, better, worse, self.measure)
-            word, why = _judged(differences)
+            word, why = _judge(differences)
             words.append(word)
             reasons.append(f"{better} over {worse}: {why}")
         order = (NOT_RUN, FAILS, UNDECIDED, WITHIN, HOLDS)
@@ -191,18 +192,18 @@ class Claim:
 
 
 def _differences(results: Results, better: str, worse: str, measure: str) -> list[float]:
-    """By how much one row's clips are better than the same clips of another."""
+    """Return the differences between two rows over their common clips."""
     sides: list[dict[tuple[tuple[str, ...], str], float]] = []
     for name in (better, worse):
         cells = [cell for cell in results if cell.name == name]
         sides.append({(cell.kinds, clip): v for cell in cells for clip, v in results[cell][measure].by_clip.items()})
-    both = (sides[0][clip] - sides[1][clip] for clip in sides[0].keys() & sides[1].keys())
-    return [difference for difference in both if not math.isnan(difference)]
+    differences = (sides[0][clip] - sides[1][clip] for clip in sides[0].keys() & sides[1].keys())
+    return [difference for difference in differences if not math.isnan(difference)]
 
 
-def _judged(differences: list[float]) -> tuple[str, str]:
+def _judge(differences: list[float]) -> tuple[str, str]:
     if not differences:
-        return NOT_RUN, "no clip has both"
+        return NOT_RUN, "no clips in common"
     mean, count = statistics.fmean(differences), len(differences)
     if count == 1:
         return UNDECIDED, f"{mean:+.2f} on one clip, which has no standard error"
@@ -216,16 +217,16 @@ class Study:
     """A table or a figure.
 
     Attributes:
-        name: of the command, ``table3``.
-        title: what the paper calls it.
-        cells: in the order of the rows.
-        measures: the columns.
-        clips: in each cell, in the paper.
-        epochs: of each fit, in the paper.
-        claims: that are checked.
-        draw: its picture of what was found; None for bars.
-        notes: to be told with it.
-        in_paper: whether the paper has it.
+        name: name on the command line, e.g. ``table3``.
+        title: title of the report.
+        cells: cells in the order of the rows.
+        measures: measures in the order of the columns.
+        claims: claims to check.
+        clips: clips per cell in the paper.
+        epochs: epochs per fit in the paper.
+        draw: plots the finished fits; None for a bar chart.
+        notes: remarks at the end of the report.
+        in_paper: whether the study is in the paper.
     """
 
     name: str
@@ -241,24 +242,24 @@ class Study:
 
     @property
     def size(self) -> Size:
-        """In full: the paper's, if it tells it."""
+        """Full size: that of the paper, if the paper states it."""
         return Size(self.clips, self.epochs)
 
     @property
     def own_settings(self) -> set[str]:
-        """Names of the settings that every cell has of its own, so that nothing can be asked for them."""
+        """Names of the settings that every cell fixes, so that they cannot be set by flags."""
         return set.intersection(*(set(cell.settings) for cell in self.cells))
 
     def results(self, found: Found) -> Results:
-        """What was measured in each cell."""
+        """Return the values of each cell and measure."""
         return {
             cell: {
-                measure.title: Values({fit.clip: measure.of(fit.facts) for fit in found[cell]})
+                measure.title: Values({fit.clip: measure.value(fit.facts) for fit in found[cell]})
                 for measure in self.measures
             }
             for cell in self.cells
         }
 
     def publishes(self, measure: Measure) -> bool:
-        """Whether the paper has numbers in a column."""
+        """Return whether the paper states values for a measure."""
         return any(measure.title in cell.published for cell in self.cells)

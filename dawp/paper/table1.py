@@ -1,4 +1,4 @@
-"""Table 1: how much reverberation is taken out, by reverberation time and kind of sound."""
+"""Table 1: dereverberation by reverberation time and kind of sound."""
 
 from dawp.paper.study import KINDS, Cell, Claim, Measure, Study
 
@@ -30,7 +30,7 @@ STUDY = Study(
         Claim("RT60 0.1 gains more than RT60 0.5", (("RT60 0.1 s", "RT60 0.5 s"),), SI_SNR.title),
     ),
     notes=(
-        "The paper's text leaves open the room, the places in it, and what counts as clean (--reference). SI-SNR, not "
-        "in the paper, is what the best output comes to: where it is far below zero, a gain is of no use.",
+        "The paper does not state the room, the positions in it or the reference signal (--reference). The SI-SNR of "
+        "the best output is not in the paper; a gain is of no use if the SI-SNR remains far below zero.",
     ),
 )

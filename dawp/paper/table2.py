@@ -1,13 +1,14 @@
-"""Table 2: how well gaps are filled, by their length, kind of sound and network."""
+"""Table 2: inpainting by gap length, kind of sound and network."""
 
 from typing import Any
 
+from dawp.metrics.base import GAPS, Measurement
 from dawp.paper.study import Cell, Claim, Measure, Study
 
-SI_SNR, PSNR = Measure("SI-SNR", "gap_si_snr"), Measure("PSNR", "gap_psnr")
+SI_SNR, PSNR = Measure("SI-SNR", Measurement("si_snr", GAPS).name), Measure("PSNR", Measurement("psnr", GAPS).name)
 NETWORKS: dict[str, dict[str, Any]] = {"Wave-U-Net": {"generator": "waveunet"}, "Demucs": {"generator": "demucs"}}
-KINDS = ("speech", "instruments", "singing")  # the paper's second row is called music
-PAPER = {  # SI-SNR of both networks, PSNR of both
+KINDS = ("speech", "instruments", "singing")  # the paper calls its second row music
+PAPER = {  # SI-SNR of both networks, then PSNR of both
     1: ((-2.05, 6.57, 12.02, 32.71), (-1.83, 6.81, 11.97, 34.46), (-3.73, 4.21, 11.95, 38.40)),
     2: ((-5.33, 3.55, 10.53, 34.02), (-5.77, 2.98, 10.79, 30.44), (-8.45, -2.35, 10.02, 31.64)),
     5: ((-12.13, -2.60, 9.73, 30.46), (-9.48, -2.11, 10.47, 30.03), (-11.07, -4.60, 10.15, 31.46)),
@@ -22,11 +23,11 @@ STUDY = Study(
             "inpaint",
             {"gap_ms": length, "gaps": None, **settings},
             (kind,),
-            {SI_SNR.title: numbers[place], PSNR.title: numbers[place + 2]},
+            {SI_SNR.title: numbers[index], PSNR.title: numbers[index + 2]},
         )
         for length, row in PAPER.items()
         for kind, numbers in zip(KINDS, row, strict=True)
-        for place, (network, settings) in enumerate(NETWORKS.items())
+        for index, (network, settings) in enumerate(NETWORKS.items())
     ],
     measures=(SI_SNR, PSNR),
     claims=(
@@ -45,6 +46,7 @@ STUDY = Study(
         ),
     ),
     notes=(
-        "The paper's text leaves open the Wave-U-Net's size and end, and whether its output is pasted into the clip.",
+        "The paper does not state the size and output layer of the Wave-U-Net, or whether its output is pasted into "
+        "the clip.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Table 3: which parts of the architecture hold the prior."""
+"""Table 3: comparison of architectures."""
 
 from typing import Any
 
@@ -43,5 +43,5 @@ STUDY = Study(
             SI_SNR.title,
         ),
     ),
-    notes=("The paper's text leaves open how many LSTM and attention layers: 4 here, as in its published script.",),
+    notes=("The paper does not state the number of LSTM and attention layers: 4, as in the published script.",),
 )

@@ -19,6 +19,7 @@ class WorkConfig(Settings):
         at_most=4096,
         none="as many as the processor cores, or --fits_per_gpu for each GPU, allow",
         none_word="auto",
+        brief="parallel processes",
     )
     threads: int | None = setting(
         None,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dawp import plugins
-from dawp.cli import BAD_INPUT, FAILED, OK, Parser
 from dawp.errors import BadInput, os_error_line, printable
+from dawp.parser import BAD_INPUT, FAILED, OK, Parser
 from dawp.report import tensorboard
 from dawp.report.page import write_report
 

@@ -23,53 +23,54 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Draw = Callable[[Path, dict[str, Any], Path], None]
-"""Draws a picture of a repetition's folder, given the content of its result.json, into a file."""
+"""Draws a picture of a repetition: ``draw(repetition_dir, content of result.json, path of the picture)``."""
 
 PICTURES = "report_pictures"
-MOST_EMBEDDED = 20_000_000  # bytes of sounds in the page, and as many of pictures
+MAX_EMBEDDED = 20_000_000  # bytes of sounds in the page, and of pictures
 QUALITY = 75  # of pictures
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in the page: where it is, and what it shows in words."""
+    """A picture in the page: its address and its text alternative."""
 
     src: str
     alt: str
 
 
 class Assets:
-    """Puts sounds and pictures into the page, or beside it where they are too many.
+    """Embeds sounds and pictures in the page, or links files beside the page if they are too large.
 
     Args:
         folder: of the run.
 
     Attributes:
-        sounds_are_linked: the page plays the sound files that lie in the repetitions' folders.
-        written: the files of this page's pictures.
+        sounds_are_linked: the page links the sound files in the folders of the repetitions.
+        written: the picture files of this page.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.sounds_are_linked = _sound_bytes(folder) > MOST_EMBEDDED
-        self._room = MOST_EMBEDDED
+        self.sounds_are_linked = _sound_bytes(folder) > MAX_EMBEDDED
+        self._bytes_left = MAX_EMBEDDED
         self.written: set[Path] = set()
 
     def sound(self, path: Path, samples: NDArray[Any], rate: int, scale: float) -> str:
-        """The address of a sound, which is scaled if it is put into the page."""
+        """Return the address of a sound. An embedded sound is multiplied by ``scale``."""
         import soundfile
 
         if self.sounds_are_linked:
             return quote(path.relative_to(self._folder).as_posix(), errors="surrogateescape")
         packed = io.BytesIO()
         soundfile.write(packed, samples * scale, rate, format="FLAC", subtype="PCM_16")
-        return _embedded(packed.getvalue(), "audio/flac")
+        return _data_url(packed.getvalue(), "audio/flac")
 
     def picture(self, content: bytes, alt: str) -> Picture:
-        self._room -= len(content) * 4 // 3
-        if self._room >= 0:
-            return Picture(_embedded(content, "image/webp"), alt)
-        # Named by what it shows: an earlier page that is still there goes on showing its own.
+        """Add a picture in WebP format."""
+        self._bytes_left -= len(content) * 4 // 3
+        if self._bytes_left >= 0:
+            return Picture(_data_url(content, "image/webp"), alt)
+        # Named by its content, so that an earlier page that is still open keeps its own pictures.
         place = self._folder / PICTURES / f"{hashlib.sha256(content).hexdigest()[:16]}.webp"
         self.written.add(place)
         place.parent.mkdir(exist_ok=True)
@@ -78,7 +79,7 @@ class Assets:
         return Picture(f"{PICTURES}/{place.name}", alt)
 
     def clear(self) -> None:
-        """Remove the pictures of earlier pages, and their folder if nothing is left in it."""
+        """Delete the pictures of earlier pages, and their folder if it is empty."""
         there = self._folder / PICTURES
         with suppress(OSError):
             for place in there.glob("[!.]*.webp"):
@@ -86,8 +87,10 @@ class Assets:
                     place.unlink(missing_ok=True)
             there.rmdir()
 
-    def drawn(self, repetition_dir: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str) -> Picture:
-        """A picture of a repetition: that in its folder, or drawn now if it is not there or older than its data."""
+    def repetition_picture(
+        self, repetition_dir: Path, name: str, draw: Draw, facts: dict[str, Any] | None, alt: str
+    ) -> Picture:
+        """Add a picture of a repetition, drawn again if its file is missing or older than its data."""
         from PIL.Image import open as opened
 
         with TemporaryDirectory() as scratch:
@@ -99,9 +102,10 @@ class Assets:
                 return self.picture(encode_webp(picture.convert("RGB")), alt)
 
     def figure(self, figure: Figure, alt: str) -> Picture:
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="webp", pil_kwargs={"quality": QUALITY})
-        return self.picture(drawn.getvalue(), alt)
+        """Add a figure."""
+        content = io.BytesIO()
+        figure.savefig(content, format="webp", pil_kwargs={"quality": QUALITY})
+        return self.picture(content.getvalue(), alt)
 
 
 def encode_webp(picture: Image) -> bytes:
@@ -110,12 +114,15 @@ def encode_webp(picture: Image) -> bytes:
     return packed.getvalue()
 
 
-def _embedded(content: bytes, kind: str) -> str:
+def _data_url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _sound_bytes(folder: Path) -> int:
-    """What all sounds of a run would take in its page, at most: half of what their samples take as floats, as text."""
+    """Return an upper bound of the bytes that all sounds of a run take in a page.
+
+    FLAC at 16 bits takes at most half of the float32 samples, and base64 adds a third.
+    """
     return (
         sum(
             path.stat().st_size

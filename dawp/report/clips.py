@@ -1,4 +1,4 @@
-"""The repetitions of a run as a report shows them."""
+"""The section of a report for each repetition."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import printable
+from dawp.methods.deep_prior.stopping.base import RULES
+from dawp.metrics.base import OUTPUT, Measurement, measurements
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture, encode_webp
 from dawp.report.tables import format_number
-from dawp.runs.summary import LABELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_FRAMES = 500  # of a spectrogram
-FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): others are not made as soft as what is fainter
+MAX_FRAMES = 500  # of a spectrogram
+FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): fainter sounds do not lower the volume of the others
 
 UNITS = {
     "snr_db": "SNR (dB)",
@@ -30,7 +31,7 @@ UNITS = {
     "source_pos": "source at (m)",
     "mic_pos": "microphone at (m)",
 }
-"""Numbers of a corruption with their units."""
+"""Names and units of the numbers of a corruption."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Sound:
     """A sound with its player and its spectrogram.
 
     Attributes:
-        volume: that makes the sounds of a clip equally loud.
-        values: what the metrics say of it.
+        volume: of the player, such that all sounds of a clip have the same RMS level.
+        values: its metrics.
     """
 
     title: str
@@ -51,7 +52,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Curves:
-    """The picture of the curves, and where in it the epochs are: shares of its width."""
+    """The picture of the curves, and the position of its axis as fractions of its width."""
 
     picture: Picture
     epochs: int
@@ -61,7 +62,7 @@ class Curves:
 
 @dataclass
 class Clip:
-    """A repetition in the page."""
+    """A repetition."""
 
     number: int
     name: str
@@ -78,7 +79,7 @@ class Clip:
 
 
 def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, assets: Assets) -> Clip:
-    """A repetition; ``facts`` is None while it is unfinished."""
+    """Return the section of a repetition. ``facts`` is None if it is not finished."""
     number, _, name = repetition_dir.name.partition("_")
     clip = Clip(int(number), name)
     columns: dict[str, NDArray[Any]] = {}
@@ -97,22 +98,23 @@ def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, a
     expected = ["corrupted", "restored", *(["clean"] if facts and facts["best"] else [])]
     clip.missing += [f"{what}.wav" for what in expected if facts and repetition_dir / f"{what}.wav" not in loaded]
     if loaded:
-        _show_sounds(repetition_dir, clip, loaded, facts, columns, assets)
+        _add_sounds(repetition_dir, clip, loaded, facts, columns, assets)
     if columns and len(columns["epoch"]):
-        alt = f"Metrics and loss of {clip.name} against the epoch{_told(facts or {})}"
+        alt = f"Metrics and loss of {clip.name} against the epoch{_describe_curves(facts or {})}"
         clip.curves = Curves(
-            assets.drawn(repetition_dir, "curves.png", pictures.draw_curves, facts, alt), len(columns["epoch"])
+            assets.repetition_picture(repetition_dir, "curves.png", pictures.draw_curves, facts, alt),
+            len(columns["epoch"]),
         )
     if facts and facts["corruption"].get("gaps"):
         alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
-        clip.figures.append(assets.drawn(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
+        clip.figures.append(assets.repetition_picture(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
     if facts and (repetition_dir / "rir.wav").is_file():
         alt = f"Impulse response of the room of {clip.name}, and its decay"
-        clip.figures.append(assets.drawn(repetition_dir, "room.png", pictures.draw_room, facts, alt))
+        clip.figures.append(assets.repetition_picture(repetition_dir, "room.png", pictures.draw_room, facts, alt))
     return clip
 
 
-def _show_sounds(
+def _add_sounds(
     repetition_dir: Path,
     clip: Clip,
     loaded: dict[Path, NDArray[Any]],
@@ -120,12 +122,12 @@ def _show_sounds(
     columns: dict[str, NDArray[Any]],
     assets: Assets,
 ) -> None:
-    """Give a clip its sounds, and the outputs that were kept."""
+    """Add the sounds and the saved outputs to a clip."""
     import numpy as np
     from PIL.Image import fromarray
 
     scale = 1 / max(1.0, *(float(np.abs(samples).max()) for samples in loaded.values()))
-    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MOST_FRAMES), strict=True))
+    magnitudes = dict(zip(loaded, pictures.magnitudes(loaded.values(), MAX_FRAMES), strict=True))
     loudest = max(float(magnitude.max()) for magnitude in magnitudes.values())
     volumes = _volumes({path: float(np.sqrt(np.mean(np.square(s)))) for path, s in loaded.items()}, repetition_dir)
     for path, samples in loaded.items():
@@ -147,30 +149,35 @@ def _show_sounds(
 
 
 def _volumes(rms: dict[Path, float], repetition_dir: Path) -> dict[Path, float]:
-    """The volumes from 0 to 1 at which sounds have one RMS: the least of those about as loud as the corrupted clip.
+    """Return the volumes from 0 to 1 at which all sounds have the RMS level of the softest one.
 
-    What is fainter, as the first outputs are, stays so: all would be faint beside it.
+    Faint sounds, such as the first outputs, do not count: they would make all others faint.
     """
     loud = rms.get(repetition_dir / "corrupted.wav", max(rms.values()))
     softest = min((level for level in rms.values() if level >= FAINT * loud), default=loud)
     return {path: min(1.0, softest / level) if level else 1.0 for path, level in rms.items()}
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """What the curves show, in words."""
+def _describe_curves(facts: dict[str, Any]) -> str:
+    """Describe the curves in words."""
     parts = [
-        f"{LABELS[name]} of the corrupted clip {format_number(facts['input'][name])}, "
+        f"{measurement.label} of the corrupted clip {format_number(facts['input'][name])}, "
         f"best {format_number(best['value'])} at epoch {best['epoch']}"
         for name, best in (facts.get("best") or {}).items()
-        if name in LABELS and best["epoch"] is not None
+        if (measurement := Measurement.parse(name)).estimate == OUTPUT and best["epoch"] is not None
     ]
     if facts.get("restored"):
         parts.append(f"blind stop at epoch {facts['restored']['epoch']}")
+    parts += [
+        f"smallest {RULES[name].label or name} at epoch {stop['epoch']}"
+        for name, stop in (facts.get("blind") or {}).items()
+        if name in RULES and RULES[name].has_curve
+    ]
     return "".join(f"; {part}" for part in parts)
 
 
 def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
-    """What the metrics say of a sound, by the name of its file."""
+    """Return the metrics of a sound, by the name of its file."""
     if not facts:
         return []
     kind, _, what = name.partition("_")
@@ -178,34 +185,35 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
         best = facts["best"].get(what)
         if not best or best["epoch"] is None:
             return []
-        there = [f"{LABELS['si_snr']} {format_number(best['si_snr'])}"] if "si_snr" in best else []
-        own = f"{LABELS[what]} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
+        measurement = Measurement.parse(what)
+        check = measurement.check
+        there = [f"{check.label} {format_number(best[check.metric])}"] if check and check.metric in best else []
+        own = f"{measurement.label} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
         return [f"epoch {best['epoch']}", own, *there]
     if kind == "corrupted":
-        return [
-            f"{LABELS[metric]} {format_number(value)}" for metric, value in facts["input"].items() if metric in LABELS
-        ]
-    judged = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
-    if not judged:
+        return [f"{Measurement.parse(metric).label} {format_number(value)}" for metric, value in facts["input"].items()]
+    evaluation = facts["restored"] if kind == "restored" else facts["baselines"].get(what)
+    if not evaluation:
         return []
-    told = [f"epoch {judged['epoch']}"] if judged["epoch"] is not None else []
-    return told + [
-        f"{LABELS[metric]} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
-        for metric, value in judged["metrics"].items()
-        if metric in LABELS
+    epoch = [f"epoch {evaluation['epoch']}"] if evaluation["epoch"] is not None else []
+    return epoch + [
+        f"{measurement.label} {format_number(value['value'])} ({format_number(value['gain'], '+.2f')})"
+        for metric, value in evaluation["metrics"].items()
+        if (measurement := Measurement.parse(metric)).estimate == OUTPUT
     ]
 
 
 def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:
-    """What the metrics say of the output of an epoch."""
+    """Return the metrics of the output of an epoch."""
     if not columns or epoch > len(columns["epoch"]):
         return []
-    values = ((label, float(columns[metric][epoch - 1])) for metric, label in LABELS.items() if metric in columns)
+    present = [one for one in measurements() if one.name in columns]
+    values = ((one.label, float(columns[one.name][epoch - 1])) for one in present)
     return [f"{label} {format_number(value)}" for label, value in values if math.isfinite(value)]
 
 
 def _facts_of_clip(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The corruption's numbers and the fit's."""
+    """Return the numbers of the corruption and of the fit."""
     rows = [
         (UNITS.get(name, name.replace("_", " ")), _fact(value))
         for name, value in facts["corruption"].items()

@@ -1,4 +1,4 @@
-"""``report.html``: all that a run's folder holds, in one page that opens in any browser and asks for nothing else."""
+"""``report.html``: the results of a run in one page that needs no network access."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.files import RESULT, RUN_CONFIG, atomic_write, read_json, run_identity
+from dawp.metrics.summary import rows, summarise
 from dawp.report import pictures
 from dawp.report.assets import PICTURES, Assets
 from dawp.report.clips import Clip, make_clip
 from dawp.report.tables import changed_flags, columns_of, facts_of_run, figures_across, format_number, sections_of
 from dawp.runs.folder import SUMMARY, finished, refusals, repetition_folders
-from dawp.runs.summary import LABELS, rows, summarise
 
 REPORT = "report.html"
 
 NEEDED = {"task", "preset", "seed", "device", "command", "versions", "settings", "identity"}
-"""What config.json has to hold."""
+"""Keys that config.json must have."""
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a run's folder, from the files that are in it.
+    """Write ``report.html`` into the folder of a run, from the files in it.
 
-    What an unfinished run has not yet is marked as missing.
+    Results that are missing in an unfinished run are marked.
 
     Args:
         folder: of the run.
 
     Returns:
-        The page's path.
+        The path of the page.
 
     Raises:
-        BadInput: the folder holds no run, or one whose config.json is not whole.
+        BadInput: the folder holds no run, or config.json lacks some keys.
     """
     if run_identity(folder) is None:
         raise BadInput(f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
@@ -52,11 +52,11 @@ def write_report(folder: Path) -> Path:
 
 
 def is_stale(folder: Path) -> bool:
-    """Whether a run's page is not there, or older than one of its results or their summary."""
+    """Return whether the page of a run is missing, or older than a result or the summary."""
     page, summary = folder / REPORT, folder / SUMMARY
-    told = [repetition_dir / RESULT for repetition_dir in repetition_folders(folder) if finished(repetition_dir)]
-    told += [summary] if summary.exists() else []
-    return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in told)
+    inputs = [repetition_dir / RESULT for repetition_dir in repetition_folders(folder) if finished(repetition_dir)]
+    inputs += [summary] if summary.exists() else []
+    return not page.exists() or any(path.stat().st_mtime > page.stat().st_mtime for path in inputs)
 
 
 def _render(content: dict[str, Any]) -> str:
@@ -64,30 +64,30 @@ def _render(content: dict[str, Any]) -> str:
     from markupsafe import Markup
 
     template_dir = Path(__file__).parent
-    surroundings = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template_dir),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    surroundings.filters["number"] = format_number
+    environment.filters["number"] = format_number
     style, script = ((template_dir / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     hashes = {
         name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for name, text in (("style_hash", style), ("script_hash", script))
     }
-    # Our own files, word for word: their hashes let the browser run nothing else, whatever a name may smuggle in.
-    template = surroundings.get_template("page.html")
+    # The hashes of the style and the script make the browser block any other code, such as code in a file name.
+    template = environment.get_template("page.html")
     return template.render(**content, **hashes, style=Markup(style), script=Markup(script))  # noqa: S704
 
 
 def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
-    """What the template shows."""
+    """Collect the variables of the template."""
     about = read_json(folder / RUN_CONFIG)
     settings = {name: value for group in about["settings"].values() for name, value in group.items()}
     asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
-    planned = max(asked, len(repetition_folders(folder)))  # a later command may have gone on
+    planned = max(asked, len(repetition_folders(folder)))  # a later command may have added some
     clips, results = [], []
     for repetition_dir in repetition_folders(folder):
         facts = finished(repetition_dir)
@@ -96,7 +96,7 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
             clips.append(make_clip(repetition_dir, facts, settings["epochs"], assets))
             if facts:
                 facts["repetition"] = int(number)
-                summarise([facts]), rows([facts])  # what is wrong with it shows here, and not among the others
+                summarise([facts]), rows([facts])  # raises here if the result is damaged
                 results.append(facts)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             clips[:] = [clip for clip in clips if clip.number != int(number)]
@@ -118,7 +118,6 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
         "several": len(results) > 1,
         "columns": columns_of(table),
         "rows": table,
-        "labels": LABELS,
         "across": figures_across(results, assets),
         "clips": clips,
         "clips_by_number": {clip.number: clip.name for clip in clips},

@@ -6,13 +6,16 @@ import csv
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dawp.dsp.reverberation import energy_decay
 from dawp.io.files import OUTPUTS, atomic_write
-from dawp.methods.deep_prior.stopping import EMA
-from dawp.runs.summary import LABELS
+from dawp.methods.deep_prior.stopping.base import RULES
+from dawp.metrics.base import CORRUPTED as CORRUPTED_CLIP
+from dawp.metrics.base import GAPS, Measurement, measurements
+from dawp.metrics.base import MEAN as RUNNING_MEAN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +30,8 @@ GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
 WIDTH = 6.4  # inches
 MARGINS = (0.8, 0.15, 0.1, 0.5)  # inches around the curves: left, right, above, below
 
-DRAWN = ("corrupted", "best_gap_si_snr", "best_si_snr", "restored", "clean")
+BEST, BEST_ON_GAPS = (f"best_{Measurement('si_snr', *region).name}" for region in ([], [GAPS]))
+DRAWN = ("corrupted", BEST_ON_GAPS, BEST, "restored", "clean")
 """The sounds of a repetition that are in one picture, by file name."""
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -45,7 +49,7 @@ def title_of(name: str) -> str:
     kind, _, what = name.partition("_")
     titles = {
         "restored": "restored (blind stop)",
-        "best": f"best (oracle {LABELS.get(what, what).removesuffix(' (dB)')})",
+        "best": f"best (oracle {Measurement.parse(what).title})",
         "baseline": f"baseline {what}",
     }
     return titles.get(kind, name)
@@ -53,7 +57,7 @@ def title_of(name: str) -> str:
 
 def sounds_of(folder: Path) -> list[Path]:
     """The sounds of a repetition from corrupted to clean, then the outputs of its epochs."""
-    names = ["corrupted", *(f"best_{metric}" for metric in LABELS), "restored"]
+    names = ["corrupted", *(f"best_{measurement.name}" for measurement in measurements()), "restored"]
     names += sorted(path.stem for path in folder.glob("baseline_*.wav"))
     places = [folder / f"{name}.wav" for name in [*names, "clean"]]
     outputs = (path for path in folder.glob(f"{OUTPUTS}/epoch_*.wav") if path.stem.removeprefix("epoch_").isdecimal())
@@ -102,29 +106,29 @@ def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
-    """Each metric and the loss against the epoch, with the corrupted clip's level, oracle and blind stop.
+    """Plot each metric, the loss and the stopping rules against the epoch, with the oracle and the blind stop.
 
-    Its axis goes from the first epoch to the last between the margins, so that whoever has the picture finds them.
+    The axis extends from the first epoch to the last between fixed margins, so that the report can mark an epoch.
     """
     columns = read_columns(folder / "metrics.csv")
-    metrics = [name for name in columns if name in LABELS]
-    figure, axes = new_figure(len(metrics) + 1, layout=None)  # twice as quick as one that looks for the places
+    metrics = [one for one in measurements() if one.name in columns]
+    panels = len(metrics) + 1 + sum(name in columns for name in RULES)
+    figure, axes = new_figure(panels, layout=None)  # twice as fast as the constrained layout
     for axis, metric in zip(axes, metrics, strict=False):
-        for name, label, colour in (
+        for curve, label, colour in (
             (metric, "output", OUTPUT),
-            (EMA + metric, "running mean", MEAN),
-            (f"{metric}_vs_corrupted", "output, against the corrupted clip", AGAINST),
+            (replace(metric, estimate=RUNNING_MEAN), "running mean", MEAN),
+            (replace(metric, target=CORRUPTED_CLIP), "output, against the corrupted clip", AGAINST),
         ):
-            if name in columns:
-                axis.plot(*measured(columns, name), color=colour, label=label, linewidth=1)
+            if curve.name in columns:
+                axis.plot(*measured(columns, curve.name), color=colour, label=label, linewidth=1)
         if facts:
-            _mark(axis, facts, metric)
-        axis.set_ylabel(LABELS[metric])
+            _mark(axis, facts, metric.name)
+        axis.set_ylabel(metric.label)
         _crop(axis, metric, columns, facts)
         if axis.lines:
             axis.legend(fontsize="x-small")
-    axes[-1].plot(*measured(columns, "loss"), color=OUTPUT, linewidth=1)
-    axes[-1].set_ylabel("loss")
+    _plot_loss_and_rules(axes[len(metrics) :], columns, facts)
     axes[-1].set_xlabel("epoch")
     epochs = columns["epoch"]
     if len(epochs) > 1:
@@ -134,6 +138,22 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
     figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
     figure.align_ylabels()
     save(figure, to)
+
+
+def _plot_loss_and_rules(axes: list[Axes], columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    """Plot the loss, and the quantity and the stop of each stopping rule that was watched."""
+    rules = {name: rule.label or name for name, rule in RULES.items() if name in columns}
+    for axis, (name, label) in zip(axes, {"loss": "loss", **rules}.items(), strict=True):
+        epochs, values = measured(columns, name)
+        axis.plot(epochs, values, color=OUTPUT, linewidth=1)
+        axis.set_ylabel(label)
+        if name in rules and len(values) and values.min() > 0:
+            axis.set_yscale("log")
+        stop = facts.get("blind", {}).get(name)
+        if stop:
+            title = f"stop at epoch {stop['epoch']}"
+            axis.axvline(stop["epoch"], color=BLIND, linestyle=":", linewidth=1.2, label=title)
+            axis.legend(fontsize="x-small")
 
 
 def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
@@ -149,12 +169,12 @@ def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
         axis.axvline(epoch, color=BLIND, linestyle=":", linewidth=1.2, label=f"blind stop at epoch {epoch}")
 
 
-def _crop(axis: Axes, metric: str, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    """Keep the first epochs, tens of dB below the rest, from flattening a curve in dB."""
-    _, values = measured(columns, metric)
-    if not metric.endswith("pesq") and len(values):
+def _crop(axis: Axes, metric: Measurement, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
+    """Limit the axis of a curve in dB, of which the first epochs can lie tens of dB below the others."""
+    _, values = measured(columns, metric.name)
+    if metric.kind.unit == "dB" and metric.kind.higher_is_better and len(values):
         top = float(values.max())
-        level = facts["input"][metric] if facts else None
+        level = facts["input"][metric.name] if facts else None
         axis.set_ylim(bottom=max(min(float(values.min()), top - 1), min(top, level if level is not None else top) - 12))
 
 
@@ -190,7 +210,7 @@ def gaps(folder: Path, facts: Mapping[str, Any]) -> Figure:
     import soundfile
 
     places: list[list[float]] = facts["corruption"]["gaps"]  # each a start and a length in seconds
-    styles = {"clean": (CLEAN, "-"), "best_gap_si_snr": (OUTPUT, "-"), "restored": (MEAN, "--")}
+    styles = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
     paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
     loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
     figure, axes = new_figure(min(len(places), MOST_GAPS), sharex=False)
@@ -236,14 +256,14 @@ def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
     save(figure, to)
 
 
-def gains(points: dict[str, list[tuple[float, float]]], metric: str) -> Figure:
+def gains(points: dict[str, list[tuple[float, float]]], metric: Measurement) -> Figure:
     """Each repetition's gain against what the corrupted clip had, for each of several titles."""
     figure, (axis,) = new_figure(1, height=3)
     for (title, pairs), (marker, colour) in zip(points.items(), (("o", OUTPUT), ("^", MEAN)), strict=False):
         axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=title, alpha=0.7, markersize=5)
     axis.axhline(0, color=CORRUPTED, linestyle="--", linewidth=1)
-    axis.set_xlabel(f"{LABELS[metric]} of the corrupted clip")
-    axis.set_ylabel("gain (dB)")
+    axis.set_xlabel(f"{metric.label} of the corrupted clip")
+    axis.set_ylabel(f"gain ({metric.kind.unit})" if metric.kind.unit else "gain")
     axis.legend(fontsize="x-small")
     return figure
 

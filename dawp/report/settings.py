@@ -24,7 +24,10 @@ class ReportConfig(Settings):
     quiet: bool = setting(
         False,
         "no progress bars, notices and tables: only warnings and errors, and on standard output the results' path",
+        brief="print only warnings, errors and the path of the results",
     )
     json: bool = setting(
-        False, "in place of the table write one JSON object to standard output: folder, failures and summary"
+        False,
+        "in place of the table write one JSON object to standard output: folder, failures and summary",
+        brief="print one JSON object",
     )

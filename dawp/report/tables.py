@@ -8,12 +8,12 @@ from typing import Any
 
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.base import Measurement, measurements
+from dawp.metrics.summary import sections
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture
 from dawp.runs.folder import NOT_IDENTITY
-from dawp.runs.summary import LABELS, sections
 from dawp.settings import flag_of
 from dawp.tasks.base import PRESETS, get_task
 
@@ -34,7 +34,7 @@ def facts_of_run(about: dict[str, Any], done: int, planned: int, seconds: float)
 
 
 def changed_flags(about: dict[str, Any]) -> list[str]:
-    """The flags whose settings differ from the preset's."""
+    """Return the flags of the settings that differ from the preset."""
     if about["preset"] not in PRESETS:
         return []
     usual = get_task(about["task"]).preset(about["preset"])
@@ -42,20 +42,20 @@ def changed_flags(about: dict[str, Any]) -> list[str]:
     saved = {name: value for group in about["settings"].values() for name, value in group.items() if name in plain}
     try:
         effective = Config.of(about["task"], about["preset"], **saved).effective()
-    except BadInput:  # of another version, or files that it names are gone
+    except BadInput:  # settings of another version, or of files that do not exist any more
         effective = saved
     shown_here = (name for name in saved if name in effective and name not in NOT_IDENTITY)
     return [flag_of(name, saved[name]) for name in shown_here if saved[name] != plain[name]]
 
 
 def sections_of(summary: dict[str, Any], published: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The table of means: titles, and under each the metrics' statistics, with what was published beside them."""
+    """Return the sections of the table of means: a title, and the statistics and published value of each metric."""
     values = (published or {}).get("values", {})
     return [
         {
             "title": title or "best (oracle stop)",
             "rows": [
-                {"label": LABELS[name.removeprefix(EMA)], **statistics, "published": {} if title else values.get(name)}
+                {"label": Measurement.parse(name).label, **statistics, "published": {} if title else values.get(name)}
                 for name, statistics in metrics.items()
             ],
         }
@@ -65,11 +65,11 @@ def sections_of(summary: dict[str, Any], published: dict[str, Any] | None) -> li
 
 
 def columns_of(table: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """The columns of the table of clips: key, heading, and how numbers are written."""
+    """Return the columns of the table of clips: key, heading and number format."""
     present = {name for row in table for name in row}
     columns = []
-    for metric, label in LABELS.items():
-        plain = label.removesuffix(" (dB)")
+    for measurement in measurements():
+        metric, plain = measurement.name, measurement.title
         columns += [
             (f"input_{metric}", f"{plain} corrupted", ".2f"),
             (f"best_{metric}", f"{plain} best", ".2f"),
@@ -82,29 +82,32 @@ def columns_of(table: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 def figures_across(results: list[dict[str, Any]], assets: Assets) -> list[Picture]:
-    """What shows only over several repetitions: gains against inputs, and where the best epochs fell."""
+    """Return the figures that need several repetitions: gain against input, and the distribution of best epochs."""
     if len(results) < 2:
         return []
 
     def pairs(metric: str, kind: str) -> list[tuple[float, float]]:
-        judged = [(r["best"] if kind == "best" else (r["restored"] or {}).get("metrics", {})) for r in results]
-        both = [(r["input"].get(metric), j.get(metric, {}).get("gain")) for r, j in zip(results, judged, strict=True)]
+        evaluated = [(r["best"] if kind == "best" else (r["restored"] or {}).get("metrics", {})) for r in results]
+        both = [
+            (r["input"].get(metric), j.get(metric, {}).get("gain")) for r, j in zip(results, evaluated, strict=True)
+        ]
         return [(given, gain) for given, gain in both if given is not None and gain is not None]
 
     drawn = []
-    metric = next((metric for metric in ("si_snr", "gap_psnr", "psnr") if pairs(metric, "best")), None)
-    if metric:
+    of_clip = [one for one in measurements(gaps=False) if pairs(one.name, "best")]
+    if of_clip:
+        measurement, metric = of_clip[0], of_clip[0].name
         points = {"best (oracle stop)": pairs(metric, "best"), "restored (blind stop)": pairs(metric, "restored")}
-        alt = f"Gain in {LABELS[metric]} of each clip against what the corrupted clip had"
-        drawn.append(assets.figure(pictures.gains({t: p for t, p in points.items() if p}, metric), alt))
+        alt = f"Gain in {measurement.label} of each clip against what the corrupted clip had"
+        drawn.append(assets.figure(pictures.gains({t: p for t, p in points.items() if p}, measurement), alt))
         oracle = [r["best"][metric]["epoch"] for r in results if r["best"][metric]["epoch"] is not None]
         blind = [r["restored"]["epoch"] for r in results if r["restored"]]
         epochs = {"best (oracle stop)": oracle, "restored (blind stop)": blind}
-        alt = f"In how many clips the best epoch by {LABELS[metric]}, and the blind stop, fell where"
+        alt = f"In how many clips the best epoch by {measurement.label}, and the blind stop, fell where"
         drawn.append(assets.figure(pictures.best_epochs({t: e for t, e in epochs.items() if e}), alt))
     return drawn
 
 
-def format_number(value: float | None, how: str = ".2f") -> str:
-    """A number as the page shows it; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else format(value, how).replace("-", "−")
+def format_number(value: float | None, spec: str = ".2f") -> str:
+    """Format a number for the page; a dash if it is missing or not finite."""
+    return "–" if value is None or not math.isfinite(value) else format(value, spec).replace("-", "−")

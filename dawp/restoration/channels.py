@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +18,10 @@ from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
 from dawp.errors import BadInput, FitDiverged
 from dawp.io import audio
-from dawp.methods.base import Method, get_method
+from dawp.methods.base import DEEP_PRIOR, Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
+from dawp.operators.base import Operator
 from dawp.parallel.jobs import Job, ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -53,6 +54,7 @@ class PendingBlock:
         samples: ``[channels, n]``, NaN where they are missing.
         context: the block and the recording around it; None if it is not needed.
         profile: power of the noise ``[channels, bins]``; None to estimate it.
+        operators: for each channel the index of its operator.
         to_fit: indices of the channels that have to be fitted.
     """
 
@@ -60,9 +62,11 @@ class PendingBlock:
         self.samples, self.context, self.profile = samples, context, profile
         missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
+        self.operators = [config.corruption.operator_index(channel, len(samples)) for channel in channels]
 
         def equal(one: int, other: int) -> bool:
-            return torch.equal(known[one], known[other]) and torch.equal(missing[one], missing[other])
+            same = torch.equal(known[one], known[other]) and torch.equal(missing[one], missing[other])
+            return same and self.operators[one] == self.operators[other]
 
         # The first channel that is identical to each channel.
         self._sources = [next(other for other in channels if equal(other, own)) for own in channels]
@@ -75,6 +79,11 @@ class PendingBlock:
     def add_result(self, channel: int, result: tuple[Tensor, int]) -> None:
         """Store the restored samples ``[n]`` of a channel, and the epoch at which its first fit stopped."""
         self._results[channel] = result
+
+    def others(self, channel: int) -> Tensor | None:
+        """Return the channels ``[K, n]`` that are not identical to a channel; None if there are none."""
+        others = [own for own, source in enumerate(self._sources) if own == source != self._sources[channel]]
+        return self.samples[others] if others else None
 
     @property
     def is_done(self) -> bool:
@@ -147,13 +156,17 @@ def channel_jobs(
         cache: where checkpoints are saved; None to save none.
     """
     label = sound.block_label(block)
+    is_fitted = config.restoration.method == DEEP_PRIOR
+    operator_rate = (is_fitted and config.clip.samplerate) or sound.rate
     for channel in pending.to_fit:
         folder = cache.checkpoint_folder(index, channel) if cache else None
         context = None
         if pending.context:
             profile = None if pending.profile is None else pending.profile[channel]
             context = ChannelContext(pending.context.samples[channel], pending.context.offset, profile)
-        args = (pending.samples[channel], context, sound.rate, config, index, label)
+        others = pending.others(channel) if config.restoration.method != DEEP_PRIOR else None
+        operator = config.corruption.operator(operator_rate, pending.operators[channel])
+        args = (pending.samples[channel], context, others, operator, sound.rate, config, index, label)
         yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 
 
@@ -163,6 +176,8 @@ def restore_channel(
     part: int | None,
     channel: Tensor,
     context: ChannelContext | None,
+    others: Tensor | None,
+    operator: Operator | None,
     rate: int,
     config: Config,
     index: int,
@@ -176,6 +191,8 @@ def restore_channel(
         part: the fit to run ahead of the others; None to run the remaining fits and return the result.
         channel: ``[T]``, NaN where samples are missing.
         context: the recording around it; None if the method does not need it.
+        others: the other channels ``[K, T]``, NaN where samples are missing; None if the method does not need them.
+        operator: the forward model, at the rate of the method; None to use that of the task.
         rate: sample rate in Hz.
         config: all settings.
         index: of the block.
@@ -194,8 +211,11 @@ def restore_channel(
             method = get_method(config.task, config.restoration.method)
             if method:
                 progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
-                return None if part is not None else (_apply(method, channel, rate, config, index, label), 0)
+                if part is not None:
+                    return None
+                return _apply(method, channel, context, others, operator, rate, config, index, label), 0
             original, problem = _make_problems(channel, context, rate, config, index)
+            problem = replace(problem, operator=operator or problem.operator)
             checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
             if estimate is not None:
@@ -215,12 +235,30 @@ def restore_channel(
         raise type(failure)(f"{label}: {failure}") from None
 
 
-def _apply(method: Method, channel: Tensor, rate: int, config: Config, index: int, label: str) -> Tensor:
+def _apply(
+    method: Method,
+    channel: Tensor,
+    context: ChannelContext | None,
+    others: Tensor | None,
+    operator: Operator | None,
+    rate: int,
+    config: Config,
+    index: int,
+    label: str,
+) -> Tensor:
     """Restore a channel ``[T]`` by a method that needs no fit, at its own rate."""
-    rng = seeded(config.fit.seed, "corruption", index)
-    problem = make_problem(config.task, None, channel, rate, config.corruption.for_marked(), rng)
+
+    def problem_of(samples: Tensor) -> Problem:
+        rng = seeded(config.fit.seed, "corruption", index)
+        problem = make_problem(config.task, None, samples, rate, config.corruption.for_marked(), rng)
+        return replace(problem, operator=operator or problem.operator)
+
+    problem = problem_of(channel)
     try:
-        estimate = method.restore(problem)
+        if context:
+            estimate = method.restore(problem_of(context.samples))[context.offset :][: len(channel)]
+        else:
+            estimate = method.restore(replace(problem, others=others))
     except BadInput as error:
         raise BadInput(f"method {method.name} failed: {error}") from error
     return _combine(problem, estimate, config, label)

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor
 
 from dawp.config import Config
+from dawp.dsp.gaps import detection
 from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput
 from dawp.io import audio
 from dawp.io.settings import LONGEST_GAP_MS
+from dawp.methods.base import DEEP_PRIOR
 from dawp.restoration.blocks import Block, Sound
 from dawp.tasks.base import CorruptionConfig
 
 log = logging.getLogger(__name__)
 
 CONTEXT_SECONDS = 3.0  # of the recording on either side of a block, for the noise estimate and the high-pass
+OPERATOR_REACHES = 3  # lengths of an impulse response on either side of a block; with 1 the error at its ends doubles
 MIN_PROFILE_SECONDS = 0.1
 
 
@@ -42,7 +45,7 @@ def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
     if gaps.missing is None or any(read_marked(sound, gaps, block).isnan().any() for block in blocks):
         return False
     log.info(
-        "%s: no drop-outs (NaN, or a run of zeros from %g to %g ms that starts or ends abruptly): left unchanged; "
+        "%s: no drop-outs (NaN, or zeros, near silence, a repeated value or noise from %g to %g ms): left unchanged; "
         "use --gaps START:LENGTH to name the gaps",
         sound.name,
         gaps.missing * 1000,
@@ -52,7 +55,9 @@ def is_intact(sound: Sound, config: Config, blocks: Sequence[Block]) -> bool:
 
 
 def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Context | None]:
-    """Read a block and, where the method estimates the noise, the recording around it.
+    """Read a block and, where the method needs it, the recording around it.
+
+    It is needed to estimate the noise, and to invert a known operator.
 
     Returns:
         The samples ``[channels, n]``, NaN where they are missing, and the context; None if it is not needed.
@@ -60,7 +65,12 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     if config.corruption.missing is not None:
         return read_marked(sound, config.corruption, block), None
     if not config.estimates_noise:
-        return sound.read(*block), None
+        reach = _operator_reach(sound.rate, config)
+        if not reach:
+            return sound.read(*block), None
+        offset = min(block.start, reach)
+        samples = sound.read(block.start - offset, min(sound.frames, block.stop + reach))
+        return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
     # Start the context a whole number of frames of the noise estimate, at the working rate, before the block.
     rate = config.clip.samplerate or sound.rate
     common = math.gcd(sound.rate, rate)
@@ -72,10 +82,18 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
 
 
+def _operator_reach(rate: int, config: Config) -> int:
+    """Return the number of samples on either side of a block that a method needs to invert a known operator."""
+    if config.restoration.method == DEEP_PRIOR:  # generates them
+        return 0
+    operator = config.corruption.operator(rate, 0)
+    return OPERATOR_REACHES * operator.input_length(0) if operator else 0
+
+
 def read_marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:
     """Read a block ``[channels, n]`` with NaN for the samples in gaps."""
     # A drop-out is detected by the samples on both sides of it, which may lie outside the block.
-    margin = math.ceil((LONGEST_GAP_MS / 1000 + audio.BESIDE_SECONDS) * sound.rate) + 1
+    margin = math.ceil((LONGEST_GAP_MS / 1000 + detection.FRAME_SECONDS) * sound.rate) + 1
     first, last = max(0, block.start - margin), min(sound.frames, block.stop + margin)
     samples = sound.read(first, last)
     if config.given:

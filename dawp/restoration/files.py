@@ -73,6 +73,7 @@ def run(
     """
     check_device(config)
     check_method(config.task, config.restoration.method)
+    config.corruption.check_files()
     targets = plan_targets(config, recordings)
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):
@@ -131,6 +132,7 @@ class FileRestoration:
                 "settings": self._settings,
                 "recording": self._sha256,
                 "torch": self._environment["versions"]["torch"],
+                **self._operators(),
             }
             self._cache = resources.enter_context(open_cache(target.output, identity))
             # Another command may have finished it before the lock was acquired.
@@ -150,6 +152,14 @@ class FileRestoration:
         self._removed_form = target.removed and form_of(target.removed, self._source_form, None, *size)
         self._blocks = plan_blocks(sound, config)
         self._profile = noise_profile(sound, config)
+
+    def _operators(self) -> dict[str, list[str]]:
+        """Return the digest of the operator of each channel, for the identity of the cache; empty without operators."""
+        corruption, channels = self._config.corruption, len(self._sound.power)
+        indices = [corruption.operator_index(channel, channels) for channel in range(channels)]
+        operators = [corruption.operator(self._sound.rate, index) for index in indices]
+        digests = [operator.digest() for operator in operators if operator is not None]
+        return {"operators": digests} if digests else {}
 
     def jobs(self, bars: ProgressBars) -> Iterator[ChannelJob]:
         """Yield a job for each channel of each block that is not in the cache; stop early if one of them fails."""

@@ -19,12 +19,14 @@ class RestoreConfig(Settings):
         False,
         "restore corrupted recordings (the second file of each pair) without corrupting them: whole, at their own "
         "sample rate and with all channels",
+        brief="restore damaged recordings as they are",
     )
     method: str = setting(
         DEEP_PRIOR,
         f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
         + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-        + "; auto chooses among the ar methods)",
+        + "; auto chooses among the ar methods and is the default for inpaint)",
+        brief="restoration method",
     )
     output: Path | None = setting(
         None,
@@ -32,6 +34,7 @@ class RestoreConfig(Settings):
         "it was, a finished one is only replaced with --overwrite",
         none="the folder restored",
         short="-o",
+        brief="restored file, or folder for several",
     )
     output_format: str | None = setting(
         None,
@@ -48,6 +51,7 @@ class RestoreConfig(Settings):
         "the recording",
         at_least=0,
         at_most=1,
+        brief="fraction of the removed signal to remove, 0 to 1",
     )
     save_removed: Path | None = setting(
         None,
@@ -61,7 +65,11 @@ class RestoreConfig(Settings):
         choices=("rescale", "clamp"),
     )
     block: float = setting(
-        4.0, "seconds at most of each block that a recording is cut into, each fitted by itself", above=0, at_most=600
+        4.0,
+        "seconds at most of each block that a recording is cut into, each restored by itself (60 with auto and the ar "
+        "methods)",
+        above=0,
+        at_most=600,
     )
     overlap: float = setting(
         0.5, "seconds by which blocks overlap, and over which one fades into the next", at_least=0, at_most=300

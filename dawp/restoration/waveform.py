@@ -37,6 +37,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     if config.work.executor != "local":
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
     check_method(config.task, config.restoration.method)
+    config.corruption.check_files()
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
     blocks = plan_blocks(sound, config)

@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def environment(config: Config, command: Sequence[str]) -> dict[str, Any]:
-    """What is to be known of a command beside its settings: versions, seed, device."""
+    """Return what reproducing a command needs beside its settings: versions, seed and device."""
     return {
         "task": config.task,
         "preset": config.preset,
@@ -30,13 +30,17 @@ def environment(config: Config, command: Sequence[str]) -> dict[str, Any]:
 
 
 def check_device(config: Config) -> None:
-    """Refuse a device that is not there; what the nodes of a cluster have is not known here."""
+    """Check that the device is available; the nodes of a cluster are not checked.
+
+    Raises:
+        BadInput: it is not.
+    """
     if config.work.executor == "local":
         pick_device(config.fit.device)
 
 
 def device_label(config: Config) -> str:
-    """The device of a command, in words."""
+    """Return a description of the device of a command."""
     if config.work.executor == "ray":
         return f"{config.fit.device} of a Ray cluster's nodes"
     device = pick_device(config.fit.device)

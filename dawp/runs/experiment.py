@@ -1,4 +1,4 @@
-"""Runs: many recordings or repetitions, each in a folder of its own, resumable, with a summary."""
+"""Run repetitions, each into its own folder, resume interrupted runs, and write their summary."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dawp.randomness import seeded
 from dawp.runs.environment import check_device, device_label
 from dawp.runs.folder import (
     Plan,
-    begin,
     check_folder,
+    clear_unfinished,
     finished,
-    make_room,
     run_folder,
+    start,
     write_summary,
 )
 from dawp.runs.repetition import Draw, make_problem_of, repeat
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        folder: the run's folder; None if no recording could be used, so that nothing was written.
-        done: repetitions finished in this command.
-        skipped: repetitions that an earlier command had finished.
-        failures: one line for each repetition that was refused or diverged, now or in an earlier command.
+        folder: of the run; None if no recording could be used and nothing was written.
+        done: number of repetitions finished by this command.
+        skipped: number of repetitions finished by an earlier command.
+        failures: one line for each repetition that was refused or diverged, in this command or an earlier one.
     """
 
     folder: Path | None
@@ -57,35 +57,35 @@ class Outcome:
 def run(
     config: Config, recordings: Sequence[Recording], draw: Draw, command: Sequence[str] = (), progress: bool = False
 ) -> Outcome:
-    """Corrupt and restore the recordings, each repetition into its own folder; finished ones are left alone.
+    """Corrupt and restore recordings, each repetition into its own folder, and skip finished repetitions.
 
     Args:
         config: all settings.
-        recordings: cycled through in an order drawn from the seed.
+        recordings: used in turn, in an order drawn from the seed.
         draw: called for a repetition whenever its files changed.
         command: the command line, for config.json.
         progress: show a bar on standard error.
 
     Raises:
-        BadInput: the device is not there, the folder cannot be written, or holds a run with other settings.
-        KeyboardInterrupt: with the summary of the finished repetitions written; of the unfinished ones those with
-            checkpoints stay.
+        BadInput: the device is not available, or the folder cannot be written or holds a run with other settings.
+        KeyboardInterrupt: the summary of the finished repetitions is written. Unfinished repetitions with
+            checkpoints are kept.
     """
     (outcome,) = run_all([Plan(config, recordings)], draw, command, config.task if progress else None)
     return outcome
 
 
 def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), title: str | None = None) -> list[Outcome]:
-    """Several runs at once, whose fits share the workers; see ``run``.
+    """Run several plans at once, whose fits share the workers; see ``run``.
 
     Args:
-        plans: with folders of their own; how the work is shared out, and the number of epochs, are those of the first.
+        plans: with different folders. The settings of workers and the number of epochs are those of the first one.
         draw: called for a repetition whenever its files changed.
         command: the command line, for each config.json.
         title: of the progress bar; None for no bar.
     """
     runs = [_Run(plan, draw, command, alone=len(plans) == 1) for plan in plans]
-    _warn_of_changes([pair for one in runs for pair in one.changed()])
+    _warn_about_changes([pair for one in runs for pair in one.changed()])
     first = plans[0].config
     with ExitStack() as ending:
         for one in runs:
@@ -93,28 +93,28 @@ def run_all(plans: Sequence[Plan], draw: Draw, command: Sequence[str] = (), titl
         bars = ending.enter_context(ProgressBars(sum(one.fits_left for one in runs), first.fit.epochs, title))
 
         def jobs() -> Iterator[_Repetition]:
-            told = False
+            is_logged = False
             for one in runs:
                 for job in one.jobs(bars):
-                    if not told:
+                    if not is_logged:
                         counts = f"repetitions: {sum(r.count for r in runs)}, recordings: {sum(r.files for r in runs)}"
                         log.info("%s, device: %s", counts, device_label(first))
-                        told = True
+                        is_logged = True
                     yield job
 
         over = ending.enter_context(
             closing(run_jobs(jobs(), first.work, first.fit.device, sum(one.fits for one in runs), bars))
         )
         for job, error, refusal in over:
-            job.run.take(job.folder, error, refusal)
+            job.run.add_result(job.folder, error, refusal)
     return [one.outcome for one in runs]
 
 
 class _Run:
-    """A run that is under way.
+    """A run in progress.
 
     Raises:
-        BadInput: it cannot be done, or not in its folder.
+        BadInput: the run cannot start, or its folder cannot be used.
     """
 
     def __init__(self, plan: Plan, draw: Draw, command: Sequence[str], alone: bool) -> None:
@@ -125,35 +125,35 @@ class _Run:
         self._plan, self._draw, self._command, self._alone = plan, draw, command, alone
         self._folder = folder = run_folder(config, plan.recordings)
         check_writable(folder)
-        self._repetitions = _plan(config, plan.recordings)
+        self._repetitions = _order(config, plan.recordings)
         check_folder(folder, config, plan.recordings)
         if config.run.save_outputs and config.run.show_every > config.fit.epochs:
             epochs = config.fit.epochs
             log.warning("no outputs will be saved: show_every is %d, epochs %d", config.run.show_every, epochs)
         names = (recording.name for recording, _ in self._repetitions)
-        self._places = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
-        places = () if config.run.overwrite else self._places
-        self._earlier = {repetition_dir: facts for repetition_dir in places if (facts := finished(repetition_dir))}
+        self._repetition_dirs = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
+        places = () if config.run.overwrite else self._repetition_dirs
+        self._finished = {repetition_dir: facts for repetition_dir in places if (facts := finished(repetition_dir))}
         self._failures = [
             f"{repetition_dir.name}: {facts['error']}"
-            for repetition_dir, facts in self._earlier.items()
+            for repetition_dir, facts in self._finished.items()
             if facts["error"]
         ]
         self._done = 0
-        self._reasons: dict[str, str] = {}  # of what was refused, by the repetition's folder
-        self._usable: dict[str, bool] = {}  # whether a recording could be, by the folder of each that was looked at
-        self._begun = self._refused = False
-        self._going: set[Path] = set()
-        self._hold = ExitStack()
+        self._reasons: dict[str, str] = {}  # for refusing a repetition, by name of its folder
+        self._usable: dict[str, bool] = {}  # whether a recording can be used, by name of the folder
+        self._started = self._refused = False
+        self._running: set[Path] = set()
+        self._lock = ExitStack()
 
     @property
     def count(self) -> int:
-        """Repetitions."""
+        """The number of repetitions."""
         return len(self._repetitions)
 
     @property
     def files(self) -> int:
-        """Recordings."""
+        """The number of recordings."""
         return len(self._plan.recordings)
 
     @property
@@ -162,36 +162,36 @@ class _Run:
 
     @property
     def fits_left(self) -> int:
-        return (self.count - len(self._earlier)) * self._plan.config.stop.fits
+        return (self.count - len(self._finished)) * self._plan.config.stop.fits
 
     @property
     def outcome(self) -> Outcome:
         folder = self._folder if self._folder.exists() else None
-        return Outcome(folder, self._done, len(self._earlier), self._failures)
+        return Outcome(folder, self._done, len(self._finished), self._failures)
 
     def changed(self) -> Iterator[tuple[Path, Path]]:
-        """Inputs that are newer than a result which will not be made again, with the repetition's folder."""
-        if not self._earlier:
+        """Yield each input that is newer than a finished result, with the folder of the repetition."""
+        if not self._finished:
             return
         given = [value for value in vars(self._plan.config.corruption).values() if isinstance(value, Path)]
-        sounds: list[Path] = []  # that corrupt
-        with suppress(BadInput):  # of a folder without sounds: refused where one is needed
+        sounds: list[Path] = []  # used to corrupt
+        with suppress(BadInput):  # a folder without sounds is refused where one is needed
             sounds = [path for source in given for path in sounds_at(source)]
         newest = sorted(sounds, key=changed_at)[-1:]
-        for repetition_dir, (recording, _) in zip(self._places, self._repetitions, strict=True):
-            if repetition_dir in self._earlier:
+        for repetition_dir, (recording, _) in zip(self._repetition_dirs, self._repetitions, strict=True):
+            if repetition_dir in self._finished:
                 inputs = [*recording.paths, *([] if recording.corrupted else newest)]
                 yield from (
                     (path, repetition_dir) for path in inputs if changed_at(path) > changed_at(repetition_dir / RESULT)
                 )
 
     def jobs(self, bars: ProgressBars) -> Iterator[_Repetition]:
-        """The repetitions that are not finished yet."""
+        """Yield a job for each repetition that is not finished."""
         config, fits = self._plan.config, self._plan.config.stop.fits
         for index, (repetition_dir, (recording, segment_index)) in enumerate(
-            zip(self._places, self._repetitions, strict=True)
+            zip(self._repetition_dirs, self._repetitions, strict=True)
         ):
-            if repetition_dir in self._earlier:
+            if repetition_dir in self._finished:
                 continue
             try:
                 with memory_as_bad_input(printable(recording.path), "clip_length"):
@@ -204,54 +204,54 @@ class _Run:
                 bars.skip_fits(fits)
                 continue
             self._usable[repetition_dir.name] = True
-            if not self._begun:
+            if not self._started:
                 try:
-                    begin(self._folder, self._plan, self._command, self._hold)
+                    start(self._folder, self._plan, self._command, self._lock)
                 except BadInput as refusal:
                     self._refused = True
                     if self._alone:
                         raise
                     self._failures.append(str(refusal))  # the other runs go on
                     log.error("%s", refusal)
-                    bars.skip_fits(fits * sum(there not in self._earlier for there in self._places[index:]))
+                    bars.skip_fits(fits * sum(there not in self._finished for there in self._repetition_dirs[index:]))
                     return
-                self._begun = True
+                self._started = True
             if not config.run.overwrite and (facts := finished(repetition_dir)):  # by a command that has ended since
-                self._earlier[repetition_dir] = facts
+                self._finished[repetition_dir] = facts
                 bars.skip_fits(fits)
                 continue
-            self._going.add(repetition_dir)
-            make_room(repetition_dir)
+            self._running.add(repetition_dir)
+            clear_unfinished(repetition_dir)
             name = repetition_dir.name if self._alone else f"{self._folder.name}/{repetition_dir.name}"
             args = (problem, recording, config, index, self._draw)
             yield _Repetition(name, repetition_dir, repeat, args, fits, run=self, checkpoints=checkpoints.found)
 
-    def take(self, repetition_dir: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
-        """A repetition is over: with a result, perhaps of a fit that diverged, or refused."""
+    def add_result(self, repetition_dir: Path, error: str | None, refusal: BadInput | FitDiverged | None) -> None:
+        """Record the end of a repetition: ``error`` if its fit diverged, ``refusal`` if it has no result."""
         self._done += refusal is None
         if refusal is None:
             checkpoints.clear(repetition_dir)
-            self._going.discard(repetition_dir)
+            self._running.discard(repetition_dir)
         if refusal:
             self._reasons[repetition_dir.name] = str(refusal)
         if error or refusal:
-            told = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
-            self._failures.append(told)
-            log.error("%s", told)
+            message = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
+            self._failures.append(message)
+            log.error("%s", message)
 
     def end(self) -> None:
-        """Tidy up, and summarise what is finished."""
-        for repetition_dir in self._going:
-            if finished(repetition_dir):  # which was not told any more
+        """Remove unfinished repetitions without checkpoints, and write the summary."""
+        for repetition_dir in self._running:
+            if finished(repetition_dir):  # but its result did not arrive
                 checkpoints.clear(repetition_dir)
             elif not checkpoints.found(repetition_dir):
                 shutil.rmtree(repetition_dir, ignore_errors=True)
         folder = self._folder
         if folder.exists() and not self._refused:
-            stays = self._plan.config.run.overwrite and not self._begun
-            write_summary(folder, {} if stays else self._reasons, {} if stays else self._usable)
-        self._hold.close()
-        if self._begun and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # nothing came of it
+            is_kept = self._plan.config.run.overwrite and not self._started
+            write_summary(folder, {} if is_kept else self._reasons, {} if is_kept else self._usable)
+        self._lock.close()
+        if self._started and [path.name for path in folder.iterdir()] == [RUN_CONFIG]:  # no repetition was finished
             (folder / RUN_CONFIG).unlink()
             folder.rmdir()
 
@@ -261,16 +261,20 @@ class _Repetition(Job):
     run: _Run
 
 
-def _plan(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
-    """Each repetition's recording, and how often that one has come up before."""
+def _order(config: Config, recordings: Sequence[Recording]) -> list[tuple[Recording, int]]:
+    """Return the recording of each repetition, and the index of its segment."""
     order = torch.randperm(len(recordings), generator=seeded(config.fit.seed, "order")).tolist()
     count = config.run.experiment_repetition or len(recordings)
     return [(recordings[order[index % len(order)]], index // len(order)) for index in range(count)]
 
 
-def _warn_of_changes(changed: Sequence[tuple[Path, Path]]) -> None:
+def _warn_about_changes(changed: Sequence[tuple[Path, Path]]) -> None:
     if changed:
         path, repetition_dir = changed[0]
-        more = f", and {len(changed) - 1} more like it" if changed[1:] else ""
-        told = f"{printable(path)} is newer than its results in {printable(repetition_dir)}{more}"
-        log.warning("%s: if its sound is another, delete them, and the same command makes them again", told)
+        log.warning(
+            "%s is newer than its results in %s%s: if the audio has changed, delete the results and run the command "
+            "again",
+            printable(path),
+            printable(repetition_dir),
+            f", and {len(changed) - 1} more" if changed[1:] else "",
+        )

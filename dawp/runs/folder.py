@@ -1,4 +1,4 @@
-"""The folder of a run: its name, what it must hold to go on, and the results that are in it."""
+"""The folder of a run: its name, the checks before it is used, and its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config, groups_of
+from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.errors import BadInput, printable
 from dawp.io.files import (
     OUTPUTS,
@@ -31,23 +31,23 @@ from dawp.io.files import (
 )
 from dawp.io.sources import Recording
 from dawp.methods.deep_prior import checkpoints
+from dawp.metrics.summary import rows, summarise
 from dawp.runs.environment import environment
-from dawp.runs.summary import rows, summarise
 
 SUMMARY = "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
-"""Settings of a run that may differ when the same command goes on; the recordings stand for ``source``."""
+"""Settings that may differ when a run resumes. The identity lists the recordings in place of ``source``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run to be.
+    """The plan of a run.
 
     Attributes:
         config: all settings.
-        recordings: cycled through in an order drawn from the seed.
-        published: what a paper has for it, for its report: ``{"where": text, "values": {metric: {"best": number}}}``,
-            with "gain" for "best" where that is what it has.
+        recordings: used in turn, in an order drawn from the seed.
+        published: results of a paper to show in the report, as
+            ``{"where": text, "values": {metric: {"best": number}}}``, with "gain" in place of "best" for gains.
     """
 
     config: Config
@@ -56,7 +56,9 @@ class Plan:
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
-    """``<output_dir>/<task>/<name>``; the name tells source, corruption, preset and a hash of all settings."""
+    """Return ``<output_dir>/<task>/<name>``. By default, source, corruption, preset and a hash of the settings make the
+    name.
+    """
     name = config.run.name
     if name is None:
         settings = json.dumps(_identity(config, recordings), sort_keys=True)
@@ -69,20 +71,24 @@ def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
 
 
 def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]:
-    """Everything that the numbers of a run depend on, as flat JSON values."""
+    """Return all values that the numbers of a run depend on, as a flat JSON object."""
     settings = {
         name: str(value.resolve()) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
         for name, value in config.effective().items()
         if name not in NOT_IDENTITY
     }
     if not (config.clip.align and any(len(recording.paths) == 2 for recording in recordings)):
-        settings.pop("align", None)  # it has no effect, and earlier runs do not have it
+        settings.pop("align", None)  # no effect, and absent from runs of earlier versions
     settings["recordings"] = [[str(path.resolve()) for path in recording.paths] for recording in recordings]
     return settings
 
 
 def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
-    """Refuse a run's folder that holds something else, or a run with other settings that is not to be overwritten."""
+    """Check that a folder is free, or holds the same run or one that may be overwritten.
+
+    Raises:
+        BadInput: the folder cannot be used.
+    """
     if folder.is_symlink():
         raise BadInput(f"{printable(folder)}: is a link, not a run's folder")
     there = run_identity(folder)
@@ -108,23 +114,23 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
         )
 
 
-def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> None:
-    """Make the run's folder with its config.json, emptied first if it is to be overwritten, and hold it."""
+def start(folder: Path, plan: Plan, command: Sequence[str], lock: ExitStack) -> None:
+    """Make the folder of a run with its config.json, and lock it. With ``--overwrite``, delete the old folder first."""
     config = plan.config
     try:
         if config.run.overwrite and run_identity(folder):
-            # Out of the way in one step: whatever happens while it is deleted, no half of it stays in its place.
+            # Rename it first, so that an interruption leaves no partly deleted run in its place.
             old = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
             with exclusive_lock(folder):
                 folder.rename(old)
             shutil.rmtree(old)
         folder.mkdir(parents=True, exist_ok=True)
-        hold.enter_context(exclusive_lock(folder))
+        lock.enter_context(exclusive_lock(folder))
         if not (folder / RUN_CONFIG).exists():
             about = {
                 **environment(config, command),
                 "begun": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "settings": {group: dataclasses.asdict(getattr(config, group)) for group in groups_of(config.task)},
+                "settings": {key: dataclasses.asdict(group) for key, group in config.groups.items()},
                 "identity": _identity(config, plan.recordings),
                 "published": plan.published,
             }
@@ -134,14 +140,14 @@ def begin(folder: Path, plan: Plan, command: Sequence[str], hold: ExitStack) -> 
 
 
 def note_published(folder: Path, published: dict[str, Any]) -> None:
-    """Write what a paper has for a run into its config.json, if another command that had nothing began it."""
+    """Write the results of a paper into config.json, if the command that started the run had none."""
     about = read_json(folder / RUN_CONFIG)
     if not about.get("published"):
         write_json(folder / RUN_CONFIG, {**about, "published": published})
 
 
 def repetition_folders(folder: Path) -> list[Path]:
-    """The folders of a run's repetitions, finished or not, in order."""
+    """Return the folders of the repetitions of a run, finished or not, in order."""
     return sorted(
         (
             repetition_dir
@@ -153,7 +159,7 @@ def repetition_folders(folder: Path) -> list[Path]:
 
 
 def finished(repetition_dir: Path) -> dict[str, Any] | None:
-    """What a repetition found, if it is finished: its result.json is there and whole."""
+    """Return the content of result.json; None if the repetition is not finished."""
     try:
         facts: dict[str, Any] = read_json(repetition_dir / RESULT)
     except (OSError, ValueError):
@@ -161,8 +167,8 @@ def finished(repetition_dir: Path) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) and "best" in facts else None
 
 
-def make_room(repetition_dir: Path) -> None:
-    """A repetition's folder, with nothing but the checkpoints that an interrupted command has left there."""
+def clear_unfinished(repetition_dir: Path) -> None:
+    """Make the folder of a repetition, and delete all files of an interrupted command except its checkpoints."""
     repetition_dir.mkdir(exist_ok=True)
     kept = checkpoints.found(repetition_dir)
     if kept:
@@ -176,12 +182,12 @@ def make_room(repetition_dir: Path) -> None:
 
 
 def write_summary(folder: Path, reasons: Mapping[str, str], usable: Mapping[str, bool]) -> None:
-    """summary.json and summary.csv from the repetitions that are finished, and why others were refused.
+    """Write summary.json and summary.csv from the finished repetitions, and the reasons of refusals.
 
     Args:
         folder: of the run.
-        reasons: why repetitions were refused, by name of the folder.
-        usable: whether the recording of a repetition could be used, where this command has looked.
+        reasons: why this command refused repetitions, by name of the folder.
+        usable: whether the recording of a repetition can be used, as far as this command has read it.
     """
     found = {
         repetition_dir.name: facts
@@ -202,15 +208,15 @@ def write_summary(folder: Path, reasons: Mapping[str, str], usable: Mapping[str,
 
 
 def refusals(folder: Path) -> dict[str, str]:
-    """Why repetitions of a run were refused, by the name of the folder that each would have; from its summary.json."""
+    """Return the reasons of refused repetitions in summary.json, by name of the folder."""
     try:
         return {str(name): str(why) for name, why in read_json(folder / SUMMARY)["refused"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or another's
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, or one of another kind
         return {}
 
 
 def unusable(folder: Path) -> set[int]:
-    """The repetitions of a run whose recordings could not be used, from its summary.json."""
+    """Return the indices of the repetitions whose recordings could not be used, from summary.json."""
     numbers = (name.partition("_")[0] for name in _unusable(folder))
     return {int(number) for number in numbers if number.isdecimal()}
 
@@ -218,5 +224,5 @@ def unusable(folder: Path) -> set[int]:
 def _unusable(folder: Path) -> list[str]:
     try:
         return [str(name) for name in read_json(folder / SUMMARY)["unusable"]]
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or another's
+    except (OSError, ValueError, KeyError, TypeError):  # no file, or one of another kind
         return []

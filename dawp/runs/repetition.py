@@ -21,14 +21,14 @@ from dawp.methods.deep_prior.fit import Epoch
 from dawp.methods.deep_prior.history import History
 from dawp.methods.deep_prior.result import Result
 from dawp.methods.deep_prior.solver import fit_ahead, solve
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.base import OUTPUT, Measurement
 from dawp.parallel.jobs import ProgressReporter
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.tasks.base import make_problem
 
 Draw = Callable[[Path, dict[str, Any]], None]
-"""Draws the pictures of a repetition's folder, given the content of its result.json."""
+"""Draws the pictures of a repetition into its folder, given the content of result.json."""
 
 
 def make_problem_of(recording: Recording, config: Config, index: int = 0, segment_index: int = 0) -> Problem:
@@ -55,7 +55,7 @@ def make_problem_of(recording: Recording, config: Config, index: int = 0, segmen
 
 def repeat(
     repetition_dir: Path,
-    line: ProgressReporter,
+    reporter: ProgressReporter,
     part: int | None,
     problem: Problem,
     recording: Recording,
@@ -63,8 +63,22 @@ def repeat(
     index: int,
     draw: Draw,
 ) -> str | None:
-    """One repetition into its folder, result.json last, or one of its fits; returns why it diverged, if it did."""
-    kept = checkpoints.Checkpoints(repetition_dir, line.saved)
+    """Run a repetition, or one of its fits, and write its results; result.json is written last.
+
+    Args:
+        repetition_dir: folder of the repetition.
+        reporter: receives the progress of the fits.
+        part: the fit to run ahead of the others; None to run the remaining fits and write the results.
+        problem: to solve.
+        recording: that it was made of.
+        config: all settings.
+        index: of the repetition.
+        draw: called when the files have changed.
+
+    Returns:
+        Why a fit diverged; None if none did.
+    """
+    kept = checkpoints.Checkpoints(repetition_dir, reporter.saved)
 
     def on_epoch(step: Epoch, history: History) -> None:
         if step.epoch % config.run.show_every == 0:
@@ -73,7 +87,7 @@ def repeat(
                 (repetition_dir / OUTPUTS).mkdir(exist_ok=True)
                 output = repetition_dir / OUTPUTS / f"epoch_{step.epoch:05d}.wav"
                 audio.write(output, step.output, problem.sample_rate)
-                line.saved(output)
+                reporter.saved(output)
             draw(repetition_dir, {})
 
     with memory_as_bad_input(repetition_dir.name, "clip_length"):
@@ -84,23 +98,24 @@ def repeat(
             if problem.rir is not None:
                 audio.write(repetition_dir / "rir.wav", problem.rir, problem.sample_rate)
         if part is not None:
-            fit_ahead(problem, config, index, part, line, None if part else on_epoch, kept)
+            fit_ahead(problem, config, index, part, reporter, None if part else on_epoch, kept)
             return None
-        result = solve(problem, config, index, line, on_epoch, kept)
+        result = solve(problem, config, index, reporter, on_epoch, kept)
         _write_result(repetition_dir, result, recording, index, draw)
     return None if result.error is None else f"{repetition_dir.name}: {result.error}"
 
 
 def _write_result(repetition_dir: Path, result: Result, recording: Recording, index: int, draw: Draw) -> None:
-    sounds = {f"best_{name}": best.waveform for name, best in result.best.items() if not name.startswith(EMA)}
-    sounds |= {f"baseline_{name}": judged.waveform for name, judged in result.baselines.items()}
+    of_output = {name: best for name, best in result.best.items() if Measurement.parse(name).estimate == OUTPUT}
+    sounds = {f"best_{name}": best.waveform for name, best in of_output.items()}
+    sounds |= {f"baseline_{name}": evaluation.waveform for name, evaluation in result.baselines.items()}
     if result.restored:
         sounds["restored"] = result.restored.waveform
     for name, waveform in sounds.items():
         if waveform is not None and waveform.isfinite().all():
             audio.write(repetition_dir / f"{name}.wav", waveform, result.problem.sample_rate)
     result.history.write(repetition_dir / "metrics.csv")
-    weights = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
+    weights = io.BytesIO()  # torch.save raises RuntimeError where a disk is full
     torch.save(result.generator, weights)
     with atomic_write(repetition_dir / "generator.pt") as temporary:
         temporary.write_bytes(weights.getbuffer())

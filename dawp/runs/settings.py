@@ -18,6 +18,7 @@ class RunConfig(Settings):
         None,
         "sound file, folder (searched in depth), text list of files, or text list of clean,corrupted pairs",
         none="the bundled clips",
+        brief="sound file, folder, or text list of files or pairs",
     )
     experiment_repetition: int | None = setting(
         None,
@@ -26,10 +27,14 @@ class RunConfig(Settings):
         at_most=10**6,
         none="each recording once",
     )
-    output_dir: Path = setting(Path("evals"), "folder for the results of all runs")
+    output_dir: Path = setting(
+        Path("evals"), "folder for the results of all runs", brief="folder for the results of experiments"
+    )
     name: str | None = setting(None, "name of this run's folder", none="made from the settings")
     overwrite: bool = setting(
-        False, "delete the earlier results of this run and restart; with --restore, replace existing output files"
+        False,
+        "delete the earlier results of this run and restart; with --restore, replace existing output files",
+        brief="replace existing results",
     )
     show_every: int = setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
     save_outputs: bool = setting(

@@ -7,9 +7,9 @@ a clip imports it when it is called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dawp.operators.base import Operator
     from dawp.problem import Problem
 
 FAST = {
@@ -38,7 +39,13 @@ PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**F
 
 @dataclass(frozen=True)
 class CorruptionConfig(Settings, ABC):
-    """How clean clips are corrupted."""
+    """How clean clips are corrupted.
+
+    Attributes:
+        restore_only: settings that only a restoration uses, and that are refused without ``--restore``.
+    """
+
+    restore_only: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def label(self) -> str:
@@ -72,6 +79,31 @@ class CorruptionConfig(Settings, ABC):
         """Start and length in seconds of each stretch of a recording that holds noise alone."""
         return []
 
+    @property
+    def default_method(self) -> str | None:
+        """Method of ``--restore`` where the settings determine one; None otherwise."""
+        return None
+
+    def check_files(self) -> None:
+        """Check the files that only a restoration reads.
+
+        Raises:
+            BadInput: one of them cannot be used.
+        """
+
+    def operator_index(self, channel: int, channels: int) -> int:
+        """Return the index of the operator of a channel of a recording."""
+        return 0
+
+    def operator(self, sample_rate: int, index: int) -> Operator | None:
+        """Return a forward model that the settings define for recordings; None if they define none.
+
+        Args:
+            sample_rate: in Hz.
+            index: as ``operator_index`` returns it.
+        """
+        return None
+
     def for_marked(self) -> CorruptionConfig:
         """Return the settings for a clip in which every missing sample is NaN."""
         return self
@@ -95,8 +127,9 @@ class Task:
         corrupt: makes a problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
         adopt: makes a problem of a corrupted clip ``[T]`` and its clean version, or None:
             ``adopt(observed, clean, sample_rate, config)``.
+        examples: arguments of commands, for the help.
         presets: presets of ``PRESETS`` that set something else for this task, by name.
-        estimates: values of ``--estimate`` that the task allows.
+        estimates: values of ``--estimate`` that the task allows beside those for all tasks.
         allows_highpass: whether a high-pass before the fit makes sense.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
@@ -106,8 +139,9 @@ class Task:
     settings: type[CorruptionConfig]
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
+    examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    estimates: tuple[str, ...] = ("output", "mean")
+    estimates: tuple[str, ...] = ()
     allows_highpass: bool = True
     has_strength: bool = True
 

@@ -29,6 +29,7 @@ class NoiseConfig(CorruptionConfig):
         "sound file, or folder of sound files, to take real noise from in place of --noise_class: "
         "a random stretch, looped if short",
         none="drawn noise",
+        brief="sound file or folder of noise to add",
     )
     snr: float | None = setting(
         2.5,
@@ -36,6 +37,7 @@ class NoiseConfig(CorruptionConfig):
         at_least=-100,
         at_most=100,
         none="the noise gets --noise_std",
+        brief="SNR of the corrupted clip in dB",
     )
     noise_std: float = setting(
         0.1,
@@ -51,6 +53,7 @@ class NoiseConfig(CorruptionConfig):
         "stretches of a recording to restore that hold noise alone, as START:LENGTH,START:LENGTH,... in seconds; the "
         "spectrum of the noise is measured there",
         none="the noise is estimated from each block and 3 s on either side of it",
+        brief="noise-only intervals, START:LENGTH,... in seconds",
     )
 
     def __post_init__(self) -> None:
@@ -137,8 +140,13 @@ register(
         name="denoise",
         about="Remove noise: add it to clean recordings and remove it again, or restore noisy ones with --restore.",
         settings=NoiseConfig,
+        examples=(
+            "noisy.wav --restore -o restored.wav",
+            "tapes/ --restore -o restored/",
+            "clean.wav --snr 5 --preset fast",
+        ),
         corrupt=add_noise,
         presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}},
-        estimates=("output", "mean", MASK),
+        estimates=(MASK,),
     )
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dawp.operators.base import Operator
     from dawp.problem import Problem
 
 CLIPPING = 0.99
@@ -26,7 +27,11 @@ class ReverbConfig(CorruptionConfig):
     """Reverb: the room that clean clips are put into (pairs come with their own reverberation)."""
 
     rt60: float = setting(
-        0.2, "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5", above=0, at_most=10
+        0.2,
+        "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5",
+        above=0,
+        at_most=10,
+        brief="reverberation time of the simulated room in seconds",
     )
     room_dim: Metres | None = setting(
         None,
@@ -56,6 +61,7 @@ class ReverbConfig(CorruptionConfig):
         None,
         "sound file, or folder of sound files, to take measured impulse responses from in place of a simulated room",
         none="a simulated room",
+        brief="measured impulse responses to use",
     )
     reference: str = setting(
         "direct",
@@ -63,15 +69,56 @@ class ReverbConfig(CorruptionConfig):
         "or the dry clip as the simulation is given it, sooner than it is heard",
         choices=("direct", "dry", "unaligned"),
     )
+    rir: Path | None = setting(
+        None,
+        "sound file with the impulse response of the room of the recordings to restore (--restore); the default of "
+        "--method is then least_squares; with as many channels as a recording each has its own response, else the "
+        "first one applies to all",
+        none="the room is unknown",
+    )
+
+    restore_only: ClassVar[tuple[str, ...]] = ("rir",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rir is not None and not self.rir.is_file():
+            raise BadInput(f"rir must be a sound file, got {printable(self.rir)}")
         if self.rir_source is not None and not self.rir_source.exists():
             raise BadInput(f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}")
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
-        return {name: value for name, value in super().identity().items() if name not in room}
+        return {name: value for name, value in super().identity().items() if name not in (*room, "rir")}
+
+    def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
+        return {"rir": self.rir} if self.rir else {}
+
+    @property
+    def default_method(self) -> str | None:
+        return "least_squares" if self.rir else None
+
+    def check_files(self) -> None:
+        if self.rir:
+            from dawp.io.impulse_response import read_impulse_response
+
+            read_impulse_response(self.rir)
+
+    def operator_index(self, channel: int, channels: int) -> int:
+        if self.rir is None:
+            return 0
+        from dawp.io.impulse_response import read_impulse_response
+
+        return channel if len(read_impulse_response(self.rir)) == channels else 0
+
+    def operator(self, sample_rate: int, index: int) -> Operator | None:
+        if self.rir is None:
+            return None
+        from dawp.io.impulse_response import read_impulse_response
+        from dawp.operators.convolution import Convolution
+
+        response = read_impulse_response(self.rir, sample_rate)[index]
+        delay = int(response.abs().argmax())
+        return Convolution(response / response[delay], delay)
 
     def label(self) -> str:
         return self.rir_source.resolve().stem if self.rir_source else f"rt60-{self.rt60:g}s"
@@ -141,6 +188,11 @@ register(
         about="Remove reverberation: add it to clean recordings and remove it again, or restore reverberant ones "
         "with --restore.",
         settings=ReverbConfig,
+        examples=(
+            "hall.wav --restore -o restored.wav",
+            "clean.wav --rt60 0.5 --preset fast",
+            "clean/ --rir_source responses/ --baselines",
+        ),
         corrupt=add_reverb,
     )
 )

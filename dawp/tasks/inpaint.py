@@ -25,19 +25,26 @@ class GapConfig(CorruptionConfig):
     """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
 
     gap_ms: float = setting(
-        2.0, "length of each gap in milliseconds; the paper has 1, 2 and 5", above=0, at_most=LONGEST_GAP_MS
+        2.0,
+        "length of each gap in milliseconds; the paper has 1, 2 and 5",
+        above=0,
+        at_most=LONGEST_GAP_MS,
+        brief="length of each gap in ms",
     )
-    n_gaps: int = setting(1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000)
+    n_gaps: int = setting(
+        1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000, brief="gaps in each clip"
+    )
     gaps: str | None = setting(
         None,
         "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
         "recording); or auto: the sources are damaged recordings, and their drop-outs the gaps",
         none="--n_gaps drawn from the seed; with --restore, auto",
+        brief="auto, or START:LENGTH,... in seconds",
     )
     min_gap_ms: float = setting(
         1.0,
-        f"shortest run of zeros that counts as a drop-out of a damaged recording, in milliseconds; runs over "
-        f"{LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
+        "shortest drop-out of a damaged recording (zeros, near silence, a repeated value or noise), in milliseconds; "
+        f"runs over {LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
         above=0,
         at_most=LONGEST_GAP_MS,
     )
@@ -137,8 +144,9 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
     missing = observed.isnan() | _given(len(observed), sample_rate, config)
     if not missing.any():
         raise BadInput(
-            f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor a run of zeros from "
-            f"{config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms that breaks into sound; clip_length 0 takes the whole "
+            f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor zeros, near "
+            f"silence, a repeated value or noise from {config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms between sounds; "
+            "clip_length 0 takes the whole "
             "recording, gaps can name what is to be filled"
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
@@ -198,9 +206,14 @@ register(
         name="inpaint",
         about="Fill gaps: cut them into clean recordings, or find them in damaged ones, and fill them.",
         settings=GapConfig,
+        examples=(
+            "damaged.wav --restore -o restored.wav",
+            "damaged.wav --restore --gaps 12.5:0.02,31:0.005",
+            "clean.wav --gap_ms 5 --n_gaps 8 --preset fast",
+        ),
         corrupt=cut_gaps,
         adopt=find_gaps,
-        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv"}},
+        presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv", "method": "auto"}},
         allows_highpass=False,
         has_strength=False,
     )

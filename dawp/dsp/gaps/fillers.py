@@ -27,7 +27,7 @@ MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
 LOWERED_ORDER = 4  # divides the order of a model whose result exceeds that peak
 LONG_SECONDS = 0.25  # gaps from here on are extrapolated from either side
 NOISE_SECONDS = 0.1  # gaps from here on are completed with noise
-HELD_SECONDS = 0.05  # of a long gap, at either side, without fading and without noise
+HELD_SECONDS = 0.05  # of a long gap, at either side, without fading; without noise half as long
 NOISE_ORDER, NOISE_BANDWIDTH, NOISE_LEVEL = 32, 100.0, 0.5  # bandwidth in Hz, level as an amplitude
 
 
@@ -75,14 +75,14 @@ def _fit(window: Window, fillers: Sequence[Filler]) -> dict[Filler, list[Model]]
                 continue
             orders = [min(max(1, round(f.order * window.sample_rate)), longest // 2) for f in same]
             unique = sorted(set(orders))
-            weighting = functools.partial(_cosine_weights, start - side[0], stop - side[0], reach)
+            weighting = functools.partial(cosine_weights, start - side[0], stop - side[0], reach)
             fitted = autoregression.burg(samples, segments, unique, weighting)
             for filler, order in zip(same, orders, strict=True):
                 models[filler].append(fitted[unique.index(order)])
     return models
 
 
-def _cosine_weights(start: int, stop: int, context: int, places: Array) -> Array:
+def cosine_weights(start: int, stop: int, context: int, places: Array) -> Array:
     """cos²(pi d / 2C) with d the distance from the gap and C the context."""
     distance = np.maximum(start - places, places - (stop - 1))
     return np.cos(np.pi / 2 * np.clip(distance / (context + 1), 0, 1)) ** 2
@@ -171,7 +171,7 @@ def _varying_fill(window: Window, filler: Filler) -> Array | None:
     size, start, stop = last - first, start - first, stop - first
     places = np.arange(size, dtype=np.float64)
     tau = (places - (start + stop - 1) / 2) / (context + (stop - start) / 2)
-    weights = _cosine_weights(start, stop, context, places)
+    weights = cosine_weights(start, stop, context, places)
     ahead = np.concatenate([np.arange(order, start), np.arange(stop + order, size)])
     behind = np.concatenate([np.arange(start - order), np.arange(stop, size - order)])
     peak = np.abs(samples).max()
@@ -191,7 +191,7 @@ def _varying_fill(window: Window, filler: Filler) -> Array | None:
 def with_noise(window: Window, filled: Array) -> Array:
     """Complete a long gap with noise of the spectral envelope of either side, where the fill is weaker than they are.
 
-    The noise starts 50 ms from the known samples. It is the same in each call and symmetric in time.
+    The noise starts 25 ms from the known samples. It is the same in each call and symmetric in time.
     """
     from scipy.signal import oaconvolve
 
@@ -229,6 +229,6 @@ def with_noise(window: Window, filled: Array) -> Array:
     smoothing = np.hanning(2 * (held // 2) + 3)[1:-1]
     present = oaconvolve(np.square(filled), smoothing / smoothing.sum(), "same")
     nearest = np.minimum(distance if start else np.inf, distance[::-1] if stop < len(window.samples) else np.inf)
-    ramp = np.sin(np.pi / 2 * np.clip((nearest - held) / held, 0, 1))
+    ramp = np.sin(np.pi / 2 * np.clip(2 * nearest / held - 1, 0, 1))
     weaker = np.clip(1 - present / np.maximum(level, 1e-300), 0, 1)
     return np.asarray(filled + NOISE_LEVEL * ramp * noise * np.sqrt(weaker))

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 
 from dawp.dsp.gaps.fillers import fill_window, with_noise
-from dawp.dsp.gaps.pseudo_gaps import AR, MUSIC, SPEECH, Recipe, choose, parallel_map, stacked_recipe
+from dawp.dsp.gaps.pseudo_gaps import (
+    AR,
+    MUSIC,
+    SPEECH,
+    Choice,
+    Recipe,
+    choose,
+    fill_across,
+    parallel_map,
+    stacked_recipe,
+)
 from dawp.dsp.gaps.window import Gap, Recording, runs, window_around
 from dawp.errors import BadInput
 
@@ -62,20 +72,36 @@ def ar_stack(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers
     return _fill_all(waveform, mask, sample_rate, workers, fill_stacked)
 
 
-def auto(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
+def auto(
+    waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1, others: Waveform | None = None
+) -> Waveform:
     """Fill gaps by the recipe for speech or the one for music, chosen by pseudo-gaps of similar length; see `fill`.
 
-    The choice is made for each stretch of 60 s and for each octave of lengths.
+    The choice is made for each stretch of 60 s and for gaps whose lengths differ by a factor of up to four.
+
+    Args:
+        waveform: as in `fill`.
+        mask: as in `fill`.
+        sample_rate: as in `fill`.
+        workers: as in `fill`.
+        others: other channels of the recording ``[K, T]``, NaN where a sample is missing. They predict gaps in which
+            they are known, where that is better at pseudo-gaps.
     """
-    recipes: dict[Gap, Recipe] = {}
+    choices: dict[Gap, Choice] = {}
 
     def prepare(recording: Recording) -> None:
         for group in _groups(recording):
-            recipe = choose(recording, group, workers)
-            recipes.update(dict.fromkeys(group, recipe))
+            choice = choose(recording, group, workers)
+            choices.update(dict.fromkeys(group, choice))
 
     return _fill_all(
-        waveform, mask, sample_rate, workers, lambda recording, gap: _fill(recording, gap, recipes[gap]), prepare
+        waveform,
+        mask,
+        sample_rate,
+        workers,
+        lambda recording, gap: _fill(recording, gap, *choices[gap]),
+        prepare,
+        others,
     )
 
 
@@ -122,6 +148,7 @@ def _fill_all(
     workers: int,
     fill_gap: Callable[[Recording, Gap], Array],
     prepare: Callable[[Recording], None] = lambda recording: None,
+    others: Waveform | None = None,
 ) -> Waveform:
     """Fill all gaps, each by a function of the recording and the gap that returns its samples."""
     samples: NDArray[Any]
@@ -135,7 +162,8 @@ def _fill_all(
     if not known.any():
         raise BadInput(f"mask must have at least one known sample, got none of {len(known)}")
     gaps = [Gap(*bounds) for bounds in runs(~known)]
-    recording = Recording(samples, known, sample_rate, gaps)
+    channels = _other_channels(others, len(samples))
+    recording = Recording(samples, known, sample_rate, gaps, channels, [np.isfinite(channel) for channel in channels])
     prepare(recording)
     filled = samples.copy()
     for gap, values in zip(gaps, parallel_map(functools.partial(fill_gap, recording), gaps, workers), strict=True):
@@ -143,8 +171,28 @@ def _fill_all(
     return torch.from_numpy(filled).to(waveform.device) if isinstance(waveform, Tensor) else filled
 
 
-def _fill(recording: Recording, gap: Gap, recipe: Recipe) -> Array:
-    """Fill one gap by the weighted mean of fillers, completed with noise if it is long."""
+def _other_channels(others: Tensor | NDArray[Any] | None, length: int) -> list[NDArray[Any]]:
+    """Return the other channels of a waveform as a list of ``[T]``."""
+    if others is None:
+        return []
+    channels: NDArray[Any] = others.detach().cpu().numpy() if isinstance(others, Tensor) else np.asarray(others)
+    if channels.ndim != 2 or channels.shape[1] != length:
+        raise BadInput(f"others must have the shape [K, {length}], got {list(channels.shape)}")
+    return list(channels)
+
+
+def _fill(recording: Recording, gap: Gap, recipe: Recipe, share: float = 0.0) -> Array:
+    """Fill one gap by the weighted mean of fillers, completed with noise if it is long.
+
+    Args:
+        recording: with the gap.
+        gap: to fill.
+        recipe: the fillers.
+        share: weight of the fill that uses the other channels, where they are known.
+    """
+    across = fill_across(recording, gap, recipe) if share else None
+    if across is not None:
+        return share * np.ldexp(*across) + (1 - share) * _fill(recording, gap, recipe)
     window = window_around(recording, gap, max(filler.context for filler in recipe))
     fills = fill_window(window, list(recipe))
     filled = sum((weight * fills[filler] for filler, weight in recipe.items()), np.zeros(gap.stop - gap.start))
@@ -152,10 +200,10 @@ def _fill(recording: Recording, gap: Gap, recipe: Recipe) -> Array:
 
 
 def _groups(recording: Recording) -> list[list[Gap]]:
-    """Gaps of the same stretch and octave of lengths."""
+    """Gaps of the same stretch and of similar length."""
     count = max(1, round(len(recording.mask) / recording.sample_rate / STRETCH_SECONDS))
     groups: dict[tuple[int, int], list[Gap]] = {}
     for gap in recording.gaps:
         stretch = int((gap.start + gap.stop) / 2 * count / len(recording.mask))
-        groups.setdefault((stretch, round(math.log2(gap.stop - gap.start))), []).append(gap)
+        groups.setdefault((stretch, round(math.log(gap.stop - gap.start, 4))), []).append(gap)
     return list(groups.values())

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dawp.dsp.gaps.fillers import Filler, fill_window
+from dawp.dsp.gaps.across import predict, share_of_others
+from dawp.dsp.gaps.fillers import Filler, fill_window, with_noise
 from dawp.dsp.gaps.window import Gap, Recording, window_around
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ AR: Recipe = {Filler("shared", 0.0464, 0.1858): 1.0}
 MUSIC: Recipe = {
     Filler("shared", 0.0232, 0.1858): 0.25,
     Filler("shared", 0.0464, 0.1858): 0.25,
-    Filler("shared", 0.0464, 0.3715): 0.25,
-    Filler("separate", 0.0232, 0.1858): 0.25,
+    Filler("shared", 0.0232, 0.0929): 0.25,
+    Filler("separate", 0.0232, 0.0929): 0.25,
 }
 SHORT = Filler("shared", 0.012, 0.025)
 SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, SHORT: 0.15}
@@ -94,12 +95,19 @@ def _rms(samples: NDArray[Any]) -> float:
     return peak * math.sqrt(np.square(samples / peak, dtype=np.float64).mean()) if peak else 0.0
 
 
-def _errors(recording: Recording, gap: Gap, fillers: Sequence[Filler]) -> tuple[Array, Array]:
-    """The errors ``[fillers, length]`` at a pseudo-gap and its samples ``[length]``, in units of the window."""
+def _errors(
+    recording: Recording, gap: Gap, fillers: Sequence[Filler], exponent: int | None = None
+) -> tuple[Array, Array]:
+    """The errors ``[fillers, length]`` at a pseudo-gap and its samples ``[length]``.
+
+    Both are divided by 2 to a power, that of the window by default.
+    """
     window = window_around(recording, gap, max(filler.context for filler in fillers))
+    exponent = window.exponent if exponent is None else exponent
     fills = fill_window(window, fillers)
-    true = np.ldexp(recording.waveform[gap.start : gap.stop].astype(np.float64), -window.exponent)
-    return np.stack([fills[filler] - true for filler in fillers]), true
+    true = np.ldexp(recording.waveform[gap.start : gap.stop].astype(np.float64), -exponent)
+    scaled = np.stack([np.ldexp(fills[filler], window.exponent - exponent) for filler in fillers])
+    return scaled - true, true
 
 
 def stack_weights(errors: Sequence[Array]) -> Array:
@@ -140,7 +148,14 @@ def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
     return {filler: weight for filler, weight in zip(STACK, weights.tolist(), strict=True) if weight}
 
 
-def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Recipe:
+class Choice(NamedTuple):
+    """How the gaps of a stretch are filled."""
+
+    recipe: Recipe
+    share: float = 0.0  # weight of the fill that uses the other channels
+
+
+def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choice:
     """Choose the recipe with the higher mean SNR in dB at pseudo-gaps near some of the gaps.
 
     Args:
@@ -149,17 +164,31 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Recip
         workers: number of threads.
 
     Returns:
-        `SPEECH` or `MUSIC`.
+        The recipe `SPEECH` or `MUSIC`, and the weight of the other channels.
     """
+    places = _places_near(recording, gaps)
+    if not places:
+        return Choice(MUSIC)
+    recipe = _recipe_at(recording, places, workers)
+    if not recording.others:
+        return Choice(recipe)
+    pairs = parallel_map(functools.partial(_errors_across, recording, recipe), places, workers)
+    return Choice(recipe, share_of_others([pair for pair in pairs if pair]))
+
+
+def _places_near(recording: Recording, gaps: Sequence[Gap]) -> list[Gap]:
+    """Pseudo-gaps near some of the gaps."""
     lengths = sorted(gap.stop - gap.start for gap in gaps)
     length = min(lengths[len(lengths) // 2], round(MAX_PSEUDO_SECONDS * recording.sample_rate))
     used = min(len(gaps), PSEUDO_GAPS // 2)
     lower = [int((i + 0.5) * len(gaps) / used) for i in range((used + 1) // 2)]
     chosen = sorted({*lower, *(len(gaps) - 1 - index for index in lower)})
     count = math.ceil(PSEUDO_GAPS / len(chosen))
-    places = list(dict.fromkeys(p for i in chosen for p in pseudo_gaps(recording, gaps[i], count, length)))
-    if not places:
-        return MUSIC
+    return list(dict.fromkeys(p for i in chosen for p in pseudo_gaps(recording, gaps[i], count, length)))
+
+
+def _recipe_at(recording: Recording, places: Sequence[Gap], workers: int) -> Recipe:
+    """Choose between `SPEECH` and `MUSIC` at pseudo-gaps."""
     # The time-varying model takes most of the time, so that a constant one stands for it where the case is clear.
     short, music = np.mean(
         list(parallel_map(functools.partial(_snrs, recording, ({SHORT: 1.0}, MUSIC)), places, workers)), 0
@@ -168,6 +197,33 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Recip
         return MUSIC if music > short else SPEECH
     (speech,) = np.mean(list(parallel_map(functools.partial(_snrs, recording, (SPEECH,)), places, workers)), 0)
     return MUSIC if music > speech else SPEECH
+
+
+def fill_across(recording: Recording, gap: Gap, recipe: Recipe) -> tuple[Array, int] | None:
+    """Fill a gap by what the other channels predict and by a recipe for the residual.
+
+    Returns:
+        The samples ``[L]``, divided by 2 to a power, and that power; None if the other channels are missing there too
+        or predict too little.
+    """
+    prediction = predict(recording, gap)
+    if prediction is None:
+        return None
+    fills = fill_window(prediction.residual, list(recipe))
+    rest = sum((weight * fills[filler] for filler, weight in recipe.items()), np.zeros(len(prediction.gap)))
+    return prediction.gap + with_noise(prediction.residual, rest), prediction.residual.exponent
+
+
+def _errors_across(recording: Recording, recipe: Recipe, gap: Gap) -> tuple[Array, Array] | None:
+    """Errors ``[L]`` at a pseudo-gap without and with the other channels; None if those cannot be used."""
+    across = fill_across(recording, gap, recipe)
+    if across is None:
+        return None
+    filled, exponent = across
+    errors, _ = _errors(recording, gap, list(recipe), exponent)
+    true = np.ldexp(recording.waveform[gap.start : gap.stop].astype(np.float64), -exponent)
+    alone = sum((weight * error for weight, error in zip(recipe.values(), errors, strict=True)), np.zeros(len(true)))
+    return alone, filled - true
 
 
 def _snrs(recording: Recording, recipes: Sequence[Recipe], gap: Gap) -> Array:

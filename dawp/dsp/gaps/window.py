@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ class Recording(NamedTuple):
     mask: Flags  # [T], True where a sample is known
     sample_rate: int  # Hz
     gaps: list[Gap]
+    others: Sequence[NDArray[Any]] = ()  # other channels, [T] each
+    others_known: Sequence[Flags] = ()  # [T] each, True where a sample is known
 
 
 class Window(NamedTuple):

@@ -49,9 +49,9 @@ STRUCTURE = {
     "CAF": {b"desc", b"data", b"pakt", b"kuki", b"peak", b"free", b"ovvw", b"edct"},
 }
 STRUCTURE["RIFX"] = STRUCTURE["RIFF"]
-"""Chunks that belong to the sound, by family."""
+"""Chunks of the audio itself, by family."""
 
-STALE = {b"MD5 ", b"levl"}  # describe the samples of the recording, which are others in a restored file
+STALE = {b"MD5 ", b"levl"}  # describe samples that a restoration changes
 CHUNK_NAMES = {
     **{b"cue ": "cue markers", b"smpl": "sampler loops", b"MARK": "markers", b"COMT": "timed comments"},
     **{
@@ -67,7 +67,7 @@ CHUNK_NAMES = {
 
 @dataclass
 class _Found:
-    """What the chunks of a file have given so far."""
+    """The metadata read from the chunks of a file so far."""
 
     tags: list[tuple[str, str]] = field(default_factory=list)
     id3_tags: list[tuple[str, str]] = field(default_factory=list)
@@ -96,7 +96,7 @@ def read_chunks(file: BinaryIO, container: Container, path: Path) -> Metadata:
             if len(content) < chunk.size:
                 raise ValueError("the file ends in it")
             _add_chunk(found, container.family, chunk.name, content)
-        except Exception as error:  # whatever damaged metadata make of their reader
+        except Exception as error:  # readers of damaged metadata raise errors of any type
             log.warning("%s: %s cannot be read (%s)", printable(path), name, reason(error))
     tags = merge_tags(found.id3_tags, (tag for tag in found.tags if tag[1]))
     return Metadata(tags, tuple(found.pictures), tuple(found.extras), found.mask)
@@ -131,7 +131,7 @@ def _name_of(id_: bytes, content: bytes = b"") -> str:
 
 
 def _format_chunk(id_: bytes, content: bytes, order: Order) -> tuple[int, int | None]:
-    """Number of channels and mask."""
+    """Return the number of channels and the mask of a format chunk."""
     if id_ == b"desc":
         return (int.from_bytes(content[24:28], "big"), None)
     if id_ == b"COMM":
@@ -141,7 +141,7 @@ def _format_chunk(id_: bytes, content: bytes, order: Order) -> tuple[int, int | 
 
 
 def _mask_of_layout(content: bytes, channels: int) -> int | None:
-    """Mask of the layout chunk of a CAF or AIFF file; None if a mask cannot say it."""
+    """Return the mask of the layout chunk of a CAF or AIFF file; None if no mask describes it."""
     tag, bitmap = struct.unpack(">II", content[:8])
     if tag == CHANNEL_BITMAP:
         return int(bitmap)
@@ -188,7 +188,7 @@ def write_chunks(path: Path, metadata: Metadata, family: str, channels: int) -> 
 
 
 def _copied_tags(family: str, id_: bytes, content: bytes) -> Iterable[tuple[str, str]]:
-    """Tags that a copied chunk holds already."""
+    """Return the tags in a copied chunk."""
     if family in ("RIFF", "RIFX") and id_ == b"LIST" and content[:4] == b"INFO":
         return _info_tags(content, "little" if family == "RIFF" else "big")
     name = AIFF_TEXT.get(id_.decode()) if family == "AIFF" else None
@@ -196,9 +196,9 @@ def _copied_tags(family: str, id_: bytes, content: bytes) -> Iterable[tuple[str,
 
 
 def _text_chunks(family: str, tags: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Plain text chunks for the programs that do not read ID3: the first value of each tag that they have."""
+    """Return text chunks for programs that do not read ID3, with the first value of each tag."""
     first = dict(reversed([*tags]))
-    first.setdefault("COMMENT", first.get("DESCRIPTION", ""))  # what FLAC files call a comment
+    first.setdefault("COMMENT", first.get("DESCRIPTION", ""))  # the name in FLAC files
     if family == "AIFF":
         return [(id_.encode(), first[name].encode()) for id_, name in AIFF_TEXT.items() if first.get(name)]
     entries = b""
@@ -221,7 +221,7 @@ def _caf_info(tags: Sequence[tuple[str, str]]) -> bytes:
 
 
 def write_mask(path: Path, mask: int | None, channels: int) -> None:
-    """State the channel mask in the format chunk of a WAV file."""
+    """Write the channel mask into the format chunk of a WAV file."""
     with path.open("r+b") as file:
         chunk = next(chunk for chunk in chunks_of(file) if chunk.name == b"fmt ")
         file.seek(chunk.start)

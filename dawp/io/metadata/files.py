@@ -22,11 +22,11 @@ KINDS = {
     **{"WAV": ("RIFF", "ID3"), "WAVEX": ("RIFF", "ID3"), "RF64": ("RIFF", "ID3")},
     **{"AIFF": ("AIFF", "ID3"), "CAF": ("CAF",), "FLAC": ("FLAC",), "OGG": ("OGG",), "MP3": ("ID3",)},
 }
-"""Kinds of extras that each format holds; the formats that are not here hold no metadata."""
+"""Kinds of extras of each format. Formats that are missing hold no metadata."""
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read all metadata of an audio file; damaged metadata are left out, with a warning.
+    """Read all metadata of an audio file; skip damaged metadata with a warning.
 
     Args:
         path: a file that the sound library can read.
@@ -39,7 +39,7 @@ def read_metadata(path: Path) -> Metadata:
             found = _read(file, path)
     except OSError:
         raise
-    except Exception as error:  # whatever damaged metadata make of their reader
+    except Exception as error:  # readers of damaged metadata raise errors of any type
         log.warning("%s: metadata cannot be read (%s)", printable(path), reason(error))
         return Metadata()
     size = sum(len(name) + len(text) for name, text in found.tags)
@@ -67,7 +67,7 @@ def _read(file: BinaryIO, path: Path) -> Metadata:
 
 
 def _read_au(file: BinaryIO) -> Metadata:
-    """The annotation between header and samples."""
+    """Read the annotation between header and samples."""
     data = find_data(file)
     file.seek(AU_HEADER)
     text = decode_text(file.read(min(data.start, MAX_BYTES) - AU_HEADER)) if data and data.start > AU_HEADER else ""
@@ -75,16 +75,16 @@ def _read_au(file: BinaryIO) -> Metadata:
 
 
 def write_metadata(path: Path, metadata: Metadata, format: str, channels: int) -> list[str]:
-    """Write metadata into a finished audio file; its samples stay as they are.
+    """Write metadata into a finished audio file without changing its samples.
 
     Args:
-        path: the file, which has no metadata yet.
-        metadata: what it is to hold.
+        path: a file without metadata.
+        metadata: to write.
         format: libsndfile's name of its format.
-        channels: how many it has.
+        channels: number of channels.
 
     Returns:
-        Names of what the format cannot hold.
+        Names of the metadata that the format cannot hold.
 
     Raises:
         OSError: the file cannot be written.
@@ -102,7 +102,7 @@ def write_metadata(path: Path, metadata: Metadata, format: str, channels: int) -
     elif format == "MP3":
         if held.tags or held.pictures or held.extras:
             to_id3(held).save(path)
-    else:  # W64 could have chunks, but libsndfile takes what follows the sound for sound
+    else:  # W64 allows chunks, but libsndfile reads data after the samples as samples
         lost += sorted({name.lower() for name, _ in held.tags}) + ["pictures"] * bool(held.pictures)
     if format in ("WAV", "WAVEX", "RF64", "W64"):
         write_mask(path, metadata.channel_mask, channels)

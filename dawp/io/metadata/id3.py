@@ -56,7 +56,7 @@ def parse_id3(file: BinaryIO) -> Any:
 
 @functools.cache
 def _uncompressed_frames() -> dict[str, Any]:
-    """Frame classes that leave compressed frames unread: those of a small tag can fill the memory."""
+    """Return frame classes that skip compressed frames, since a small one can fill the memory."""
     from mutagen.id3 import Frame, Frames, Frames_2_2
 
     def guarded(kind: Any) -> Any:
@@ -71,7 +71,7 @@ def _uncompressed_frames() -> dict[str, Any]:
 
 
 def split_id3(id3: Any) -> tuple[list[tuple[str, str]], list[bytes], list[Extra]]:
-    """Tags, pictures and the remaining frames of an ID3 tag."""
+    """Return tags, pictures and the remaining frames of an ID3 tag."""
     from mutagen.flac import Picture
 
     tags: list[tuple[str, str]] = []
@@ -95,7 +95,7 @@ def split_id3(id3: Any) -> tuple[list[tuple[str, str]], list[bytes], list[Extra]
 
 
 def to_id3(metadata: Metadata) -> Any:
-    """An ID3 tag."""
+    """Return metadata as an ID3 tag."""
     from mutagen import id3
     from mutagen.flac import Picture
 

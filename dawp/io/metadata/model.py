@@ -1,4 +1,4 @@
-"""What a file holds beside its samples."""
+"""The metadata of a file, independent of its format."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Extra(NamedTuple):
     """Metadata that only one kind of file holds.
 
     Attributes:
-        kind: family of chunks, ``FLAC`` or ``ID3``; empty or ``RIFX`` (big-endian) for what no restored file may hold.
-        name: for messages; empty if the tags say the same.
+        kind: family of chunks, ``FLAC`` or ``ID3``; empty or ``RIFX`` (big-endian) for metadata that are never copied.
+        name: for messages; empty if the tags contain the same.
         data: identifier and content of a chunk, code and content of a FLAC block, or an ID3 tag of one frame.
     """
 
@@ -38,12 +38,12 @@ class Extra(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file holds beside its samples.
+    """The metadata of a file.
 
     Attributes:
-        tags: names (as in Vorbis comments, upper case) and values; a name may come several times.
+        tags: names (as in Vorbis comments, upper case) and values; names may repeat.
         pictures: FLAC picture blocks.
-        extras: what only one kind of file holds.
+        extras: metadata of one kind of file.
         channel_mask: speakers of the channels as in WAVE_FORMAT_EXTENSIBLE; None if not stated.
         vorbis_order: the channels are in the order of Vorbis, not of the mask.
     """
@@ -55,18 +55,20 @@ class Metadata:
     vorbis_order: bool = False
 
     def without_levels(self) -> tuple[Metadata, list[str]]:
-        """The metadata without ReplayGain and its kin, which a changed level makes wrong; and what they are called."""
+        """Return the metadata without ReplayGain and similar values, which a change of level invalidates, and names for
+        messages.
+        """
         tags = tuple(tag for tag in self.tags if not LEVELS.match(tag[0]))
         extras = tuple(extra for extra in self.extras if not LEVELS.match(extra.name))
         lost = ["ReplayGain (the level has changed)"] if (tags, extras) != (self.tags, self.extras) else []
         return dataclasses.replace(self, tags=tags, extras=extras), lost
 
     def channel_order(self, format: str, channels: int) -> list[int] | None:
-        """For each channel of a file to write, the channel of the recording; None if the order is the same.
+        """Return the recording's channel for each channel of a new file; None if the order is the same.
 
         Args:
             format: libsndfile's name of the format to write.
-            channels: how many.
+            channels: number of channels.
         """
         to_vorbis, order = format == "OGG", VORBIS_ORDER.get(channels)
         if order is None or to_vorbis == self.vorbis_order:
@@ -77,7 +79,7 @@ class Metadata:
 
 
 def is_default(mask: int | None, channels: int) -> bool:
-    """Whether a file without a mask says the same: a mask of no speaker says nothing of one or two channels."""
+    """Return whether a mask equals the default layout. A zero mask is the default for one or two channels."""
     return mask is None or mask == DEFAULT_MASKS.get(channels) or (mask == 0 and channels <= 2)
 
 
@@ -89,13 +91,13 @@ def without_sides(mask: int) -> int:
 
 
 def merge_tags(tags: list[tuple[str, str]], others: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Tags, and those of ``others`` that have other names."""
+    """Return ``tags``, and those of ``others`` with other names."""
     names = {name for name, _ in tags}
     return (*tags, *(tag for tag in others if tag[0] not in names))
 
 
 def decode_text(content: bytes) -> str:
-    """Text up to its first zero byte, in UTF-8 or else as Windows writes it."""
+    """Decode text up to the first zero byte as UTF-8, or else as Windows-1252."""
     content = content.split(b"\0", 1)[0]
     try:
         return content.decode("utf-8")

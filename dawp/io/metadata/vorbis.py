@@ -51,7 +51,7 @@ def _ogg_file(file: BinaryIO) -> Any:
 
 
 def _from_vorbis(comments: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[bytes], int | None]:
-    """Tags, pictures and channel mask of Vorbis comments."""
+    """Return tags, pictures and channel mask of Vorbis comments."""
     tags: list[tuple[str, str]] = []
     pictures: list[bytes] = []
     mask: int | None = None
@@ -69,7 +69,7 @@ def _from_vorbis(comments: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, s
 
 
 def _vorbis(metadata: Metadata) -> tuple[list[tuple[str, str]], list[str]]:
-    """Vorbis comments, and the names that they cannot have."""
+    """Return Vorbis comments, and the names that are not valid in them."""
     valid = re.compile("[ -<>-}]+")
     comments = [tag for tag in metadata.tags if valid.fullmatch(tag[0])]
     return comments, sorted({printable(name.lower()) for name, _ in metadata.tags if not valid.fullmatch(name)})
@@ -113,9 +113,9 @@ def write_ogg(path: Path, metadata: Metadata) -> list[str]:
 
 
 def set_serial(path: Path) -> None:
-    """Derive the serial number of an Ogg file from its content: libsndfile draws one, and the file differs each time.
+    """Set the serial number of an Ogg file to a checksum of its content, so that the same audio gives the same file.
 
-    Files that differ need different numbers, since they may be joined into one.
+    libsndfile draws a random number. Different files need different numbers, because they may be concatenated.
     """
     checksum = 0
     with path.open("r+b") as file:

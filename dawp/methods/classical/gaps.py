@@ -108,13 +108,17 @@ def ar_stack(problem: Problem) -> Tensor:
 
 def auto(problem: Problem) -> Tensor:
     """The recipe for speech or the one for music, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
-    return _fill_gaps(problem, "auto")
+    from dawp.dsp import gaps
+
+    known = torch.from_numpy(~_missing(problem))
+    return gaps.auto(problem.observed, known, problem.sample_rate, torch.get_num_threads(), problem.others)
 
 
 def _fill_gaps(problem: Problem, method: str) -> Tensor:
     from dawp.dsp.gaps import fill
 
-    return fill(problem.observed, torch.from_numpy(~_missing(problem)), problem.sample_rate, method)
+    known = torch.from_numpy(~_missing(problem))
+    return fill(problem.observed, known, problem.sample_rate, method, torch.get_num_threads())
 
 
 def _missing(problem: Problem) -> NDArray[np.bool_]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dawp.errors import BadInput
+from dawp.methods.classical import deconvolution
+from dawp.operators.convolution import Convolution
 from dawp.problem import Problem
 
 WPE_SIZE, WPE_SHIFT, WPE_TAPS, WPE_DELAY, WPE_ITERATIONS = 1024, 256, 10, 2, 5
@@ -19,3 +22,19 @@ def wpe(problem: Problem) -> Tensor:
     spectrum = stft(observed, size=WPE_SIZE, shift=WPE_SHIFT)  # (frames, bins)
     drier = dereverberate(spectrum.T[:, None], taps=WPE_TAPS, delay=WPE_DELAY, iterations=WPE_ITERATIONS)
     return torch.from_numpy(istft(drier[:, 0].T, size=WPE_SIZE, shift=WPE_SHIFT)[: len(observed)])
+
+
+def least_squares(problem: Problem) -> Tensor:
+    """Invert a known room by regularised least squares (``deconvolution.least_squares``)."""
+    return deconvolution.least_squares(problem.observed, _convolution(problem), problem.sample_rate)
+
+
+def inverse_filter(problem: Problem) -> Tensor:
+    """Invert a known room by a regularised inverse filter (``deconvolution.inverse_filter``)."""
+    return deconvolution.inverse_filter(problem.observed, _convolution(problem), problem.sample_rate)
+
+
+def _convolution(problem: Problem) -> Convolution:
+    if not isinstance(problem.operator, Convolution):
+        raise BadInput("rir must be the impulse response of the room, got none")
+    return problem.operator

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dawp.config import Config
 from dawp.errors import printable
@@ -23,7 +22,7 @@ from dawp.problem import Problem
 log = logging.getLogger(__name__)
 
 SUFFIX = ".checkpoint"
-FORMAT = 2  # of the state: another number makes older files those of another fit
+FORMAT = 3  # of the state: another number makes older files those of another fit
 SEAL = hashlib.sha256().digest_size  # bytes before the content
 OWN_SHARE = 20  # a checkpoint takes at most this part of a fit's time
 
@@ -120,11 +119,12 @@ def clear(folder: Path) -> None:
 
 def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
     """Return a digest, in 16 characters, of everything that the numbers of a fit depend on."""
-    settings = (config.task, config.generator, config.fit, config.stop, config.metrics, repetition)
+    network = (config.generator, config.generator_settings)
+    settings = (config.task, network, config.fit, config.stop, config.metrics, repetition)
     circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
     digest = hashlib.sha256(repr((settings, circumstances)).encode())
-    operator = {"operator": type(problem.operator).__name__, **problem.operator.parts()}
-    for part in (problem.observed, problem.clean, problem.blend, *operator.values()):
-        if part is not None:
-            digest.update(part.cpu().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+    digest.update(problem.operator.digest().encode())
+    for waveform in (problem.observed, problem.clean, problem.blend):
+        if waveform is not None:
+            digest.update(waveform.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

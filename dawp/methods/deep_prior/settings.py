@@ -1,9 +1,8 @@
-"""Settings of the fit and of its stop."""
+"""Settings of the fit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from dawp.settings import Settings, setting
 
@@ -12,7 +11,14 @@ from dawp.settings import Settings, setting
 class FitConfig(Settings):
     """Fit: the loop over epochs."""
 
-    epochs: int = setting(3000, "epochs: Adam steps on the whole clip", at_least=1, at_most=10**7, short="-e")
+    epochs: int = setting(
+        3000,
+        "epochs: Adam steps on the whole clip",
+        at_least=1,
+        at_most=10**7,
+        short="-e",
+        brief="optimisation steps of each fit",
+    )
     lr: float = setting(1e-4, "learning rate of Adam", above=0, at_most=1e30)
     crit: str = setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
     normalize: bool = setting(True, "fit at unit RMS whatever the clip's level; the output is scaled back")
@@ -32,48 +38,5 @@ class FitConfig(Settings):
     compile: bool = setting(
         False, "compile the network before the fit (torch.compile; a C++ compiler is needed): for many epochs on CUDA"
     )
-    seed: int = setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1)
-    device: str = setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps")
-
-
-@dataclass(frozen=True)
-class StopConfig(Settings):
-    """Stop: where the fit is stopped without a look at the clean clip, and what is taken then."""
-
-    stop: str = setting(
-        "wmv",
-        "early-stopping rule: holdout, smallest error on samples excluded from the loss; wmv, smallest windowed moving "
-        "variance of the outputs; epochs, the last epoch",
-        choices=("holdout", "wmv", "epochs"),
-    )
-    holdout: float = setting(
-        0.02, "share of the samples that --stop holdout keeps out of the loss", above=0, at_most=0.5
-    )
-    patience: int | None = setting(
-        None,
-        "end the fit so many epochs after its stop, if none better has come since (looked for every 50 epochs on CUDA)",
-        at_least=1,
-        at_most=10**7,
-        none="all epochs are run",
-    )
-    estimate: str = setting(
-        "mean",
-        "what is taken at the stop: the output; the running mean of outputs, if --ema is not 0; or the mask: that mean "
-        "and the corrupted clip put together, and a spectral gain on both (noise only)",
-        choices=("output", "mean", "mask"),
-    )
-    fits: int = setting(
-        1,
-        "independent fits of each clip, from other first weights; the mean of what each has at its own stop is taken",
-        at_least=1,
-        at_most=1000,
-    )
-    mask_floor: float = setting(
-        -12.0, "gain in dB that the mask never goes below: how much of the noise is left", at_least=-100, at_most=0
-    )
-
-    def identity(self) -> dict[str, Any]:
-        without = {"holdout": (), "wmv": ("holdout",), "epochs": ("holdout", "patience")}[self.stop]
-        if self.estimate != "mask":
-            without = (*without, "mask_floor")
-        return {name: value for name, value in super().identity().items() if name not in without}
+    seed: int = setting(0, "seed of every random draw", at_least=0, at_most=2**63 - 1, brief="seed of all random draws")
+    device: str = setting("auto", "auto (CUDA where there is one), cpu, cuda, cuda:N or mps", brief="auto, cpu or cuda")

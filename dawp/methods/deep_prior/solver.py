@@ -1,57 +1,27 @@
-"""One problem from beginning to end: build the generator, fit it, watch the fit."""
+"""Solve a problem with the deep prior: run the fits, combine and evaluate their estimates."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dawp.config import Config
 from dawp.devices import pick_device
 from dawp.dsp.filters import high_pass, remove_rumble
-from dawp.dsp.noise import estimate_noise, track_noise
-from dawp.dsp.spectral import analyse, frame_hop, mask
-from dawp.errors import FitDiverged
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
-from dawp.methods.deep_prior.fit import Epoch, Fit
-from dawp.methods.deep_prior.generators.registry import build
-from dawp.methods.deep_prior.history import History
-from dawp.methods.deep_prior.result import BestEstimate, Judged, Result
-from dawp.methods.deep_prior.stopping import (
-    EMA,
-    BlindStop,
-    Estimates,
-    HoldoutStop,
-    Judge,
-    LastEpoch,
-    OracleStop,
-    VarianceStop,
-    Watcher,
-    hold_out,
-)
-from dawp.metrics.functions import NoPesq, pesq
-from dawp.metrics.pesq_pool import now
+from dawp.methods.deep_prior.result import BestEstimate, Evaluation, Result
+from dawp.methods.deep_prior.single_fit import Bar, OnEpoch, SingleFit
+from dawp.methods.deep_prior.stopping.blind import BlindStop
+from dawp.metrics.base import OUTPUT, Measurement
+from dawp.metrics.evaluator import Evaluator
 from dawp.parallel.progress import progress_bar
 from dawp.problem import Problem
-from dawp.randomness import seeded
-from dawp.runs.summary import LABELS
-
-log = logging.getLogger(__name__)
-
-MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
-FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
-
-
-OnEpoch = Callable[[Epoch, History], None]
-Bar = Any  # a tqdm bar
 
 
 def solve(
@@ -65,60 +35,56 @@ def solve(
     """Fit generators to the problem and keep the best estimates.
 
     Args:
-        problem: the corrupted clip and, for the metrics, its clean one.
+        problem: the corrupted clip and, for the metrics, its clean version.
         config: task, and settings of generator, fit and metrics.
         repetition: which of the seed's streams of random draws to use.
-        progress: a progress bar to move on by all epochs of all fits, or the title of one on standard error; None for
+        progress: a progress bar to advance by all epochs of all fits, or the title of one on standard error; None for
             no bar.
         on_epoch: called after each epoch of the first fit with the epoch and the history so far.
-        checkpoints: where the state of the fits is kept, and taken up if it is there; None to keep none.
+        checkpoints: where the state of the fits is saved, and loaded from; None to save none.
 
     Returns:
-        The result; with ``error`` set and the best so far if a fit diverged.
+        The result; if a fit diverged, ``error`` is set and the result has the best estimates before that.
 
     Raises:
         BadInput: the clip is too short for the generator, the device is not there, or the packages of the baselines
             are not installed.
     """
     device = pick_device(config.fit.device)
-    judge = Judge(problem.to(device), config.metrics)
+    evaluator = Evaluator(problem.to(device), config.metrics)
+    corrupted = evaluator.score_corrupted()
 
-    def measured(waveform: Tensor) -> dict[str, float]:
-        return {name: float(now(value)) for name, value in judge.measure(waveform.to(device))}
+    def evaluate(waveform: Tensor, epoch: int | None = None) -> Evaluation:
+        return Evaluation(waveform, evaluator.score(waveform.to(device)), epoch)
 
-    corrupted = measured(problem.observed)
-    _warn_of_nan(problem)
     others = baselines.run(config.task, problem) if config.metrics.baselines else {}
 
     fitted = _fitted(problem, config)
     with _bar(config.fit.epochs * config.stop.fits, progress) as bar:
-        fits = [_fit_once(fitted, config, repetition, 0, bar, on_epoch, checkpoints)]
+        fits = [SingleFit(fitted, config, repetition, 0, checkpoints).run(bar, on_epoch)]
         while len(fits) < config.stop.fits and fits[-1].error is None:
-            fits.append(_fit_once(fitted, config, repetition, len(fits), bar, None, checkpoints))
+            fits.append(SingleFit(fitted, config, repetition, len(fits), checkpoints).run(bar))
     began = time.perf_counter()
     first = fits[0]
     best = {
         name: BestEstimate(b.value, b.epoch, b.tensors[0] if b.tensors else None)
         for name, b in first.oracle.best.items()
     }
-    chosen = config.stop.stop
-    blind = {name: _at_stop(stop, config, measured) for name, stop in first.stops.items() if stop.epoch}
-    at_stop = [_taken(fit.stops[chosen], config) for fit in fits if fit.stops[chosen].epoch]
+    blind = {name: _evaluate_stop(stop, config, evaluate) for name, stop in first.stops.items() if stop.epoch}
+    chosen = [fit.stops[config.stop.stop] for fit in fits]
     restored = None
-    if at_stop:
-        waveform = torch.stack(at_stop).mean(dim=0)
-        if config.stop.estimate == "mask":
-            waveform = _masked(fitted, waveform, config)
-        restored = Judged(waveform, measured(waveform), first.stops[chosen].epoch)
+    if any(stop.epoch for stop in chosen):
+        average = torch.stack([_estimate_at(stop, config) for stop in chosen if stop.epoch]).mean(dim=0)
+        restored = evaluate(config.stop.estimate_kind.make(fitted, average, config.stop), chosen[0].epoch)
     return Result(
         problem=problem,
         input=corrupted,
         best=best,
         restored=restored,
         blind=blind,
-        baselines={name: Judged(waveform, measured(waveform)) for name, waveform in others.items()},
+        baselines={name: evaluate(waveform) for name, waveform in others.items()},
         history=first.history,
-        generator=(first.stops[chosen].weights or first.oracle.weights).kept,
+        generator=(chosen[0].weights or first.oracle.weights).kept,
         seconds=sum(fit.seconds for fit in fits) + time.perf_counter() - began,
         threads=torch.get_num_threads(),
         device=describe(device),
@@ -135,170 +101,47 @@ def fit_ahead(
     on_epoch: OnEpoch | None,
     checkpoints: Checkpoints,
 ) -> None:
-    """One of the fits that ``solve`` would do one after the other: it finds it among the checkpoints, done."""
-    _fit_once(_fitted(problem, config), config, repetition, number, progress, on_epoch, checkpoints)
+    """Run one of the fits of ``solve``, which then loads its result from the checkpoints."""
+    SingleFit(_fitted(problem, config), config, repetition, number, checkpoints).run(progress, on_epoch)
 
 
 def _fitted(problem: Problem, config: Config) -> Problem:
-    """The problem as the network gets it, on its device."""
+    """Return the problem that the network is fitted to, on the device of the fit."""
     if problem.noise is None:
         problem = replace(problem, observed=prefilter(problem.observed, problem.sample_rate, config))
     return problem.to(pick_device(config.fit.device))
 
 
 def prefilter(waveform: Tensor, sample_rate: int, config: Config) -> Tensor:
-    """A waveform ``[T]`` without what ``--highpass`` removes before the fit."""
+    """Apply the high-pass of ``--highpass`` to a waveform ``[T]``."""
     cutoff = config.fit.highpass
     return remove_rumble(waveform, sample_rate) if cutoff is None else high_pass(waveform, sample_rate, cutoff)
 
 
 def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:
-    """The estimate ``[T]`` of a clip with so little noise that a network adds nothing to the spectral gain.
-
-    Args:
-        problem: with its noise.
-        config: all settings.
-
-    Returns:
-        None if the clip has to be fitted.
-    """
-    if config.stop.estimate != "mask" or problem.noise is None:
-        return None
-    power = np.abs(analyse(problem.observed, problem.sample_rate)) ** 2
-    if problem.noise.sum() > MAX_NOISE_WITHOUT_FIT * power.sum():
-        return None
-    noise = problem.noise.numpy()
-    return mask(problem.observed, problem.observed, problem.sample_rate, config.stop.mask_floor, noise, noise)
+    """Return the estimate ``[T]`` of a clip that needs no fit; None if it has to be fitted."""
+    return config.stop.estimate_kind.make_without_fit(problem, config.stop)
 
 
-def _masked(fitted: Problem, output: Tensor, config: Config) -> Tensor:
-    """The estimate ``[T]`` that a spectral gain makes of a noisy clip and an output for it."""
-    rate = fitted.sample_rate
-    observed = fitted.observed.cpu()
-    noise = estimate_noise(observed, rate) if fitted.noise is None else fitted.noise.numpy()
-    frame_seconds = frame_hop(len(output), rate) / rate
-    noise_of_output = track_noise(np.abs(analyse(output, rate)) ** 2, frame_seconds)
-    return mask(observed, output.cpu(), rate, config.stop.mask_floor, noise, noise_of_output)
+def _estimate_at(stop: BlindStop, config: Config) -> Tensor:
+    """Return the estimate of the epoch of a stop that the chosen estimate is made of."""
+    estimates = stop.estimates
+    return estimates.get(config.stop.estimate_kind.source, estimates[OUTPUT])
 
 
-@dataclass(frozen=True)
-class _FitDone:
-    """A fit that is over: its watchers, what it measured, why it ended early, if it did, and the time it took."""
-
-    oracle: OracleStop
-    stops: dict[str, BlindStop]
-    history: History
-    error: str | None
-    seconds: float
-
-
-def _fit_once(
-    problem: Problem,
-    config: Config,
-    repetition: int,
-    number: int,
-    bar: Bar,
-    on_epoch: OnEpoch | None,
-    checkpoints: Checkpoints | None,
-) -> _FitDone:
-    """One fit from its own first weights: of several on the same clip the first is recorded and judged."""
-
-    def draws(purpose: str) -> torch.Generator:
-        return seeded(config.fit.seed, f"{purpose} of fit {number}" if number else purpose, repetition)
-
-    began = time.perf_counter()
-    device = problem.observed.device
-    checkpoint = checkpoints.of(number, problem, config, repetition) if checkpoints else None
-    if number:  # nobody looks at the clean clip in it
-        problem = replace(problem, clean=None)
-        config = replace(config, metrics=replace(config.metrics, show_estimates_vs_noise=False))
-    generator = build(config.generator, draws("weights")).to(device)
-    held_out = None
-    if config.stop.stop == "holdout":
-        held_out = hold_out(problem.to(torch.device("cpu")), config.stop.holdout, draws("holdout")).to(device)
-    oracle = OracleStop(problem, config.metrics, generator)
-    stops = _blind_stops(problem, held_out, config, generator)
-    chosen = stops[config.stop.stop]
-    estimates = Estimates(problem, config.metrics.ema)
-    history = History(1 if device.type == "cpu" else FETCH_EVERY)
-    watchers: dict[str, Watcher] = {"oracle": oracle, "estimates": estimates, "history": history, **stops}
-    fit = Fit(problem, generator, config.fit, draws("input"), held_out)
-    error, epochs_run, steps = None, 0, iter(fit)
-
-    def state(**more: Any) -> dict[str, Any]:
-        seconds = time.perf_counter() - began
-        return {**{name: watcher.state() for name, watcher in watchers.items()}, "seconds": seconds, **more}
-
-    before = checkpoint.load() if checkpoint else None
-    if before:
-        for name, watcher in watchers.items():
-            watcher.resume(before[name])
-        began -= before["seconds"]
-        epochs_run = len(history.rows)
-        bar.skip(epochs_run)
-        if before["fit"] is None:  # it is over
-            steps, error = iter(()), before["error"]
-        else:
-            fit.resume(before["fit"])
-    try:
-        for step in steps:
-            if checkpoint and checkpoint.is_due and step.epoch > 1:
-                checkpoint.save(state(fit=fit.state()))
-            epochs_run = step.epoch
-            current = estimates.update(step)
-            values = {"loss": step.loss, **oracle.update(step, current)}
-            for stop in stops.values():
-                values |= stop.update(step, current)
-            history.append(values)
-            if on_epoch:
-                on_epoch(step, history)
-            bar.set_postfix(_postfix(history.latest), refresh=False)
-            bar.update(1)
-            if step.epoch % history.fetch_every == 0 and chosen.is_over(step.epoch):
-                break
-    except FitDiverged as diverged:
-        error = str(diverged)
-    bar.skip(config.fit.epochs - epochs_run)
-    history.fetch()  # waits for the device, so that the time has all its work
-    if checkpoint and config.stop.fits > 1 and not (before and before["fit"] is None):
-        checkpoint.save(state(fit=None, error=error))
-    return _FitDone(oracle, stops, history, error, time.perf_counter() - began)
-
-
-def _blind_stops(
-    problem: Problem, held_out: Tensor | None, config: Config, generator: nn.Module
-) -> dict[str, BlindStop]:
-    """The blind stops to watch, by name: the settings' own, and where a clean clip judges them the one that is free.
-
-    The settings' own keeps the weights where no oracle decides about them.
-    """
-    patience, own = config.stop.patience, config.stop.stop
-    keep = {own: generator if problem.clean is None else None}
-    stops: list[BlindStop] = []
-    if own == "wmv" or problem.clean is not None:
-        stops.append(VarianceStop(problem, config.fit.epochs, keep.get("wmv"), patience))
-    if held_out is not None:
-        stops.append(HoldoutStop(problem, held_out, keep.get("holdout"), patience))
-    if own == "epochs":
-        stops.append(LastEpoch(keep.get("epochs")))
-    return {stop.name: stop for stop in stops}
-
-
-def _taken(stop: BlindStop, config: Config) -> Tensor:
-    """The estimate that the settings take at a stop."""
-    then = stop.estimates
-    return then[""] if config.stop.estimate == "output" else then.get(EMA, then[""])
-
-
-def _at_stop(stop: BlindStop, config: Config, measured: Callable[[Tensor], dict[str, float]]) -> Judged:
-    """What a blind stop takes, with what the metrics say of both estimates then."""
-    values = {prefix + name: value for prefix, then in stop.estimates.items() for name, value in measured(then).items()}
-    return Judged(_taken(stop, config), values, stop.epoch)
+def _evaluate_stop(stop: BlindStop, config: Config, evaluate: Callable[[Tensor], Evaluation]) -> Evaluation:
+    """Return the estimate at a stop, with the metrics of the output and of the running mean."""
+    values = {
+        replace(Measurement.parse(name), estimate=kind).name: value
+        for kind, estimate in stop.estimates.items()
+        for name, value in evaluate(estimate).values.items()
+    }
+    return Evaluation(_estimate_at(stop, config), values, stop.epoch)
 
 
 @contextmanager
 def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
-    """The caller's bar, left open, or one's own."""
+    """Yield the given bar, which stays open, or a new one."""
     if progress is not None and not isinstance(progress, str):
         yield progress
         return
@@ -307,28 +150,5 @@ def _bar(epochs: int, progress: str | Bar | None) -> Iterator[Bar]:
 
 
 def describe(device: torch.device) -> str:
-    """A device in words: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
+    """Return a device as text: ``cpu``, or ``cuda:0 (NVIDIA H200)``."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _postfix(row: dict[str, float]) -> dict[str, str]:
-    metric = next((name for name in row if name in LABELS), None)
-    shown = {"loss": f"{row['loss']:.4f}"} if "loss" in row else {}
-    return shown | ({LABELS[metric]: f"{row[metric]:.2f}"} if metric else {})
-
-
-def _warn_of_nan(problem: Problem) -> None:
-    """Say beforehand which metrics no epoch will have."""
-    clean = problem.clean
-    if clean is None:
-        return
-    try:
-        pesq(problem.observed, clean, problem.sample_rate, strict=True)
-    except NoPesq as reason:
-        log.warning("%s: PESQ cannot be computed and counts as NaN: %s", problem.name, reason)
-    for start, stop in problem.gaps:
-        if stop - start == 1 or not clean[start:stop].any():
-            why = "is one sample long" if stop - start == 1 else "has a silent clean clip"
-            at = start / problem.sample_rate
-            log.warning("%s: the gap at %.4f s %s: gap SI-SNR counts as NaN", problem.name, at, why)
-            break

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dawp.methods.deep_prior.generators import lstm
 from dawp.methods.deep_prior.generators.generator import Generator, centre_trim
-from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.generators.settings import DemucsConfig
 
 # The paper's architecture itself (section 2.1: "a kernel of size 8 with a step of 4"), not settings of it.
 KERNEL_SIZE = 8
@@ -36,13 +36,13 @@ class Demucs(Generator):
         config: the architecture; its defaults are the paper's (Conv + LSTM, 1,697,537 parameters).
 
     Example:
-        >>> generator = Demucs(GeneratorConfig(depth=2, lstm_layers=0))
+        >>> generator = Demucs(DemucsConfig(depth=2, lstm_layers=0))
         >>> z = torch.zeros(1, 1, generator.valid_length(1000))
         >>> generator(z, 1000).shape
         torch.Size([1, 1, 1000])
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: DemucsConfig) -> None:
         super().__init__()
         self.depth = config.depth
         self.skip = config.skip
@@ -148,7 +148,7 @@ def _activation(glu: bool) -> nn.Module:
     return nn.GLU(dim=1) if glu else nn.ReLU()
 
 
-def _bottom(channels: int, config: GeneratorConfig) -> nn.Module:
+def _bottom(channels: int, config: DemucsConfig) -> nn.Module:
     if config.attention_layers:
         return _Transformer(channels, config.attention_layers, config.attention_heads)
     if config.lstm_layers:

@@ -1,20 +1,23 @@
-"""The generators by name, and their construction with seeded weights."""
+"""The construction of generators with seeded weights."""
 
 from __future__ import annotations
 
 import torch
 
-from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.methods.deep_prior.generators.generator import Generator
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
-from dawp.methods.deep_prior.generators.waveunet import WaveUNet
-
-GENERATORS: dict[str, type[Demucs] | type[WaveUNet]] = {"demucs": Demucs, "waveunet": WaveUNet}
+from dawp.settings import Settings
 
 
-def build(config: GeneratorConfig, rng: torch.Generator) -> Generator:
-    """The generator of ``config`` on the CPU, its random weights drawn from ``rng`` alone."""
+def build(config: GeneratorConfig, rng: torch.Generator, own: Settings | None = None) -> Generator:
+    """Return the chosen generator on the CPU, with weights that depend on ``rng`` alone.
+
+    Args:
+        config: the choice, and the settings of the toolkit's generators.
+        rng: source of the weights.
+        own: the settings of the generator; None if ``config`` has them.
+    """
     with torch.random.fork_rng(devices=[]):
         # torch's layers draw their weights from the global random state, which is put back afterwards.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        return GENERATORS[config.generator](config)
+        return config.kind.build(own or config)

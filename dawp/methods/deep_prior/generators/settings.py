@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from dawp.errors import BadInput
+from dawp.methods.deep_prior.generators.base import GENERATORS, GeneratorKind, register
 from dawp.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class GeneratorConfig(Settings):
-    """Generator: the network."""
+class DemucsConfig(Settings):
+    """Demucs: the paper's network."""
 
-    generator: str = setting(
-        "demucs",
-        "the paper's waveform Demucs, or its baseline Wave-U-Net with settings of its own",
-        choices=("demucs", "waveunet"),
-    )
     depth: int = setting(2, "convolution blocks in the encoder, and in the decoder", at_least=1, at_most=8)
     channels: int = setting(
         64, "channels of the first block; each further block has twice as many", at_least=2, at_most=4096
@@ -30,13 +26,6 @@ class GeneratorConfig(Settings):
     glu: bool = setting(False, "gated linear units in place of the ReLU after the 1x1 and context convolutions")
     skip: bool = setting(False, "skip connections between encoder and decoder")
     resample: bool = setting(True, "run the network at twice the sample rate")
-    waveunet_levels: int = setting(
-        12, "levels of the Wave-U-Net, each at half the rate of the one above", at_least=1, at_most=16
-    )
-    waveunet_filters: int = setting(
-        24, "channels that each level of the Wave-U-Net has more than the one above", at_least=1, at_most=4096
-    )
-    waveunet_output: str = setting("tanh", "end of the Wave-U-Net", choices=("tanh", "linear"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,10 +41,78 @@ class GeneratorConfig(Settings):
             )
 
     def identity(self) -> dict[str, Any]:
-        waveunet = self.generator == "waveunet"
-        return {
-            name: value
-            for name, value in super().identity().items()
-            if (name == "generator" or name.startswith("waveunet") == waveunet)
-            and (name != "attention_heads" or self.attention_layers)
-        }
+        values = super().identity()
+        if not self.attention_layers:
+            values.pop("attention_heads")
+        return values
+
+
+@dataclass(frozen=True)
+class WaveUNetConfig(Settings):
+    """Wave-U-Net: the paper's baseline."""
+
+    waveunet_levels: int = setting(
+        12, "levels of the Wave-U-Net, each at half the rate of the one above", at_least=1, at_most=16
+    )
+    waveunet_filters: int = setting(
+        24, "channels that each level of the Wave-U-Net has more than the one above", at_least=1, at_most=4096
+    )
+    waveunet_output: str = setting("tanh", "end of the Wave-U-Net", choices=("tanh", "linear"))
+
+
+@dataclass(frozen=True)
+class _Choice(Settings):
+    generator: str = setting(
+        "demucs",
+        lambda: "network: " + "; ".join(f"{name}, {kind.about}" for name, kind in GENERATORS.items()),
+        choices=lambda: GENERATORS,
+    )
+
+
+@dataclass(frozen=True)
+class GeneratorConfig(WaveUNetConfig, DemucsConfig, _Choice):
+    """Generator: the network."""
+
+    @property
+    def kind(self) -> GeneratorKind:
+        """The chosen generator."""
+        return GENERATORS[self.generator]
+
+    def identity(self) -> dict[str, Any]:
+        """Return the name of the chosen generator and, if they are in this group, its settings."""
+        names = {"generator"}
+        values = super().identity()
+        if self.kind.settings is not None and isinstance(self, self.kind.settings):
+            names |= {field.name for field in fields(self.kind.settings)}
+        return {name: value for name, value in values.items() if name in names}
+
+
+def groups_of_generators() -> dict[str, type[Settings]]:
+    """Return the settings of the generators that are not part of ``GeneratorConfig``, by the names of their groups."""
+    return {
+        group_name(name): kind.settings
+        for name, kind in GENERATORS.items()
+        if kind.settings is not None and not issubclass(GeneratorConfig, kind.settings)
+    }
+
+
+def group_name(generator: str) -> str:
+    """Return the name of the group of settings of a generator that has its own."""
+    return f"generator_{generator}"
+
+
+for _kind in (
+    GeneratorKind(
+        name="demucs",
+        about="the paper's waveform Demucs",
+        network="dawp.methods.deep_prior.generators.demucs:Demucs",
+        settings=DemucsConfig,
+    ),
+    GeneratorKind(
+        name="waveunet",
+        about="its baseline Wave-U-Net",
+        network="dawp.methods.deep_prior.generators.waveunet:WaveUNet",
+        settings=WaveUNetConfig,
+    ),
+):
+    register(_kind)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dawp.methods.deep_prior.generators.generator import Generator
-from dawp.methods.deep_prior.generators.settings import GeneratorConfig
+from dawp.methods.deep_prior.generators.settings import WaveUNetConfig
 
 DOWN_KERNEL, UP_KERNEL = 15, 5  # Stoller et al., section 3.1: f_d and f_u
 SLOPE = 0.2  # of the LeakyReLU below zero, as in TensorFlow, which their model was made with
@@ -28,13 +28,13 @@ class WaveUNet(Generator):
         config: ``waveunet_levels``, ``waveunet_filters`` and ``waveunet_output``; the defaults are Stoller et al.'s.
 
     Example:
-        >>> generator = WaveUNet(GeneratorConfig(waveunet_levels=3, waveunet_filters=4))
+        >>> generator = WaveUNet(WaveUNetConfig(waveunet_levels=3, waveunet_filters=4))
         >>> z = torch.zeros(1, 1, generator.valid_length(1000))
         >>> generator(z, 1000).shape
         torch.Size([1, 1, 1000])
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: WaveUNetConfig) -> None:
         super().__init__()
         self.levels = config.waveunet_levels
         self.bounded = config.waveunet_output == "tanh"

@@ -5,21 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from dawp.methods.deep_prior.stopping import EMA, GAP
-
-LABELS = {
-    f"{GAP}si_snr": "gap SI-SNR (dB)",
-    f"{GAP}psnr": "gap PSNR (dB)",
-    "si_snr": "SI-SNR (dB)",
-    "psnr": "PSNR (dB)",
-    "pesq": "PESQ",
-}
-"""Every metric, the telling ones first."""
+from dawp.metrics.base import MEAN, OUTPUT, Measurement, measurements
 
 FAR_BELOW = 3.0  # dB
-WORTH_SHARING = 0.5  # dB: a share of less gain than that tells nothing
+MIN_GAIN = 0.5  # mean gain of the oracle, in the metric's unit, of which a share is meaningful
 NOTHING = {"value": None, "gain": None, "epoch": None}
 
 
@@ -34,27 +26,28 @@ def summarise(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``metrics`` are those of the oracle stops; those of a blind stop also have ``share``, their mean gain as a share
         of the oracle's. And ``m = {metric: {"input": s, "best": s, "gain": s, "epoch": s}}`` and
         ``s = {"mean", "std", "count", "nan"}``: NaN values are counted in ``nan`` and in nothing else; ``std``
-        is the sample standard deviation, NaN for fewer than two values. PESQ of the oracle stops also has
-        ``far_below``, count and mean of the SI-SNR of those bests of it whose SI-SNR is more than 3 dB below both the
-        corrupted clip's and the best: outputs next to silence.
+        is the sample standard deviation, NaN for fewer than two values. A metric of the oracle stops that
+        is checked by another one (PESQ by SI-SNR) also has ``far_below``: count and mean of the other metric where it
+        is more than 3 dB below both the corrupted clip's and the best (outputs next to silence).
     """
     inputs = [result["input"] for result in results]
     restored = [(result["restored"] or {}).get("metrics", {}) for result in results]
 
     def by_name(kind: str) -> dict[str, dict[str, Any]]:
         names = dict.fromkeys(name for result in results for name in result[kind])
-        judged = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
-        return {name: _over_repetitions(inputs, metrics) for name, metrics in judged.items()}
+        evaluated = {name: [result[kind].get(name, {}).get("metrics", {}) for result in results] for name in names}
+        return {name: _over_repetitions(inputs, metrics) for name, metrics in evaluated.items()}
 
     blind = by_name("blind")
     for stop, metrics in blind.items():
         for name in metrics:
-            if not name.endswith("pesq"):  # the oracle may not have looked at the PESQ of that epoch
+            if not Measurement.parse(name).kind.is_slow:  # which the oracle may not have at that epoch
                 metrics[name]["share"] = _share(stop, name, results)
     oracle = _over_repetitions(inputs, [result["best"] for result in results])
-    if "pesq" in oracle:
-        below = [there for result in results if (there := at_doubtful_pesq(result)) is not None]
-        oracle["pesq"]["far_below"] = {"count": len(below), "mean": statistics.fmean(below) if below else math.nan}
+    for measurement in (one for one in measurements() if one.check and one.name in oracle):
+        below = [value for result in results if (value := doubtful_value(result, measurement)) is not None]
+        mean = statistics.fmean(below) if below else math.nan
+        oracle[measurement.name]["far_below"] = {"count": len(below), "mean": mean}
     return {
         "repetitions": len(results),
         "diverged": sum(result["error"] is not None for result in results),
@@ -72,11 +65,11 @@ def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
     for result in results:
         line = {name: result[name] for name in plain}
         for name, best in result["best"].items():
-            line[f"input_{name}"] = result["input"][name.removeprefix(EMA)]
+            line[f"input_{name}"] = result["input"][Measurement.parse(name).of_output.name]
             line |= {f"best_{name}": best["value"], f"gain_{name}": best["gain"], f"epoch_{name}": best["epoch"]}
         others = {"restored": result["restored"], **result["baselines"]}
-        for title, judged in others.items():
-            for name, value in (judged or {}).get("metrics", {}).items():
+        for title, evaluated in others.items():
+            for name, value in (evaluated or {}).get("metrics", {}).items():
                 line |= {f"{title}_{name}": value["value"], f"{title}_gain_{name}": value["gain"]}
         lines.append(line)
     header = list(dict.fromkeys(name for line in lines for name in line))
@@ -84,7 +77,7 @@ def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then what else was judged.
+    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then the other estimates.
 
     Over several repetitions the numbers are means, the gain with its standard deviation.
     """
@@ -98,7 +91,8 @@ def table(summary: dict[str, Any]) -> str:
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
         lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
-        lines += _doubts(best.get("pesq", {}).get("far_below"), count)
+        for name, of_metric in best.items():
+            lines += _doubts(Measurement.parse(name), of_metric.get("far_below"), count)
         shares = (_share_line(name, metrics) for name, metrics in summary["blind"].items())
         lines += [share for share in shares if share]
     else:
@@ -119,32 +113,40 @@ def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The parts of a summary by title, in the order in which they are shown: the oracle's first, with no title."""
     best = summary["metrics"]
     return {
-        "": {name: s for name, s in best.items() if not name.startswith(EMA)},
-        "running mean of the outputs": {name: s for name, s in best.items() if name.startswith(EMA)},
+        "": {name: s for name, s in best.items() if Measurement.parse(name).estimate == OUTPUT},
+        "running mean of the outputs": {n: s for n, s in best.items() if Measurement.parse(n).estimate == MEAN},
         "restored, without the clean clip": summary["restored"],
         **{f"baseline {name}": metrics for name, metrics in summary["baselines"].items()},
     }
 
 
-def at_doubtful_pesq(result: Mapping[str, Any]) -> float | None:
-    """The SI-SNR of the output that PESQ likes best, where it is far below both the corrupted clip's and the best."""
-    if "pesq" not in result["best"]:
+def doubtful_value(result: Mapping[str, Any], measurement: Measurement) -> float | None:
+    """Return the value of the metric that checks another one at the best of that one, if it is doubtful.
+
+    It is doubtful if it is far below both the corrupted clip's value and the best.
+    """
+    check, best = measurement.check, result["best"].get(measurement.name)
+    if not check or not best or check.name not in result["best"]:
         return None  # a fit that diverged may have restored nothing
-    there = _number(result["best"]["pesq"].get("si_snr"))
-    others = (result["input"]["si_snr"], result["best"]["si_snr"]["value"])
-    return there if all(there < _number(other) - FAR_BELOW for other in others) else None
+    value = _number(best.get(check.metric))
+    others = (result["input"][check.name], result["best"][check.name]["value"])
+    return value if all(value < _number(other) - FAR_BELOW for other in others) else None
 
 
-def _doubts(far_below: dict[str, Any] | None, count: int) -> list[str]:
+def _doubts(measurement: Measurement, far_below: dict[str, Any] | None, count: int) -> list[str]:
     if not far_below or not far_below["count"]:
         return []
     where = f" in {far_below['count']} of {count} repetitions" if count > 1 else f", at {far_below['mean']:.2f} dB"
-    return [doubt(where)]
+    return [doubt(measurement, where)]
 
 
-def doubt(where: str) -> str:
-    """That the best PESQ may be of no restoration, and where it is so."""
-    return f"PESQ is best where SI-SNR is far below the corrupted clip's{where}: next to silence it can be high"
+def doubt(measurement: Measurement, where: str) -> str:
+    """Say that the best value of a metric may not be that of a restoration, and where."""
+    check = measurement.check.title if measurement.check else ""
+    return (
+        f"{measurement.title} is best where {check} is far below the corrupted clip's{where}: "
+        "next to silence it can be high"
+    )
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
@@ -159,19 +161,20 @@ def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
     ]
     both = [(kept, possible) for kept, possible in gains if math.isfinite(kept + possible)]
     possible = sum(possible for _, possible in both)
-    return sum(kept for kept, _ in both) / possible if possible >= WORTH_SHARING * len(both) > 0 else math.nan
+    return sum(kept for kept, _ in both) / possible if possible >= MIN_GAIN * len(both) > 0 else math.nan
 
 
 def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str | None:
     """How much of the oracle's gain a blind stop keeps, by the first metric by which the oracle gains anything."""
-    names = {"": "output", EMA: "running mean"}
-    for metric in LABELS:
+    names = {OUTPUT: "output", MEAN: "running mean"}
+    for measurement in measurements():
         shares = {
-            what: _number(metrics.get(prefix + metric, {}).get("share", math.nan)) for prefix, what in names.items()
+            what: _number(metrics.get(replace(measurement, estimate=estimate).name, {}).get("share", math.nan))
+            for estimate, what in names.items()
         }
-        told = [f"{100 * share:.0f} % ({what})" for what, share in shares.items() if not math.isnan(share)]
-        if told:
-            return f"blind stop {stop} keeps of the oracle's gain in {LABELS[metric]}: {', '.join(told)}"
+        parts = [f"{100 * share:.0f} % ({what})" for what, share in shares.items() if not math.isnan(share)]
+        if parts:
+            return f"blind stop {stop} keeps of the oracle's gain in {measurement.label}: {', '.join(parts)}"
     return None
 
 
@@ -183,7 +186,10 @@ def _over_repetitions(
     summary = {}
     for name in names:
         pairs = [
-            (given[name.removeprefix(EMA)], one.get(name, NOTHING))  # a fit that diverged may have restored nothing
+            (
+                given[Measurement.parse(name).of_output.name],
+                one.get(name, NOTHING),
+            )  # a fit that diverged may have restored nothing
             for given, one in zip(inputs, metrics, strict=True)
         ]
         summary[name] = {
@@ -201,7 +207,7 @@ def _line(name: str, statistics: dict[str, dict[str, Any]], several: bool, count
     gains = _shown(gain, "+.2f")
     if several and not math.isnan(gain):
         gains += f" ± {_shown(_number(statistics['gain']['std']), '.2f')}"
-    line = f"  {LABELS[name.removeprefix(EMA)]:<16}{_shown(given, '.2f'):>10}{_shown(best, '.2f'):>10}"
+    line = f"  {Measurement.parse(name).label:<16}{_shown(given, '.2f'):>10}{_shown(best, '.2f'):>10}"
     line += f"{gains:>{18 if several else 10}}{'' if math.isnan(epoch) else format(epoch, '.0f'):>8}"
     nan = statistics["best"]["nan"]
     return line + (f"  ({nan} of {count} NaN, not in the means)" if nan else "")

@@ -1,0 +1,55 @@
+"""The registry of generators: the networks of the deep prior.
+
+This module loads no network: the command line reads it for its help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dawp.plugins import import_object
+from dawp.settings import Settings
+
+if TYPE_CHECKING:
+    from dawp.methods.deep_prior.generators.generator import Generator
+
+
+@dataclass(frozen=True)
+class GeneratorKind:
+    """A network.
+
+    Attributes:
+        name: as on the command line.
+        about: one line for the help.
+        network: class of the network, a subclass of ``generators.generator.Generator``; its only argument is an
+            instance of ``settings``, or of ``GeneratorConfig`` if it has none. As ``"module:Class"`` it is imported
+            when it is needed.
+        settings: class of its settings, whose fields are flags; None for none. The numbers of a run depend on those of
+            the chosen generator only.
+    """
+
+    name: str
+    about: str
+    network: str | type[Generator]
+    settings: type[Settings] | None = None
+
+    def build(self, settings: Settings) -> Generator:
+        """Return the network with random weights from torch's global random state."""
+        generator: Generator = import_object(self.network)(settings)
+        return generator
+
+
+GENERATORS: dict[str, GeneratorKind] = {}
+"""The registered generators, by name."""
+
+
+def register(kind: GeneratorKind) -> None:
+    """Add a generator: the command line and fits find it by its name.
+
+    Raises:
+        ValueError: there is a generator of that name.
+    """
+    if kind.name in GENERATORS:
+        raise ValueError(f"there is a generator {kind.name} already")
+    GENERATORS[kind.name] = kind

@@ -1,0 +1,1 @@
+"""Stopping rules, and the oracle that selects the best epoch with the clean clip."""
