@@ -4,7 +4,7 @@ import torch
 
 from dawp.dsp.filters import high_pass
 from dawp.dsp.noise import estimate_noise, track_noise
-from dawp.dsp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise
+from dawp.dsp.spectral import analyse, frame_hop, log_mmse, mask, quiet_power, spectral_gain, synthesise, two_step_gain
 from dawp.metrics.functions import si_snr
 
 RATE = 16000
@@ -37,6 +37,24 @@ def test_what_an_output_lacks_of_the_sound_stays(speech, snr):
     alone = mask(noisy, noisy, RATE, -12.0, noise, noise)
     helped = mask(noisy, speech - dull, RATE, -12.0, noise, np.zeros_like(noise))
     assert si_snr(helped, speech) > si_snr(alone, speech)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5])
+@pytest.mark.parametrize("snr", [2.0, 10.0])
+def test_a_good_output_is_used_fully(speech, exponent, snr):
+    """The power of noise varies, so that it exceeds its mean around many bins: the output lacks nothing there."""
+    noise = torch.fft.rfft(torch.randn(len(speech), generator=torch.Generator().manual_seed(1)))
+    noise = torch.fft.irfft(noise * torch.fft.rfftfreq(len(speech), 1 / RATE).clamp(min=20) ** -exponent, len(speech))
+    noise *= speech.norm() / noise.norm() * 10 ** (-snr / 20)
+    noisy, output = speech + noise, speech + 0.2 * noise
+    power = np.abs(analyse(noise, RATE)) ** 2
+    expected = np.broadcast_to(power.mean(axis=1, keepdims=True), power.shape)
+    floor, observed, made = 10 ** (-12 / 20), analyse(noisy, RATE), analyse(output, RATE)
+    complete = made + log_mmse(np.abs(observed - made) ** 2, expected, floor) * (observed - made)
+    combined = observed + 0.96 * (complete - observed)
+    unlimited = two_step_gain(np.abs(observed) ** 2, expected, floor, np.abs(combined) ** 2) * combined
+    estimate = mask(noisy, output, RATE, -12.0, expected, 0.04 * expected)
+    assert si_snr(estimate, speech) > si_snr(synthesise(unlimited, RATE, len(speech)), speech) - 0.05
 
 
 @pytest.mark.parametrize("length", [64, 65, 127, 1000, 16000, 16001])

@@ -71,7 +71,7 @@ def remove_rumble(waveform: Tensor, sample_rate: int) -> Tensor:
         ``[T]``.
     """
     samples = waveform.double()
-    length = round(RUMBLE_SEGMENT_SECONDS * sample_rate)
+    length = max(2, round(RUMBLE_SEGMENT_SECONDS * sample_rate))
     if len(samples) < length:
         return waveform
     window = torch.hann_window(length, dtype=torch.float64)

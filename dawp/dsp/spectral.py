@@ -28,6 +28,7 @@ SMALLEST_POWER = 1e-20
 QUIET_SHARE = 0.3  # of the frames of a frequency that are taken for noise
 
 NEIGHBOURHOOD_HZ, NEIGHBOURHOOD_SECONDS = 62.5, 0.032  # standard deviations
+MAX_REMOVED = 1.2  # multiple of the mean noise power: its power in a neighbourhood varies
 
 DECISION = 0.95  # weight of the frame before in the a-priori SNR (Ephraim and Malah 1984)
 SMALLEST_PRIOR = 10**-2.5
@@ -66,14 +67,14 @@ def mask(
 
 
 def _not_more_than(noise: Powers, removed: Powers, sample_rate: int, length: int) -> Powers:
-    """1 where the power removed around a bin is at most that of the noise there, and less where it is more."""
+    """Return 1 where the power removed around a bin is at most 1.2 times that of the noise, and less elsewhere."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
     frame_seconds = frame_hop(length, sample_rate) / sample_rate
     reach = (NEIGHBOURHOOD_HZ * 2 * (len(noise) - 1) / sample_rate, NEIGHBOURHOOD_SECONDS / frame_seconds)
     expected, found = (gaussian_filter(power, reach, mode="nearest") for power in (noise, removed))
-    share: Powers = np.minimum(expected / np.maximum(found, SMALLEST_POWER), 1) ** 2
+    share: Powers = np.minimum(MAX_REMOVED * expected / np.maximum(found, SMALLEST_POWER), 1) ** 4
     return share
 
 
