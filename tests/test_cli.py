@@ -129,7 +129,7 @@ def test_inpaint_one_file(door, tmp_path):
     names = ("gap_si_snr", "gap_psnr", "si_snr", "psnr", "pesq")
     assert {path.name for path in folder.iterdir()} == {
         *("clean.wav", "corrupted.wav", *(f"best_{name}.wav" for name in names if name != "pesq")),
-        *("restored.wav", "baseline_linear.wav", "baseline_janssen.wav", "gaps.png"),
+        *("restored.wav", "baseline_linear.wav", "baseline_auto.wav", "baseline_janssen.wav", "gaps.png"),
         *("metrics.csv", "generator.pt", "curves.png", "spectrograms.png", "result.json"),
     } | {path.name for path in folder.glob("best_pesq.wav")}
     facts = json.loads((folder / "result.json").read_text())

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     """Run ``python -m dawp`` with the module of the examples, in a folder with one recording."""
     folder = tmp_path_factory.mktemp("extending")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 2
+    assert len(blocks) == 7
     (folder / "my_parts.py").write_text("\n\n".join(blocks))
     write_sound(folder / "a.wav")
     paths = os.pathsep.join([str(ROOT), str(folder)])
@@ -59,6 +59,27 @@ def test_the_experiment_runs_in_worker_processes(run):
         assert set(result["blind"]) == {"wmv", "flatness"}
     page = (folder / "report.html").read_text()
     assert all(name in page for name in ("limit", "ceiling", "square_root", "LSD", "flatness", "two_layers_width"))
+
+
+@pytest.mark.slow
+def test_all_parts_work_together(run):
+    parts = ("--generator", "two_layers", "--two_layers_width", 4, "--stop", "flatness", "--estimate", "half")
+    done = run("limit", *FLAGS, *parts, "--source", "a.wav", "--ceiling", 0.05, "--name", "parts")
+    assert done.returncode == 0, done.stderr
+    folder = run.folder / "evals" / "limit" / "parts"
+    result = json.loads((folder / "000_a" / "result.json").read_text())
+    assert "flatness" in result["blind"]
+    assert result["best"]["lsd"]["value"] > 0
+    assert result["best"]["lsd"]["gain"] == pytest.approx(result["input"]["lsd"] - result["best"]["lsd"]["value"])
+    corrupted, restored = (soundfile.read(folder / "000_a" / f"{name}.wav")[0] for name in ("corrupted", "restored"))
+    assert abs(restored - corrupted).max() > 1e-4  # half of the output is in it
+    assert 0.04 < abs(corrupted).max() <= 0.05  # the operator limits
+    header = (folder / "000_a" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"lsd", "flatness"} <= set(header)
+    page = (folder / "report.html").read_text()
+    assert all(name in page for name in ("two_layers", "flatness", "LSD"))
+    shown = run("limit", "--help_all").stdout
+    assert all(name in shown for name in ("two_layers", "--two_layers_width", "flatness", "half"))
 
 
 @pytest.mark.slow
