@@ -28,6 +28,7 @@ from dawp.restoration.settings import RestoreConfig
 from dawp.runs.environment import environment
 from dawp.runs.folder import NOT_IDENTITY
 from dawp.settings import flag_of
+from dawp.tasks.base import get_task
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY for module in (table1, table2, table3, figure2, figure3, figure4, figure5, readings)
@@ -90,7 +91,8 @@ def _parser() -> Parser:
         no_fits.add_argument("--estimate_time", "--estimate-time", action="store_true", default=False, help=text)
         text = "make the table from finished fits only; start no new fits"
         no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
-        cli.add_flags(subparser, study.cells[0].task, NOT_OFFERED, untold=study.own_settings)
+        task = get_task(study.cells[0].task)
+        cli.add_flags(subparser, task.name, (*NOT_OFFERED, *task.settings.restore_only), untold=study.own_settings)
     check = choices.add_parser("datasets", help="describe the recordings in a folder", allow_abbrev=False)
     check.add_argument("folder", type=_path, nargs="+", help="data set in the layout of its distributor")
     return parser
