@@ -106,6 +106,12 @@ class Config:
         """Whether a restoration estimates the noise from the recording around a block."""
         return self.stop.estimate_kind.needs_noise and self.restoration.method == DEEP_PRIOR
 
+    @property
+    def uses_operator(self) -> bool:
+        """Whether the method of a restoration uses the forward model that the settings define."""
+        method = get_method(self.task, self.restoration.method)
+        return method is None or method.needs is not None
+
     def effective(self) -> dict[str, Any]:
         """Return the settings that have an effect with the others as they are, by name."""
         settings: dict[str, Any] = {"task": self.task}

@@ -13,9 +13,11 @@ import dawp
 from dawp.errors import BadInput
 from dawp.io.impulse_response import read_impulse_response
 from dawp.io.sources import SAMPLES
+from dawp.methods import base
 from dawp.methods.classical import deconvolution
 from dawp.metrics.functions import si_snr
 from dawp.operators.convolution import Convolution, fft_size
+from dawp.operators.identity import Identity
 from dawp.randomness import seeded
 from dawp.simulate.rooms import simulate_response
 
@@ -225,6 +227,23 @@ def test_a_response_that_is_missing_or_not_needed_is_refused(dereverb, tmp_path,
     assert "least_squares needs --rir" in without.stderr
     with pytest.raises(BadInput, match="rir"):
         dawp.dereverb(speech, RATE, rir=tmp_path / "hall.wav")
+
+
+def test_a_method_that_does_not_need_the_response_does_not_get_it(tmp_path, speech, monkeypatch):
+    """Nor the context that an inversion needs: the result is that without the response."""
+    seen = []
+
+    def keep(problem):
+        seen.append(problem)
+        return problem.observed
+
+    monkeypatch.setitem(base.METHODS, "dereverb", {"keep": base.Method("keep", "dereverb", keep)})
+    write_sound(tmp_path / "rir.wav", decaying())
+    restored = dawp.restore(speech, RATE, "dereverb", method="keep", block=0.5, overlap=0.1, rir=tmp_path / "rir.wav")
+    torch.testing.assert_close(restored, speech, rtol=0, atol=1e-6)
+    assert seen
+    assert all(isinstance(problem.operator, Identity) for problem in seen)
+    assert all(len(problem.observed) <= 0.6 * RATE for problem in seen)
 
 
 def test_a_waveform_in_memory(tmp_path, speech):

@@ -164,8 +164,10 @@ def channel_jobs(
         if pending.context:
             profile = None if pending.profile is None else pending.profile[channel]
             context = ChannelContext(pending.context.samples[channel], pending.context.offset, profile)
-        others = pending.others(channel) if config.restoration.method != DEEP_PRIOR else None
-        operator = config.corruption.operator(operator_rate, pending.operators[channel])
+        others = None if is_fitted else pending.others(channel)
+        operator = None
+        if config.uses_operator:
+            operator = config.corruption.operator(operator_rate, pending.operators[channel])
         args = (pending.samples[channel], context, others, operator, sound.rate, config, index, label)
         yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 

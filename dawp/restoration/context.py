@@ -84,7 +84,7 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
 
 def _operator_reach(rate: int, config: Config) -> int:
     """Return the number of samples on either side of a block that a method needs to invert a known operator."""
-    if config.restoration.method == DEEP_PRIOR:  # generates them
+    if config.restoration.method == DEEP_PRIOR or not config.uses_operator:  # the network generates these samples
         return 0
     operator = config.corruption.operator(rate, 0)
     return OPERATOR_REACHES * operator.input_length(0) if operator else 0
