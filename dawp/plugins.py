@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from dawp.errors import BadInput, printable
+
+Part = TypeVar("Part")
 
 VARIABLE = "DAWP_PLUGINS"
 """Environment variable that names the modules, separated by commas. Worker processes inherit it."""
@@ -26,6 +28,23 @@ def load() -> None:
             raise BadInput(
                 f"{VARIABLE} must name modules that can be imported, got {printable(name)} ({reason})"
             ) from None
+
+
+def add_part(parts: dict[str, Part], name: str, part: Part, kind: str) -> None:
+    """Add a part to a registry.
+
+    Args:
+        parts: the registry, by name.
+        name: of the part.
+        part: the part.
+        kind: what it is, for the message.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in parts:
+        raise ValueError(f"{kind} {name} is already registered")
+    parts[name] = part
 
 
 def import_object(reference: Any) -> Any:

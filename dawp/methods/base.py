@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
-from dawp.plugins import import_object
+from dawp.plugins import add_part, import_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,10 +76,9 @@ def register(method: Method) -> None:
     Raises:
         ValueError: the task has one of that name already.
     """
-    methods = METHODS.setdefault(method.task, {})
-    if method.name in methods or method.name == DEEP_PRIOR:
-        raise ValueError(f"there is a method {method.name} for {method.task} already")
-    methods[method.name] = method
+    if method.name == DEEP_PRIOR:
+        raise ValueError(f"{method.name} is a reserved name")
+    add_part(METHODS.setdefault(method.task, {}), method.name, method, f"method of {method.task}")
 
 
 def get_method(task: str, name: str) -> Method | None:

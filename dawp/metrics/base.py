@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dawp.plugins import import_object
+from dawp.plugins import add_part, import_object
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dawp.metrics.settings import MetricConfig
     from dawp.problem import Problem
 
 OUTPUT, MEAN = "output", "mean"
@@ -46,7 +45,7 @@ class Metric:
         unit: of the values; empty for none.
         higher_is_better: whether a larger value is better.
         on_gaps: whether the metric is also computed on the gaps alone, each gap as a signal of its own.
-        options: maps the problem and the settings to keyword arguments of ``function``.
+        options: maps the problem and the settings (``MetricConfig``) to keyword arguments of ``function``.
         is_slow: whether the metric is computed only every ``--pesq_every`` epochs, in other processes. ``function`` is
             then ``"module:function"``, maps an estimate and a target (NumPy, float32, ``[T]``) and the sample rate to
             a float, and raises ValueError with the reason where the metric is not defined. Each process imports the
@@ -63,7 +62,7 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     on_gaps: bool = False
-    options: Callable[[Problem, MetricConfig], dict[str, Any]] | None = None
+    options: Callable[[Problem, Any], dict[str, Any]] | None = None
     is_slow: bool = False
     prepare: str | Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, int]] | None = None
     checked_by: str | None = None
@@ -72,7 +71,7 @@ class Metric:
         if self.is_slow and (self.on_gaps or not isinstance(self.function, str)):
             raise ValueError(f"{self.name}: a slow metric needs a function 'module:function' and has no gaps")
 
-    def bind(self, problem: Problem, config: MetricConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    def bind(self, problem: Problem, config: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the function of an estimate and a target with the options of a problem."""
         function = import_object(self.function)
         options = self.options(problem, config) if self.options else {}
@@ -93,11 +92,9 @@ def register(metric: Metric) -> None:
     Raises:
         ValueError: there is a metric of that name, or the name is reserved.
     """
-    if metric.name in METRICS:
-        raise ValueError(f"there is a metric {metric.name} already")
     if metric.name in COLUMNS or Measurement.parse(metric.name) != Measurement(metric.name):
         raise ValueError(f"{metric.name} is a reserved name")
-    METRICS[metric.name] = metric
+    add_part(METRICS, metric.name, metric, "metric")
 
 
 @dataclass(frozen=True)
@@ -181,11 +178,11 @@ def measurements(gaps: bool = True) -> list[Measurement]:
     return [*on_gaps, *(Measurement(name) for name in METRICS)]
 
 
-def _si_snr_options(problem: Problem, config: MetricConfig) -> dict[str, Any]:
+def _si_snr_options(problem: Problem, config: Any) -> dict[str, Any]:
     return {"zero_mean": config.zero_mean}
 
 
-def _psnr_options(problem: Problem, config: MetricConfig) -> dict[str, Any]:
+def _psnr_options(problem: Problem, config: Any) -> dict[str, Any]:
     """The range of the whole clean clip, also on the gaps."""
     if config.data_range is not None or problem.clean is None:
         return {"data_range": config.data_range}

@@ -86,7 +86,7 @@ class Evaluator:
         )
 
     def _warn_of_undefined(self, clean: Tensor) -> None:
-        """Log a warning for each fast metric of which the clean clip itself has no value."""
+        """Log a warning for each fast metric that is undefined even for the clean clip itself."""
         for measurement in (one for one in self.measurements if not one.kind.is_slow):
             function = self._functions[measurement.metric]
             if measurement.region == CLIP:

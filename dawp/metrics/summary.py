@@ -11,7 +11,7 @@ from typing import Any
 from dawp.metrics.base import MEAN, OUTPUT, Measurement, measurements
 
 FAR_BELOW = 3.0  # dB
-MIN_GAIN = 0.5  # mean gain of the oracle, in the metric's unit, of which a share is meaningful
+MIN_GAIN = 0.5  # smallest mean gain of the oracle for which shares are reported, in the unit of the metric
 NOTHING = {"value": None, "gain": None, "epoch": None}
 
 

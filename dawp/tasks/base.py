@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
+from dawp.plugins import add_part
 from dawp.settings import Settings
 
 if TYPE_CHECKING:
@@ -160,9 +161,7 @@ def register(task: Task) -> None:
     Raises:
         ValueError: there is a task of that name.
     """
-    if task.name in TASKS:
-        raise ValueError(f"there is a task {task.name} already")
-    TASKS[task.name] = task
+    add_part(TASKS, task.name, task, "task")
 
 
 def get_task(name: str) -> Task:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dawp.metrics.base import MEAN, OUTPUT
-from dawp.plugins import import_object
+from dawp.plugins import add_part, import_object
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dawp.methods.deep_prior.stopping.settings import StopConfig
     from dawp.problem import Problem
 
 
@@ -28,8 +27,9 @@ class EstimateKind:
         about: one line for the help.
         source: which estimate of the epoch it is made of, ``OUTPUT`` or ``MEAN`` (the output if ``--ema`` is 0); those
             of several fits are averaged.
-        function: maps the problem (as the network is fitted to it), the average ``[T]`` and the settings to the
-            estimate ``[T]``; None for the average itself. As ``"module:function"`` it is imported when it is needed.
+        function: maps the problem (as the network is fitted to it), the average ``[T]`` and the settings
+            (``StopConfig``) to the estimate ``[T]``; None for the average itself. As ``"module:function"`` it is
+            imported when it is needed.
         settings: settings of the stop that only ``function`` uses.
         all_tasks: whether every task allows it; otherwise only a task that names it.
         needs_noise: whether it uses the noise of the recording around a block, in restorations.
@@ -39,20 +39,20 @@ class EstimateKind:
     name: str
     about: str
     source: str = MEAN
-    function: str | Callable[[Problem, Tensor, StopConfig], Tensor] | None = None
+    function: str | Callable[[Problem, Tensor, Any], Tensor] | None = None
     settings: tuple[str, ...] = ()
     all_tasks: bool = True
     needs_noise: bool = False
-    without_fit: str | Callable[[Problem, StopConfig], Tensor | None] | None = None
+    without_fit: str | Callable[[Problem, Any], Tensor | None] | None = None
 
-    def make(self, problem: Problem, average: Tensor, config: StopConfig) -> Tensor:
+    def make(self, problem: Problem, average: Tensor, config: Any) -> Tensor:
         """Return the estimate ``[T]`` at the stop."""
         if self.function is None:
             return average
         estimate: Tensor = import_object(self.function)(problem, average, config)
         return estimate
 
-    def make_without_fit(self, problem: Problem, config: StopConfig) -> Tensor | None:
+    def make_without_fit(self, problem: Problem, config: Any) -> Tensor | None:
         """Return an estimate ``[T]`` that needs no fit; None if the problem has to be fitted."""
         if self.without_fit is None:
             return None
@@ -70,9 +70,7 @@ def register(kind: EstimateKind) -> None:
     Raises:
         ValueError: there is an estimate of that name.
     """
-    if kind.name in ESTIMATES:
-        raise ValueError(f"there is an estimate {kind.name} already")
-    ESTIMATES[kind.name] = kind
+    add_part(ESTIMATES, kind.name, kind, "estimate")
 
 
 for _kind in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dawp.plugins import import_object
+from dawp.plugins import add_part, import_object
 from dawp.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,4 @@ def register(kind: GeneratorKind) -> None:
     Raises:
         ValueError: there is a generator of that name.
     """
-    if kind.name in GENERATORS:
-        raise ValueError(f"there is a generator {kind.name} already")
-    GENERATORS[kind.name] = kind
+    add_part(GENERATORS, kind.name, kind, "generator")

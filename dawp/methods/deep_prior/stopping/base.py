@@ -6,13 +6,10 @@ This module loads no signal processing: the command line reads it for its help.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dawp.metrics.base import COLUMNS, Measurement
-from dawp.plugins import import_object
-
-if TYPE_CHECKING:
-    from dawp.methods.deep_prior.stopping.blind import BlindStop
+from dawp.plugins import add_part, import_object
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,8 @@ class StopRule:
     Attributes:
         name: as on the command line and in result.json, and the column of metrics.csv that has the quantity.
         about: the quantity, for the help.
-        stop: class of the watcher that computes the quantity. As ``"module:Class"`` it is imported when it is needed.
+        stop: class of the watcher that computes the quantity, a subclass of ``stopping.blind.BlindStop``. As
+            ``"module:Class"`` it is imported when it is needed.
         label: of the quantity in plots; the name if empty.
         has_curve: whether metrics.csv has the quantity, and the report its curve.
         holds_out: whether the rule excludes the share ``--holdout`` of the samples from the loss.
@@ -33,7 +31,7 @@ class StopRule:
 
     name: str
     about: str
-    stop: str | type[BlindStop]
+    stop: str | type[Any]
     label: str = ""
     has_curve: bool = True
     holds_out: bool = False
@@ -49,9 +47,9 @@ class StopRule:
         """The settings of stopping rules that this one depends on."""
         return (*(("holdout",) if self.holds_out else ()), *(("patience",) if self.has_patience else ()))
 
-    def load(self) -> type[BlindStop]:
+    def load(self) -> type[Any]:
         """Return the class of the watcher."""
-        stop: type[BlindStop] = import_object(self.stop)
+        stop: type[Any] = import_object(self.stop)
         return stop
 
 
@@ -65,11 +63,9 @@ def register(rule: StopRule) -> None:
     Raises:
         ValueError: there is a rule of that name, or a column of metrics.csv has it.
     """
-    if rule.name in RULES:
-        raise ValueError(f"there is a stopping rule {rule.name} already")
     if rule.name in COLUMNS or Measurement.parse(rule.name).is_known:
         raise ValueError(f"{rule.name} is a reserved name")
-    RULES[rule.name] = rule
+    add_part(RULES, rule.name, rule, "stopping rule")
 
 
 for _rule in (

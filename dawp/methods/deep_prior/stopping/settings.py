@@ -14,7 +14,7 @@ from dawp.settings import Settings, setting
 
 @dataclass(frozen=True)
 class StopConfig(Settings):
-    """Stop: the early-stopping rule and the estimate at the stop, neither of which uses the clean clip."""
+    """Stop: the early-stopping rule and the estimate at the stop. Both work without the clean clip."""
 
     stop: str = setting(
         "wmv",

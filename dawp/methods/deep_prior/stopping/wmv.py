@@ -13,7 +13,7 @@ from dawp.problem import Problem
 WINDOW = 50  # epochs of outputs whose variance is computed
 MAX_SAMPLES = 32768  # of an output that the variance is computed from
 MIN_VARIANCE = 1e-6  # relative: less is rounding
-MIN_LIKENESS = 0.01  # squared correlation with the clip: with less nothing is learnt yet
+MIN_LIKENESS = 0.01  # squared correlation with the clip: a smaller one means that nothing has been learnt
 NO_LIKENESS = 1e-12  # less is rounding
 
 
