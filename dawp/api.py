@@ -103,7 +103,7 @@ def inpaint(
 
     Arguments, result and errors are those of ``denoise``, with the settings of gaps in place of noise:
     ``gap_ms=5``, ``n_gaps=8``, ``gaps="0.5:0.002"``. With ``gaps="auto"`` the waveform is the damaged one: NaN, and
-    runs of zeros, are filled, and there are no metrics, for want of a clean clip. The same is done to ``corrupted``.
+    other drop-outs, are filled, and there are no metrics. Drop-outs of ``corrupted`` are filled as well.
 
     Returns:
         The result; ``result.restored.waveform`` is what it made of the clip without a look at the clean one.
@@ -130,8 +130,8 @@ def restore(
 ) -> Tensor:
     """Restore a corrupted waveform that has no clean version, of any length.
 
-    It is cut into blocks that overlap, each is fitted by itself (each channel, too) and stopped without a look at a
-    clean clip, and they are faded into one another.
+    The waveform is split into overlapping blocks. Each channel of a block is restored separately, and the blocks are
+    cross-faded.
 
     Args:
         waveform: corrupted, ``[T]`` or ``[channels, T]``, samples in [-1, 1], at least 64.

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 HELP, HELP_ALL = "show this page", "show all flags, with defaults"
 METHOD = (
-    "The method is a deep audio waveform prior: a randomly initialised network is fitted to the corrupted clip alone, "
-    "and its output is cleaner before it reproduces the corruption."
+    "The deep audio waveform prior fits a randomly initialised network to the corrupted clip alone; the output of the "
+    "network is cleaner before it reproduces the corruption."
 )
 
 
@@ -67,8 +67,8 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
-        again = "the same command" if given.get("restore") else "the same command without --overwrite"
-        print(f"{parser.prog}: interrupted; what is finished is kept, {again} goes on", file=sys.stderr)
+        without = "" if given.get("restore") else " without --overwrite"
+        print(f"{parser.prog}: interrupted; run the command again{without} to resume it", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -143,15 +143,16 @@ def brief_help(task: str, prog: str) -> str:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, task: str, without: Sequence[str] = (), untold: Container[str] = ()
+    parser: argparse.ArgumentParser, task: str, without: Sequence[str] = (), hidden: Container[str] = ()
 ) -> None:
     """Add a task's flags to a parser that suppresses defaults.
 
     Args:
-        parser: that takes them.
+        parser: the parser.
         task: name of a registered task.
-        without: settings that are not to be its flags.
-        untold: settings whose flags are taken, to be refused with a reason, but not told in the help.
+        without: settings to omit.
+        hidden: settings that the help does not list. Their flags are parsed, so that the caller can refuse them with a
+            reason.
     """
     presets = "".join(
         f"; {preset}: "
@@ -170,7 +171,7 @@ def add_flags(
         settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
         section = parser.add_argument_group(title, description) if settings else None
         for setting in settings:
-            _add_flag(section, setting, group, setting.name not in untold)
+            _add_flag(section, setting, group, setting.name not in hidden)
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
@@ -184,15 +185,15 @@ def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
 
 
 class _Notices(logging.Handler):
-    """Shows the toolkit's notices on standard error, above any progress bar, each once.
+    """Shows log messages on standard error, above any progress bar, each once.
 
-    What is told of a recording comes up again with every repetition, and with every row of a table, that has it.
+    Messages about a recording are logged again by every repetition, and every row of a table, that uses it.
     """
 
     def __init__(self, prog: str) -> None:
         super().__init__()
         self._prog = prog
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -200,13 +201,13 @@ class _Notices(logging.Handler):
         serious = record.levelno >= logging.WARNING
         prefix = f"{self._prog}: {record.levelname.lower()}: " if serious else ""
         line = prefix + record.getMessage()
-        if line not in self._told:
-            self._told.add(line)
+        if line not in self._shown:
+            self._shown.add(line)
             tqdm.write(line, file=sys.stderr)
 
 
 def show_notices(prog: str, quiet: bool) -> None:
-    """Have the toolkit's notices on standard error; if ``quiet``, only warnings and errors."""
+    """Show the log messages of the toolkit on standard error; if ``quiet``, only warnings and errors."""
     logger = logging.getLogger("dawp")
     logger.handlers[:] = [_Notices(prog)]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -214,13 +215,13 @@ def show_notices(prog: str, quiet: bool) -> None:
 
 
 def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
-    """The flags that were given but that the results cannot depend on, others being as they are."""
+    """Return the given flags that have no effect on the results, with the other settings as they are."""
     effective = config.effective()
     return [name for name in given if name not in effective]
 
 
 def _with_dashes(message: str, given: dict[str, Any]) -> str:
-    """A message that begins with the name of a flag that was given, with the flag's dashes."""
+    """Add dashes to a message that starts with the name of a given flag."""
     return f"--{message}" if message.split(" ", 1)[0] in given else message
 
 
@@ -285,11 +286,11 @@ def _tell(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
         print(outcome.folder if config.report.quiet else text)
 
 
-def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_told: bool) -> None:
+def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_listed: bool) -> None:
     kind, facts = kind_of(setting, group), setting.metadata
     names = [facts["short"]] if facts["short"] else []
     explanation = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
-    text = explanation if is_told else argparse.SUPPRESS
+    text = explanation if is_listed else argparse.SUPPRESS
     if kind is bool:
         section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)
         section.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_false", help=argparse.SUPPRESS)

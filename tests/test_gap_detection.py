@@ -9,15 +9,14 @@ from test_gap_filling import resonant_noise
 from dawp.io.audio import mark_missing, read
 
 FADE = 32  # samples
-RNG = np.random.default_rng(0)
 
 
 def missing(samples, shortest=0.001):
     return mark_missing(torch.from_numpy(samples), RATE, shortest).isnan().numpy()
 
 
-def dither(length):
-    return np.round(RNG.random(length) + RNG.random(length) - 1) / 32768
+def dither(length, rng):
+    return np.round(rng.random(length) + rng.random(length) - 1) / 32768
 
 
 def fade(samples, start, stop):
@@ -27,18 +26,19 @@ def fade(samples, start, stop):
     samples[start:stop] = 0
 
 
-def damage(kind, samples, start, stop):
+def damage(kind, samples, start, stop, seed=0):
+    rng = np.random.default_rng(seed)
     if kind == "held":
         samples[start:stop] = samples[start - 1]
     if kind == "dither":
-        samples[start:stop] = dither(stop - start)
+        samples[start:stop] = dither(stop - start, rng)
     if kind == "faded":
         fade(samples, start, stop)
     if kind == "faded to dither":
         fade(samples, start, stop)
-        samples[start:stop] = dither(stop - start)
+        samples[start:stop] = dither(stop - start, rng)
     if kind == "noise":
-        samples[start:stop] = np.sqrt(np.mean(samples[start:stop] ** 2)) * RNG.standard_normal(stop - start)
+        samples[start:stop] = np.sqrt(np.mean(samples[start:stop] ** 2)) * rng.standard_normal(stop - start)
 
 
 @pytest.mark.parametrize("length", [48, 160, 800])
@@ -48,7 +48,7 @@ def test_a_drop_out_is_found_with_few_samples_around_it(kind, length):
     for seed in range(5):
         samples = resonant_noise(2.0, seed=seed)
         start = 12_000 + 1000 * seed
-        damage(kind, samples, start, start + length)
+        damage(kind, samples, start, start + length, seed)
         found = missing(samples)
         hits += found[start : start + length].mean() > 0.9 and found.sum() < length + 6 * FADE
     assert hits >= (3 if kind == "noise" else 4)
@@ -73,7 +73,7 @@ def square(frequency):
 def bursts():
     """Short decaying noises with a sudden start, as of a drum."""
     time = np.arange(32_000) / RATE
-    return resonant_noise(2.0) * 0.1 + RNG.standard_normal(32_000) * np.exp(-(time % 0.25) / 0.02)
+    return resonant_noise(2.0) * 0.1 + np.random.default_rng(0).standard_normal(32_000) * np.exp(-(time % 0.25) / 0.02)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def bursts():
         np.round(30 * np.sin(np.arange(32_000) / 400)) / 32768,  # quantisation repeats values
         np.sin(np.arange(32_000) / 400),  # each zero crossing is near silence
         bursts(),
-        RNG.standard_normal(32_000),
+        np.random.default_rng(1).standard_normal(32_000),
         resonant_noise(2.0) * (0.05 + np.sin(np.arange(32_000) / 1000) ** 2),
     ],
     ids=["square wave", "clipping", "quantisation", "low tone", "drum", "noise", "tremolo"],

@@ -95,7 +95,7 @@ def test_what_still_waits_does_not_keep_a_command_from_ending():
     began = time.monotonic()
     errors = process.communicate()[1]
     assert time.monotonic() - began < 15  # 60 of them take half a minute, and longer on a busy machine
-    assert "PESQ counts as NaN" not in errors
+    assert "PESQ" not in errors
     assert "terminate called" not in errors
 
 

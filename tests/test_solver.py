@@ -119,6 +119,7 @@ def test_the_output_at_the_blind_stop_if_asked_or_without_a_running_mean(speech)
 def test_the_last_epoch_if_asked(speech):
     result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, stop="epochs")
     assert (result.restored.epoch, list(result.blind)) == (20, ["wmv", "epochs"])
+    assert all("epochs" not in row for row in result.history.rows)  # the quantity is the number of the epoch
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ Criterion = Callable[..., Tensor]
 class Operator(ABC):
     """The forward model A of an observation ``y = A(x) + noise``.
 
-    A maps ``input_length(T)`` samples to T. Only ``__call__`` has to be defined; the other methods describe a signal
-    of the length of the observation, all samples of which count. Tensors are attributes of the operator.
+    A maps ``input_length(T)`` samples to T. A subclass must define ``__call__``. By default the signal and the
+    observation have the same length, and all samples are known. Store tensors as attributes of the operator.
     """
 
     @abstractmethod

@@ -92,7 +92,7 @@ def _parser() -> Parser:
         text = "make the table from finished fits only; start no new fits"
         no_fits.add_argument("--finished_only", action="store_true", default=False, help=text)
         task = get_task(study.cells[0].task)
-        cli.add_flags(subparser, task.name, (*NOT_OFFERED, *task.settings.restore_only), untold=study.own_settings)
+        cli.add_flags(subparser, task.name, (*NOT_OFFERED, *task.settings.restore_only), hidden=study.own_settings)
     check = choices.add_parser("datasets", help="describe the recordings in a folder", allow_abbrev=False)
     check.add_argument("folder", type=_path, nargs="+", help="data set in the layout of its distributor")
     return parser

@@ -170,7 +170,7 @@ def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
 
 
 def _crop(axis: Axes, metric: Measurement, columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    """Limit the axis of a curve in dB, of which the first epochs can lie tens of dB below the others."""
+    """Limit the axis of a curve in dB, because the first epochs can lie tens of dB below the others."""
     _, values = measured(columns, metric.name)
     if metric.kind.unit == "dB" and metric.kind.higher_is_better and len(values):
         top = float(values.max())

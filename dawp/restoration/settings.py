@@ -11,6 +11,16 @@ from dawp.methods.base import DEEP_PRIOR, METHODS
 from dawp.settings import Settings, setting
 
 
+def _own_blocks() -> str:
+    """Describe the methods that change the default of ``block``."""
+    methods = [method for of_task in METHODS.values() for method in of_task.values() if "block" in method.settings]
+    lengths = dict.fromkeys(method.settings["block"] for method in methods)
+    return "".join(
+        f"; {length:g} with {', '.join(method.name for method in methods if method.settings['block'] == length)}"
+        for length in lengths
+    )
+
+
 @dataclass(frozen=True)
 class RestoreConfig(Settings):
     """Restore: recordings that have no clean version, each from beginning to end into one file."""
@@ -23,15 +33,17 @@ class RestoreConfig(Settings):
     )
     method: str = setting(
         DEEP_PRIOR,
-        f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
-        + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-        + "; auto chooses among the ar methods and is the default for inpaint)",
+        lambda: (
+            f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
+            + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
+            + "; auto chooses among the ar methods and is the default for inpaint)"
+        ),
         brief="restoration method",
     )
     output: Path | None = setting(
         None,
-        "file for one recording, or folder for the restored tree of several; an unfinished restoration goes on where "
-        "it was, a finished one is only replaced with --overwrite",
+        "file for one recording, or folder for several, with the tree of the source; an unfinished restoration "
+        "resumes, a finished one is only replaced with --overwrite",
         none="the folder restored",
         short="-o",
         brief="restored file, or folder for several",
@@ -66,8 +78,9 @@ class RestoreConfig(Settings):
     )
     block: float = setting(
         4.0,
-        "seconds at most of each block that a recording is cut into, each restored by itself (60 with auto and the ar "
-        "methods)",
+        lambda: (
+            "longest block in seconds; a recording is split into blocks, which are restored separately" + _own_blocks()
+        ),
         above=0,
         at_most=600,
     )

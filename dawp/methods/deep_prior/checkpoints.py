@@ -59,7 +59,7 @@ class Checkpoint:
                     return state
                 why = "of another fit"
         aside = self._path.with_name(f"{self._path.name}.unusable")
-        log.warning("%s is %s and set aside as %s: its fit begins anew", printable(self._path), why, aside.name)
+        log.warning("%s is %s and was renamed to %s: the fit restarts", printable(self._path), why, aside.name)
         self._path.replace(aside)
         return None
 

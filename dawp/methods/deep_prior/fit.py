@@ -100,9 +100,7 @@ class Fit:
             finite &= torch.isfinite(loss)
             looked = device.type == "cpu" or self._epoch % CHECK_EVERY == 0 or self._epoch == config.epochs
             if looked and not finite:
-                raise FitDiverged(
-                    f"the loss is not a finite number any more at epoch {self._epoch}; a lower lr may help"
-                )
+                raise FitDiverged(f"the loss is not a finite number at epoch {self._epoch}; a lower lr may help")
             self._optimizer.zero_grad()
             normalized_loss.backward()  # type: ignore[no-untyped-call]
             yield Epoch(self._epoch, loss.detach(), operator.crop(output.detach()), prediction.detach(), self._z)
@@ -112,7 +110,7 @@ class Fit:
                 self._z = self._draw()
 
     def state(self) -> dict[str, Any]:
-        """All that the epoch just given out, done once more, and those after it depend on; tensors are not copied."""
+        """Return everything that the current epoch and the later ones depend on; tensors are not copied."""
         return {
             "epoch": self._epoch,
             "weights": self._generator.state_dict(),
@@ -122,7 +120,7 @@ class Fit:
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on with the epoch of a ``state``."""
+        """Resume with the epoch of a ``state``."""
         self._epoch = state["epoch"]
         self._generator.load_state_dict(state["weights"])
         self._optimizer.resume(state["optimizer"])
@@ -138,10 +136,10 @@ class Fit:
 
 @cache
 def _keep_memory() -> None:
-    """Have the C library keep the memory that an epoch gives back, since the next one asks for it again.
+    """Keep freed memory in the process, because the next epoch allocates it again.
 
-    Left to itself GNU's hands it back to the system, and a quarter of an epoch of convolutions is spent on getting it
-    anew, page by page. Whoever sets one of its environment variables is left to decide.
+    By default glibc returns it to the system, and an epoch of convolutions spends a quarter of its time on new pages.
+    If one of the environment variables of malloc is set, its settings are not changed.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
