@@ -62,7 +62,7 @@ def test_a_wav_file_that_would_be_too_long_for_its_format_becomes_rf64(tmp_path)
     [("a.flac", 48000, 10), ("a.mp3", 96000, 2), ("a.mp3", 48000, 6), ("a.opus", 44100, 2)],
 )
 def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path, name, rate, channels):
-    with pytest.raises(BadInput, match=f"{name}: .* cannot hold {channels} channels at {rate} Hz"):
+    with pytest.raises(BadInput, match=f"{name}: .* {channels} channels at {rate} Hz"):
         chosen(tmp_path, name, Form("WAV", "PCM_16"), rate=rate, channels=channels)
     assert not list(tmp_path.iterdir())
 
@@ -99,7 +99,7 @@ def test_the_output_of_any_kind_of_recording_can_be_read(tmp_path, form, channel
 # What is written
 
 
-def test_what_goes_beyond_full_scale_is_made_softer_as_a_whole(tmp_path):
+def test_rescale_scales_the_whole_file_to_full_scale(tmp_path):
     pieces = [torch.full((2, 100), 0.5), torch.full((2, 100), -2.0)]
     assert written(tmp_path / "a.wav", pieces, Form("WAV", "PCM_24")) == 0.5
     samples = soundfile.read(tmp_path / "a.wav")[0]
@@ -107,7 +107,7 @@ def test_what_goes_beyond_full_scale_is_made_softer_as_a_whole(tmp_path):
     assert samples[100:] == pytest.approx(-1, abs=1e-6)
 
 
-def test_or_it_is_cut_there_and_never_wraps_round(tmp_path):
+def test_clamp_limits_samples_to_full_scale(tmp_path):
     pieces = [torch.tensor([[0.5, 2.0, -3.0, 1.0]])]
     assert written(tmp_path / "a.wav", pieces, Form("WAV", "PCM_16"), "clamp") == 1
     assert soundfile.read(tmp_path / "a.wav")[0] == pytest.approx([0.5, 1, -1, 1], abs=1e-4)
@@ -130,7 +130,7 @@ def test_samples_are_rounded_to_the_nearest_step(tmp_path, subtype, bits):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24"])
-def test_what_was_read_is_written_again_as_it_was(tmp_path, subtype):
+def test_reading_and_writing_preserves_the_samples(tmp_path, subtype):
     soundfile.write(tmp_path / "a.wav", (0.1 * torch.randn(1000)).numpy(), RATE, subtype=subtype)
     samples = torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32")[0])[None]
     written(tmp_path / "b.wav", [samples], Form("WAV", subtype))
@@ -141,10 +141,10 @@ def test_what_was_read_is_written_again_as_it_was(tmp_path, subtype):
 @pytest.mark.parametrize(
     "form", [Form("WAV", "FLOAT"), Form("AIFF", "FLOAT"), Form("WAVEX", "DOUBLE"), Form("FLAC", "PCM_16")]
 )
-def test_the_same_samples_are_the_same_file_at_any_time(tmp_path, form):
+def test_equal_samples_give_equal_files_at_any_time(tmp_path, form):
     pieces = [0.1 * torch.randn(2, 500)]
     written(tmp_path / "a", pieces, form)
-    time.sleep(1.1)  # the header's time is told in seconds
+    time.sleep(1.1)  # the header states the time in seconds
     written(tmp_path / "b", pieces, form)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert soundfile.info(tmp_path / "a").frames == 500
@@ -235,5 +235,5 @@ def test_a_subtype_that_cannot_be_written_becomes_one_that_loses_nothing(tmp_pat
 
 def test_a_subtype_that_is_listed_but_cannot_be_written_is_refused(tmp_path):
     for subtype in ("MPEG_LAYER_III", "GSM610"):
-        with pytest.raises(BadInput, match=f"WAV {subtype} cannot hold 2 channels at {RATE} Hz"):
+        with pytest.raises(BadInput, match=f"WAV {subtype} .* 2 channels at {RATE} Hz"):
             chosen(tmp_path, "a.wav", Form("WAV", "PCM_16"), subtype)

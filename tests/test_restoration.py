@@ -228,7 +228,7 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (torch.tensor(1.0), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[\]"),
         (torch.randn(1000), {"task": ["denoise"]}, "task must be one of denoise, dereverb, inpaint, got"),
         (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
-        (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 holds no sample at 16000"),
+        (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 .* 16000 Hz"),
         (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must have at least 64 samples"),
         (torch.randn(1000), {"task": "upscale"}, "task must be one of denoise, dereverb, inpaint, got upscale"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
@@ -242,7 +242,7 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (
             torch.randn(1000),
             {"overlap": 3.0},
-            "overlap must be at most half the block of 4 s, got 3: a block and an overlap go together",
+            "overlap must be at most half the block of 4 s, got 3",
         ),
         (torch.randn(1000), {"sample_rate": None}, "sample_rate must be a whole number, got None"),
     ],

@@ -23,7 +23,7 @@ def reverberate(clean, seed=0, rate=RATE, **settings):
 
 
 def response(seed=0, seconds=1.0, **settings):
-    """What the room makes of a click at 0.1 s, and the click's direct path."""
+    """Return the response of a room to a click at 0.1 s, the direct path of the click, and the facts."""
     click = torch.zeros(round((seconds + 0.1) * RATE))
     click[1600] = 0.5
     problem = reverberate(click, seed, **settings)
@@ -31,7 +31,7 @@ def response(seed=0, seconds=1.0, **settings):
 
 
 def exponential(rt60, seconds=1.0, rate=RATE):
-    """Noise that decays by 60 dB in rt60 seconds."""
+    """Return noise that decays by 60 dB in ``rt60`` seconds."""
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     rng = torch.Generator().manual_seed(0)
     return torch.randn(len(time), generator=rng, dtype=torch.float64) * 10 ** (-3 * time / rt60)
@@ -49,26 +49,26 @@ def test_no_rt60_without_a_decay():
 
 @pytest.mark.parametrize("ray_tracing", [False, True])
 @pytest.mark.parametrize("rt60", [0.1, 0.2, 0.5])
-def test_the_rt60_is_the_asked_one_by_any_part_of_the_decay(rt60, ray_tracing):
+def test_the_rt60_is_the_requested_one_for_any_part_of_the_decay(rt60, ray_tracing):
     for seed in range(5):
-        heard, _, facts = response(seed, rt60=rt60, ray_tracing=ray_tracing)
+        observed, _, facts = response(seed, rt60=rt60, ray_tracing=ray_tracing)
         assert facts["rt60"] == pytest.approx(rt60, rel=0.05)
         for decay_db in (20, 30) if ray_tracing else (20, 30, 60):
-            measured = measure_with_library(heard[1590:].double().numpy(), RATE, decay_db=decay_db)
+            measured = measure_with_library(observed[1590:].double().numpy(), RATE, decay_db=decay_db)
             assert measured == pytest.approx(rt60, rel=0.2)
 
 
 def test_the_rt60_holds_in_a_cube_and_in_a_hall():
     for room, rt60 in (((4.0, 4.0, 4.0), 0.5), ((20.0, 20.0, 20.0), 1.0)):
-        heard, _, facts = response(room_dim=room, rt60=rt60)
+        observed, _, facts = response(room_dim=room, rt60=rt60)
         assert facts["rt60"] == pytest.approx(rt60, rel=0.05)
         for decay_db in (20, 30, 50):
-            measured = measure_with_library(heard[1590:].double().numpy(), RATE, decay_db=decay_db)
+            measured = measure_with_library(observed[1590:].double().numpy(), RATE, decay_db=decay_db)
             assert measured == pytest.approx(rt60, rel=0.1)
 
 
 def test_no_reflection_within_the_rt60_is_left_out():
-    """With reflections of far higher order the impulse response is the same until then."""
+    """Reflections of twice the order do not change the impulse response before the RT60."""
     room = draw_room(RATE, seeded(0, "corruption"), (4.0, 4.0, 4.0))
     enough, more = (room.response(0.5, order) for order in (room.order(0.3), 2 * room.order(0.3)))
     until = round(0.3 * RATE)
@@ -77,9 +77,9 @@ def test_no_reflection_within_the_rt60_is_left_out():
     assert not torch.allclose(too_few, more[: len(too_few)], atol=1e-6)
 
 
-def test_reflections_come_after_the_direct_path_when_the_room_says():
-    """Until the nearest mirror image of the source is heard the two clips are one."""
-    heard, direct, _ = response(rt60=0.3, **ROOM)
+def test_the_first_reflection_arrives_when_the_geometry_predicts():
+    """Before the nearest image source is observed, the reverberant clip equals the direct path."""
+    observed, direct, _ = response(rt60=0.3, **ROOM)
     assert direct.abs().argmax() == 1600
     assert direct.max().item() == pytest.approx(0.5, rel=0.4)  # the click lies between two samples
     way = math.dist(ROOM["source_pos"], ROOM["mic_pos"])
@@ -90,16 +90,16 @@ def test_reflections_come_after_the_direct_path_when_the_room_says():
             image[axis] = 2 * wall - image[axis]
             images.append(math.dist(image, ROOM["mic_pos"]))
     first = 1600 + (min(images) - way) / 343 * RATE
-    reflected = (heard - direct).abs()
+    reflected = (observed - direct).abs()
     assert reflected[: int(first) - 42].max() < 1e-5  # 41 samples: half the length of the fractional delay's filter
     around = reflected[int(first) - 3 : int(first) + 4].max()
     assert around > 0.02
-    # The amplitude of a reflection is that of its way, and of what the wall leaves.
+    # The amplitude of a reflection is at most that of its distance; the wall absorbs a part.
     assert around <= 0.5 * way / min(images)
 
 
-def test_the_direct_path_falls_with_distance_as_the_facts_say():
-    """Direct-to-reverberant ratio: 20 log10 of the ratio of distances, in one and the same reverberant field."""
+def test_the_direct_to_reverberant_ratio_falls_with_distance():
+    """In the same reverberant field it changes by 20 log10 of the ratio of the distances."""
     near = {**ROOM, "mic_pos": (1.5, 1.5, 1.2)}
     far = {**ROOM, "mic_pos": (3.0, 1.5, 1.2)}
     ratios = [reverberate(torch.ones(1000), rt60=0.5, **place).facts["drr_db"] for place in (near, far)]
@@ -119,22 +119,22 @@ def test_the_dry_reference_is_the_clip(speech):
         dry, direct = (reverberate(speech, seed, reference=reference) for reference in ("dry", "direct"))
         assert si_snr(dry.observed, direct.observed) > 100
         assert si_snr(dry.clean[50:-50], direct.clean[50:-50]) > 25
-        # Aligned to a small part of a sample, which the dry clip as it lies in its file is not.
+        # The alignment is accurate to a fraction of a sample; the clip before alignment is not.
         assert si_snr(dry.clean[50:-50], direct.clean[50:-50]) > si_snr(speech[50:-50], direct.clean[50:-50]) + 5
 
 
-def test_the_unaligned_reference_is_the_clip_before_it_comes_to_the_microphone(speech):
+def test_the_unaligned_reference_is_the_clip_without_the_delay_to_the_microphone(speech):
     place = {"room_dim": (5.0, 4.0, 3.0), "source_pos": (1.0, 2.0, 1.5), "mic_pos": (3.0, 2.0, 1.5)}
     unaligned, aligned = (reverberate(speech, reference=reference, **place) for reference in ("unaligned", "direct"))
     assert si_snr(unaligned.clean, speech) > 100
     correlation = np.correlate(aligned.observed.numpy(), unaligned.observed.numpy(), "full")
     later = len(speech) - 1 - int(correlation.argmax())
-    assert later >= round(2.0 / 343 * 16000)  # of sound over two metres; the simulation adds a delay of its own
+    assert later >= round(2.0 / 343 * 16000)  # travel time over two metres; the simulation adds its own delay
     assert si_snr(unaligned.observed[later:], aligned.observed[:-later]) > 60
     assert si_snr(unaligned.observed, unaligned.clean) < si_snr(aligned.observed, aligned.clean) - 5
 
 
-def test_a_sound_that_comes_after_the_clips_end_is_refused(tmp_path):
+def test_a_response_that_delays_the_sound_beyond_the_clip_is_refused(tmp_path):
     response = torch.zeros(12000)
     response[9000], response[11000] = 1.0, 0.5
     settings = {"rir_source": write_sound(tmp_path / "far.wav", response), "reference": "unaligned"}
@@ -157,12 +157,12 @@ def test_same_seed_same_room(speech):
     assert first.facts["room_dim"] != other.facts["room_dim"]
 
 
-def test_rays_come_from_the_seed_too(speech):
+def test_the_seed_determines_ray_tracing(speech):
     first, again = (reverberate(speech, 1, ray_tracing=True) for _ in range(2))
     assert torch.equal(first.observed, again.observed)
 
 
-def test_drawn_rooms_keep_their_bounds(speech):
+def test_random_rooms_are_within_their_bounds(speech):
     for seed in range(30):
         facts = reverberate(speech[:1000], seed, rt60=0.1).facts
         dim, source, microphone = (np.array(facts[name]) for name in ("room_dim", "source_pos", "mic_pos"))
@@ -174,7 +174,7 @@ def test_drawn_rooms_keep_their_bounds(speech):
         assert 0.5 <= math.dist(source, microphone) <= 2.0
 
 
-def test_given_places_are_taken(speech):
+def test_given_positions_are_used(speech):
     facts = reverberate(speech, **ROOM).facts
     assert {name: tuple(facts[name]) for name in ROOM} == ROOM
     partly = reverberate(speech, mic_pos=(1.0, 1.0, 1.0)).facts
@@ -182,7 +182,7 @@ def test_given_places_are_taken(speech):
     assert partly["room_dim"] == reverberate(speech).facts["room_dim"]
 
 
-def test_the_librarys_constants_are_put_back(speech):
+def test_the_constants_of_pyroomacoustics_are_restored(speech):
     before = pra.constants.get("rir_hpf_enable")
     reverberate(speech[:1000])
     assert pra.constants.get("rir_hpf_enable") is before
@@ -193,22 +193,22 @@ def test_the_librarys_constants_are_put_back(speech):
     [
         ({"rt60": 0.0}, "rt60 must be a number above 0 and at most 10, got 0"),
         ({"rt60": -0.2}, "rt60 must be a number above 0 and at most 10, got -0.2"),
-        ({"rt60": 0.001, **ROOM}, r"rt60 0.001 s: the walls of this room of 5 x 4 x 3 m can give 0\.0\d+ to 0.9 s$"),
-        ({"rt60": 9.0, **ROOM}, r"can give 0\.0\d+ to 0.9 s; ray_tracing reaches further"),
-        ({"rt60": 0.5, "room_dim": (100, 3, 3)}, r"of 100 x 3 x 3 m can give 0\.6\d+ to 0.88 s$"),
+        ({"rt60": 0.001, **ROOM}, r"rt60 must be from 0\.0\d+ to 0.9 s in the room of 5 x 4 x 3 m, got 0.001 s$"),
+        ({"rt60": 9.0, **ROOM}, r"rt60 must be from 0\.0\d+ to 0.9 s .*\(ray_tracing.*got 9 s"),
+        ({"rt60": 0.5, "room_dim": (100, 3, 3)}, r"rt60 must be from 0\.6\d+ to 0.88 s in .*, got 0.5 s$"),
         (
             {"rt60": 0.5, "room_dim": (100, 100, 100)},
-            r"do not give it by image sources, the nearest found was [\d.]+ s; ray",
+            r"rt60 must be possible in .*\(ray_tracing.*, got 0.5 s, the nearest found was [\d.]+ s$",
         ),
         (
             {"rt60": 1.0, "room_dim": (50, 1, 1), "source_pos": (1, 0.5, 0.5), "mic_pos": (2, 0.5, 0.5)},
-            "of 50 x 1 x 1 m do not give it by image sources; ray_tracing reaches further",
+            r"rt60 must be possible in the room of 50 x 1 x 1 m \(ray_tracing.*, got 1 s$",
         ),
-        ({"rt60": 9.9, "room_dim": (2.6, 2.6, 2.0), "ray_tracing": True}, r"can give 0\.0\d+ to 6.8 s$"),
-        ({"rt60": 0.5, "room_dim": (1.0, 1.0, 1.0)}, "room_dim 1,1,1 is too small to draw places"),
-        ({"room_dim": (2.0, 2.0, 2.0), "source_pos": (2.0, 1.0, 1.0)}, "source_pos 2,1,1 is not inside the room of 2"),
-        ({**ROOM, "mic_pos": (1.0, 1.0, 5.0)}, "mic_pos 1,1,5 is not inside the room of 5 x 4 x 3 m"),
-        ({**ROOM, "mic_pos": ROOM["source_pos"]}, "must be at least 5 cm apart"),
+        ({"rt60": 9.9, "room_dim": (2.6, 2.6, 2.0), "ray_tracing": True}, r"from 0\.0\d+ to 6.8 s in .*, got 9.9 s$"),
+        ({"rt60": 0.5, "room_dim": (1.0, 1.0, 1.0)}, "room_dim must .*, got 1,1,1$"),
+        ({"room_dim": (2.0, 2.0, 2.0), "source_pos": (2.0, 1.0, 1.0)}, "source_pos must .* 2 x 2 x 2 m, got 2,1,1$"),
+        ({**ROOM, "mic_pos": (1.0, 1.0, 5.0)}, "mic_pos must .* 5 x 4 x 3 m, got 1,1,5$"),
+        ({**ROOM, "mic_pos": ROOM["source_pos"]}, "source_pos must be at least 5 cm .*, got 1,1.5,1.2$"),
         ({"room_dim": "4,5"}, "room_dim must be three numbers X,Y,Z, each at least 1 and at most 100.*got 4,5"),
         ({"source_pos": (1, -1, 1)}, "source_pos must be three numbers X,Y,Z, each above 0"),
         ({"mic_pos": (1, math.nan, 1)}, "mic_pos must be three numbers"),
@@ -231,14 +231,14 @@ def test_a_silent_clip_is_refused():
 
 @pytest.fixture
 def hall(tmp_path):
-    """A file: a direct path of amplitude 0.8 after 100 samples, then from 5 ms on a decay of 0.3 s."""
+    """Write a response with a direct path of amplitude 0.8 after 100 samples and a decay with RT60 0.3 s after it."""
     samples = torch.zeros(RATE)
     samples[100] = 0.8
     samples[180:] += (0.1 * exponential(0.3)[:-180]).float()
     return write_sound(tmp_path / "rirs" / "hall.wav", samples, subtype="FLOAT")
 
 
-def test_a_measured_response_is_convolved_with(speech, hall):
+def test_a_measured_response_is_convolved_with_the_clip(speech, hall):
     problem = reverberate(speech, rir_source=hall)
     samples = np.zeros(RATE)
     samples[100] = 0.8
@@ -251,7 +251,7 @@ def test_a_measured_response_is_convolved_with(speech, hall):
     assert problem.facts["rt60"] == pytest.approx(0.3, rel=0.2)
 
 
-def test_a_response_of_the_other_sign_and_of_other_rates(speech, hall, tmp_path):
+def test_measured_responses_of_opposite_sign_and_other_sample_rates(speech, hall, tmp_path):
     upright = reverberate(speech, rir_source=hall)
     samples = torch.zeros(RATE)
     samples[100] = 0.8
@@ -274,10 +274,10 @@ def test_responses_from_a_folder_are_all_used(speech, hall, tmp_path):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (torch.zeros(1000), "is silent, no impulse response"),
-        (torch.full((1000,), torch.nan), "holds samples that are NaN or infinite"),
-        (torch.tensor([0.0, 1.0, 0.5, 0.0]), "holds nothing beyond 2.5 ms around its peak"),
-        (torch.zeros(0), "holds no samples"),
+        (torch.zeros(1000), "silence"),
+        (torch.full((1000,), torch.nan), "NaN or infinite"),
+        (torch.tensor([0.0, 1.0, 0.5, 0.0]), "2.5 ms"),
+        (torch.zeros(0), "no samples"),
     ],
 )
 def test_bad_responses(speech, tmp_path, samples, message):

@@ -29,15 +29,15 @@ def test_the_bundled_clips_are_the_default():
     assert all(r.path.parent == SAMPLES for r in find_recordings(None))
 
 
-def test_a_folder_is_searched_in_depth_for_sound_files_only(tmp_path):
-    wanted = [write_sound(tmp_path / name) for name in ("B.WAV", "a.flac", "deep/er/c.ogg")]
+def test_a_folder_is_searched_recursively_for_sound_files(tmp_path):
+    expected = [write_sound(tmp_path / name) for name in ("B.WAV", "a.flac", "deep/er/c.ogg")]
     for other in ("notes.txt", "cover.png", "deep/list.csv", ".hidden.wav", ".git/x.wav"):
         (tmp_path / other).parent.mkdir(exist_ok=True)
         (tmp_path / other).write_bytes(b"x")
-    assert [r.path for r in find_recordings(tmp_path)] == wanted
+    assert [r.path for r in find_recordings(tmp_path)] == expected
 
 
-def test_the_results_of_earlier_runs_are_no_recordings(tmp_path, monkeypatch):
+def test_the_results_of_earlier_runs_are_not_recordings(tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
     run = tmp_path / "denoise" / "x"
     write_sound(run / "000_a" / "clean.wav")
@@ -45,7 +45,7 @@ def test_the_results_of_earlier_runs_are_no_recordings(tmp_path, monkeypatch):
     (run / "config.json").write_text('{"task": "denoise", "identity": {"task": "denoise", "recordings": []}}')
     monkeypatch.chdir(tmp_path)
     assert [r.name for r in find_recordings(Path())] == ["a"]
-    assert [r.name for r in find_recordings(run)] == ["clean"]  # asked for by name
+    assert [r.name for r in find_recordings(run)] == ["clean"]  # unless the run folder is the source
 
 
 def test_a_line_separator_of_unicode_is_part_of_a_name(tmp_path):
@@ -53,13 +53,13 @@ def test_a_line_separator_of_unicode_is_part_of_a_name(tmp_path):
     assert find_recordings(listing(tmp_path, "a\u2028b.wav\n")) == [Recording(odd)]
 
 
-def test_a_folder_with_a_link_to_itself_ends(tmp_path):
+def test_links_to_folders_are_not_followed(tmp_path):
     write_sound(tmp_path / "a.wav")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert len(find_recordings(tmp_path)) == 1
 
 
-def test_a_list_with_all_that_people_write(tmp_path, sounds):
+def test_all_variants_of_lines_in_a_list(tmp_path, sounds):
     a, b, comma = sounds
     lines = [
         "\ufeff# my recordings",
@@ -85,7 +85,7 @@ def test_a_list_with_all_that_people_write(tmp_path, sounds):
     ]
 
 
-def test_relative_paths_start_at_the_list_then_at_the_working_folder(tmp_path, monkeypatch):
+def test_paths_are_relative_to_the_list_or_to_the_working_folder(tmp_path, monkeypatch):
     near = write_sound(tmp_path / "lists" / "x.wav")
     write_sound(tmp_path / "x.wav")
     far = write_sound(tmp_path / "y.wav")
@@ -98,15 +98,15 @@ def test_relative_paths_start_at_the_list_then_at_the_working_folder(tmp_path, m
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.wav\nmissing.wav\n", r"list.txt line 2: no such file: missing.wav"),
-        ("a.wav,missing.wav", r"line 1: no such file: missing.wav"),
-        ("a.wav,a.wav,a.wav", r"line 1: expected one path or a clean,corrupted pair"),
-        (",a.wav", r"line 1: expected one path"),
-        ("\n# nothing\n", r"names no recordings"),
-        ("", r"names no recordings"),
-        ("a.wav\0", r"neither a sound file .* nor a text list"),
-        ("x" * 5000, r"line 1: no such file"),
-        ("x" * 200_000, r"line 1: expected one path or a clean,corrupted pair"),
+        ("a.wav\nmissing.wav\n", r"list.txt line 2: .*missing.wav"),
+        ("a.wav,missing.wav", r"line 1: .*missing.wav"),
+        ("a.wav,a.wav,a.wav", r"line 1: .*a\.wav,a\.wav,a\.wav"),
+        (",a.wav", r"line 1: .*,a.wav"),
+        ("\n# nothing\n", r"list.txt: .*empty"),
+        ("", r"list.txt: .*empty"),
+        ("a.wav\0", r"list.txt: "),
+        ("x" * 5000, r"line 1: .*x{80}"),
+        ("x" * 200_000, r"line 1: .*x{80}\.\.\.$"),
     ],
 )
 def test_bad_lists(tmp_path, sounds, text, message):
@@ -114,9 +114,9 @@ def test_bad_lists(tmp_path, sounds, text, message):
         find_recordings(listing(tmp_path, text))
 
 
-def test_binary_files_are_no_lists(tmp_path):
+def test_binary_files_are_not_lists(tmp_path):
     (tmp_path / "data.bin").write_bytes(bytes(range(256)))
-    with pytest.raises(BadInput, match="neither a sound file"):
+    with pytest.raises(BadInput, match=r"data\.bin: "):
         find_recordings(tmp_path / "data.bin")
 
 
@@ -129,14 +129,14 @@ def test_binary_files_are_no_lists(tmp_path):
         ("a.wav\nmüller.wav\n".encode("latin-1"), ["list.txt line 2", "UTF-8", "0xfc"]),
     ],
 )
-def test_a_list_in_another_encoding_is_refused_with_the_one_that_is_wanted(tmp_path, sounds, content, words):
+def test_a_list_in_another_encoding_is_refused_and_the_message_names_both(tmp_path, sounds, content, words):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(BadInput) as refusal:
         find_recordings(tmp_path / "list.txt")
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_a_file_of_a_format_that_is_not_read_is_refused_with_a_way_out(tmp_path):
+def test_an_unsupported_format_is_refused_with_advice(tmp_path):
     path = tmp_path / "tape.M4A"
     path.write_bytes(b"x")
     for find in (find_recordings, sounds_at):
@@ -144,7 +144,7 @@ def test_a_file_of_a_format_that_is_not_read_is_refused_with_a_way_out(tmp_path)
             find(path)
 
 
-def test_a_file_of_such_a_format_in_a_list_is_refused_with_a_way_out(tmp_path):
+def test_an_unsupported_format_in_a_list_is_refused_with_advice(tmp_path):
     (tmp_path / "tape.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
     (tmp_path / "list.txt").write_text("tape.m4a\n")
     (recording,) = find_recordings(tmp_path / "list.txt")
@@ -152,18 +152,18 @@ def test_a_file_of_such_a_format_in_a_list_is_refused_with_a_way_out(tmp_path):
         read(recording.paths[0], 16000)
 
 
-def test_what_is_not_there(tmp_path):
-    with pytest.raises(BadInput, match="no such file or folder"):
+def test_missing_sources(tmp_path):
+    with pytest.raises(BadInput, match="none: "):
         find_recordings(tmp_path / "none")
-    with pytest.raises(BadInput, match="no sound files in this folder"):
+    with pytest.raises(BadInput, match="no sound files"):
         find_recordings(tmp_path)
 
 
 def test_devices_and_pipes_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
-    with pytest.raises(BadInput, match="neither a file nor a folder"):
+    with pytest.raises(BadInput, match=r"pipe\.wav: "):
         find_recordings(tmp_path / "pipe.wav")
-    with pytest.raises(BadInput, match=r"no such file: pipe\.wav"):
+    with pytest.raises(BadInput, match=r"line 1: .*pipe\.wav"):
         find_recordings(listing(tmp_path, "pipe.wav"))
     with pytest.raises(BadInput, match="no sound files"):
         find_recordings(tmp_path)
@@ -180,11 +180,11 @@ def test_devices_and_pipes_are_not_read(tmp_path):
         ("x" * 200 + ".wav", "x" * 40),
     ],
 )
-def test_names_are_fit_for_folders(tmp_path, name, expected):
+def test_names_are_valid_folder_names(tmp_path, name, expected):
     assert Recording(tmp_path / name).name == expected
 
 
-def test_hostile_names_are_shown_on_one_line(tmp_path):
+def test_control_characters_in_names_are_escaped(tmp_path):
     with pytest.raises(BadInput) as refusal:
         find_recordings(listing(tmp_path, "evil\x1b[2J\x07.wav"))
     assert "\x1b" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""Sound files and clips: read, write, resample, mix down, level, choice of clip."""
+"""Read, write and resample audio files, and select clips."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ log = logging.getLogger(__name__)
 
 FRAME_SECONDS = 0.025
 SILENCE_DB = -50.0  # relative to the recording's loudest frame
-LONGEST_MISMATCH = 0.010  # seconds by which the two recordings of a pair may differ in length if they are not aligned
+MAX_MISMATCH = 0.010  # seconds: largest difference in length of an unaligned pair
 READ_FRAMES = 1 << 20
-REACH = 7  # samples at the lower rate that a sample spoils on either side when the rate is changed
-LARGEST_FILTERS = 50_000_000  # samples in all the filters of a resampling; 44.1 to 16 kHz takes 70,560
+REACH = 7  # half the length of the resampling filter, in samples at the lower rate
+MAX_FILTERS = 50_000_000  # taps of all filters of a resampling; 44.1 to 16 kHz has 70,560
 
 
 def read(path: Path, sample_rate: int, missing: float | None = None, first_channel: bool = False) -> Tensor:
-    """A sound file as a mono float32 waveform ``[T]`` at ``sample_rate`` Hz.
+    """Read a sound file as a mono waveform.
 
-    Channels are averaged and other rates resampled, each with a line in the log.
+    Channels are averaged and other sample rates are resampled; both are logged.
 
     Args:
-        path: the file.
-        sample_rate: in Hz.
-        missing: make samples that are missing NaN (see ``mark_missing``), in runs of zeros of so many seconds and
-            more; None to refuse a file that lacks samples.
-        first_channel: take the first channel in place of the average.
+        path: path of the file.
+        sample_rate: sample rate of the result in Hz.
+        missing: replace missing samples by NaN, including runs of zeros of at least this many seconds (see
+            ``mark_missing``); None to refuse a file with missing samples.
+        first_channel: use the first channel instead of the average.
+
+    Returns:
+        Waveform ``[T]``, float32.
 
     Raises:
-        BadInput: not a sound file, no samples, or samples that are NaN or infinite.
+        BadInput: the file cannot be read, has no samples, or has samples that are NaN or infinite.
     """
     import numpy as np
 
@@ -50,7 +53,7 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         rate, channels = file.rate, file.channels
         blocks = list(file.blocks(READ_FRAMES))
     if not blocks:
-        raise BadInput(f"{printable(path)}: holds no samples")
+        raise BadInput(f"{printable(path)}: contains no samples")
     if missing is not None:
         blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
     waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
@@ -59,9 +62,9 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         raise BadInput(f"{printable(path)}: all samples are missing")
     waveform = torch.where(gone, torch.nan, waveform)
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
-        raise BadInput(f"{printable(path)}: holds samples that are NaN or infinite")
+        raise BadInput(f"{printable(path)}: contains samples that are NaN or infinite")
     if channels > 1:
-        log.info("%s: %s", printable(path), _said_of(channels, first_channel))
+        log.info("%s: %s", printable(path), _describe_mixdown(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
@@ -72,23 +75,23 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
 
 
 def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Tensor | None = None) -> Tensor:
-    """Mark the samples of a waveform ``[T]`` or ``[T, channels]`` that a drop-out took as NaN, each channel by itself.
+    """Replace missing samples by NaN, in each channel separately.
 
-    Missing are samples that are not finite, and runs of zeros that last from ``shortest`` seconds to 100 ms and break
-    into sound: the quarter of a millisecond on either side is above -40 dB relative to the channel's RMS. Zeros for
-    longer, at an end, or between sounds that die away are silence. A run that is a drop-out in one channel is one in
-    each channel that has the same run of zeros, however soft that channel is there. Missing are also near silence,
-    repeated values and noise of the same lengths in place of the signal (``detection.other_drop_outs``).
+    A sample is missing if it is not finite, or if it belongs to a drop-out: a run of zeros of ``shortest`` seconds to
+    100 ms with an abrupt start and end, where the 0.25 ms on either side are above -40 dB relative to the channel's
+    RMS. Other runs of zeros are silence. A drop-out in one channel is also one in every channel that has the same run
+    of zeros, at any level. Near silence, repeated values and noise of the same lengths in place of the signal are
+    missing too (``detection.other_drop_outs``).
 
     Args:
-        waveform: in its own number of channels.
-        sample_rate: in Hz.
-        shortest: seconds from which on zeros count.
-        power: ``[channels]``, mean square of each, where the waveform is a part of something longer; None to take its
-            own.
+        waveform: ``[T]`` or ``[T, channels]``.
+        sample_rate: sample rate in Hz.
+        shortest: minimum length of a drop-out in seconds.
+        power: mean square ``[channels]`` of the whole recording, if the waveform is a part of it; None to compute it
+            from the waveform.
 
     Returns:
-        A copy of the same shape with NaN for each missing sample.
+        A copy with NaN for the missing samples.
     """
     marked = (waveform[:, None] if waveform.ndim == 1 else waveform).clone()
     marked[~marked.isfinite()] = torch.nan
@@ -117,29 +120,37 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     return marked.view_as(waveform)
 
 
-def _said_of(channels: int, first_channel: bool) -> str:
-    return f"the first of {channels} channels taken" if first_channel else f"{channels} channels mixed down to one"
+def _describe_mixdown(channels: int, first_channel: bool) -> str:
+    return f"using the first of {channels} channels" if first_channel else f"{channels} channels mixed down to one"
 
 
 def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
-    """A waveform ``[..., T]`` at ``rate`` Hz brought to ``new_rate`` Hz: ``ceil(T * new_rate / rate)`` samples.
+    """Resample a waveform.
 
-    NaN for samples that are missing (in ``[T]`` only) stays there, and spreads to those that the filters reach.
+    In a waveform ``[T]``, missing samples (NaN) stay missing, as do all samples within the filter length of one.
+
+    Args:
+        waveform: ``[..., T]``.
+        rate: sample rate of the waveform in Hz.
+        new_rate: sample rate of the result in Hz.
+
+    Returns:
+        Waveform ``[..., ceil(T * new_rate / rate)]``.
 
     Raises:
-        BadInput: the two rates have too little in common: the filters would not fit in memory.
+        BadInput: the greatest common divisor of the rates is so small that the filters would not fit in memory.
     """
     if rate == new_rate:
         return waveform
     common = math.gcd(rate, new_rate)
-    if (rate // common) * (new_rate // common) > LARGEST_FILTERS:
-        raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, rates with too little in common")
+    if (rate // common) * (new_rate // common) > MAX_FILTERS:
+        raise BadInput(f"cannot be resampled from {rate} to {new_rate} Hz, their common divisor is too small")
     missing = waveform.isnan()
     gone = true_runs(missing) if waveform.ndim == 1 else []
-    there = torch.where(missing, 0, waveform) if gone else waveform
-    resampled: Tensor = torchaudio.functional.resample(there, rate, new_rate)
+    known = torch.where(missing, 0, waveform) if gone else waveform
+    resampled: Tensor = torchaudio.functional.resample(known, rate, new_rate)
     length = -(-waveform.shape[-1] * new_rate // rate)
-    if resampled.shape[-1] != length:  # torchaudio rounds it to float32, which drops samples beyond 2^24
+    if resampled.shape[-1] != length:  # torchaudio computes the length in float32, which is inexact above 2^24
         resampled = torch.nn.functional.pad(resampled, (0, length - resampled.shape[-1]))
     reach = REACH / min(rate, new_rate)
     for start, stop in gone:
@@ -149,7 +160,7 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform ``[T]`` as a float32 WAV file, whole or not at all: nothing is rounded or clipped.
+    """Write a waveform ``[T]`` atomically as a float32 WAV file, without rounding or clipping.
 
     Raises:
         OSError: the file cannot be written.
@@ -163,7 +174,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
 
 
 def level_dbfs(waveform: Tensor) -> float:
-    """RMS level in dB relative to full scale (an RMS of 1): minus infinity for silence."""
+    """Return the RMS level in dB relative to full scale (an RMS of 1); minus infinity for silence."""
     rms = waveform.double().square().mean().sqrt().item()
     return 20 * math.log10(rms) if rms > 0 else -math.inf
 
@@ -171,22 +182,21 @@ def level_dbfs(waveform: Tensor) -> float:
 def read_clip(
     recording: Recording, config: ClipConfig, segment_index: int = 0, missing: float | None = None
 ) -> tuple[Tensor | None, Tensor | None, int]:
-    """The clip of a recording that is worked on: the clean one, the corrupted one, or the same stretch of both.
+    """Read a clip of a recording: clean, corrupted, or the same segment of both.
 
     A lag between the two recordings of a pair is logged, and removed if ``config.align`` is set.
 
     Args:
         recording: one file or a pair.
-        config: which stretch, at which rate.
-        segment_index: which of the segments that are loud enough to use, in order; starts again from the first after
-            the last.
-        missing: what the corrupted file lacks becomes NaN (see ``read``); None to refuse such a file.
+        config: settings of the clip.
+        segment_index: index of the segment among those that are loud enough, modulo their number.
+        missing: replace missing samples of the corrupted file by NaN (see ``read``); None to refuse such a file.
 
     Returns:
-        Clean clip ``[T]`` or None, corrupted clip ``[T]`` or None, and their rate in Hz.
+        Clean clip ``[T]`` or None, corrupted clip ``[T]`` or None, and their sample rate in Hz.
 
     Raises:
-        BadInput: a file is unreadable, silent, too short or too quiet, or a pair differs in length.
+        BadInput: a file is unreadable, silent, too short or too quiet, or the lengths of a pair differ.
     """
     name, rate = printable(recording.path), config.samplerate
     if rate is None:
@@ -197,8 +207,8 @@ def read_clip(
     if clean is not None and corrupted is not None:
         names = f"{name} and {printable(recording.corrupted)}"
         clean, corrupted = _common_part(clean, corrupted, rate, config.align, names)
-    chosen_by = next(waveform for waveform in (clean, corrupted) if waveform is not None)
-    start, stop = _choose_stretch(chosen_by.nan_to_num(), rate, config, segment_index, name)
+    reference = next(waveform for waveform in (clean, corrupted) if waveform is not None)
+    start, stop = _choose_segment(reference.nan_to_num(), rate, config, segment_index, name)
     clips = []
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
@@ -209,11 +219,11 @@ def read_clip(
 
 
 def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names: str) -> tuple[Tensor, Tensor]:
-    """Both recordings ``[T]`` of a pair at one length, without the lag between them if ``align``."""
-    longest = MAX_LAG if align else LONGEST_MISMATCH
+    """Cut the recordings of a pair to a common length ``[T]``, after removing the lag if ``align``."""
+    longest = MAX_LAG if align else MAX_MISMATCH
     if abs(len(clean) - len(corrupted)) / rate > longest:
         lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
-        raise BadInput(f"{names}: a pair must have one length (to {1000 * longest:g} ms), got {lengths}")
+        raise BadInput(f"{names}: a pair must have equal lengths (within {1000 * longest:g} ms), got {lengths}")
     lag = measure_lag(clean, corrupted.nan_to_num(), rate)
     if lag:
         found = f"the second is {1000 * abs(lag) / rate:.1f} ms {'late' if lag > 0 else 'early'}"
@@ -221,22 +231,22 @@ def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names
             log.info("%s: %s: aligned", names, found)
             clean, corrupted = clean[max(0, -lag) :], corrupted[max(0, lag) :]
         else:
-            log.warning("%s: %s; --align removes the lag", names, found)
+            log.warning("%s: %s; use --align to remove the lag", names, found)
     shorter = min(len(clean), len(corrupted))
     return clean[:shorter], corrupted[:shorter]
 
 
-def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, segment_index: int, name: str) -> tuple[int, int]:
-    """First and last sample of the stretch to take."""
+def _choose_segment(waveform: Tensor, rate: int, config: ClipConfig, segment_index: int, name: str) -> tuple[int, int]:
+    """Return the start and stop index of the segment to use."""
     total = len(waveform)
     begin = round(config.trim_start * rate)
     if begin >= total:
-        raise BadInput(f"{name}: lasts {total / rate:.3f} s, nothing is left after trim_start {config.trim_start:g} s")
-    whole_length = total - begin
-    asked = round(config.clip_length * rate) if config.clip_length else whole_length
-    length = min(asked, whole_length)
+        raise BadInput(f"{name}: trim_start must be below its length {total / rate:.3f} s, got {config.trim_start:g} s")
+    available = total - begin
+    requested = round(config.clip_length * rate) if config.clip_length else available
+    length = min(requested, available)
     if length < MIN_LENGTH:
-        raise BadInput(f"{name}: a clip of {length} samples is too short, at least {MIN_LENGTH} are needed")
+        raise BadInput(f"{name}: a clip must have at least {MIN_LENGTH} samples, got {length}")
     if not waveform[begin:].any():
         raise BadInput(f"{name}: is silent, all samples are zero")
     starts = range(begin, total - length + 1, length)
@@ -246,18 +256,19 @@ def _choose_stretch(waveform: Tensor, rate: int, config: ClipConfig, segment_ind
     loud = [start for start in starts if shares[start] <= config.quiet_thresh]
     if not loud:
         raise BadInput(
-            f"{name}: every stretch of {length / rate:g} s is silent for more than quiet_thresh "
-            f"{config.quiet_thresh:g} of its time (the best one for {min(shares.values()):.2f}); 1 takes any"
+            f"{name}: quiet_thresh must be at least {math.ceil(1000 * min(shares.values())) / 1000:g} "
+            f"for a segment of {length / rate:g} s, "
+            f"got {config.quiet_thresh:g}: every segment has a larger fraction of silence"
         )
-    if length < asked:
+    if length < requested:
         seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"
-        log.info("%s: %s: used whole", name, seconds)
+        log.info("%s: %s; using the whole recording", name, seconds)
     start = loud[segment_index % len(loud)]
     return start, start + length
 
 
 def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Level of each 25 ms frame in dB relative to the loudest; the last frame may be shorter."""
+    """Return the level of each 25 ms frame in dB relative to the loudest; the last frame may be shorter."""
     frame = round(FRAME_SECONDS * sample_rate)
     padded = torch.nn.functional.pad(waveform, (0, -len(waveform) % frame))
     power = padded.view(-1, frame).square().mean(dim=1)
@@ -266,7 +277,7 @@ def _frame_levels_db(waveform: Tensor, sample_rate: int) -> Tensor:
 
 
 def true_runs(flags: Tensor) -> list[tuple[int, int]]:
-    """First index and the one after the last of each stretch of True in a bool tensor ``[T]``.
+    """Return start and stop index of each run of True in a bool tensor ``[T]``.
 
     Example:
         >>> true_runs(torch.tensor([True, False, True, True]))

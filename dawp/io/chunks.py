@@ -1,6 +1,6 @@
-"""Headers of uncompressed formats: the chunks of WAV, RF64, W64, AIFF and CAF files, and where the sound of a file is.
+"""Parse the headers of uncompressed formats: chunks of WAV, RF64, W64, AIFF and CAF files, and the sound data.
 
-libsndfile believes the stated size of the sound: one that is too small hides sound, and in some formats one that is
+libsndfile trusts the data size in the header: a size that is too small hides sound, and in some formats a size that is
 too large makes the file unreadable.
 """
 
@@ -18,35 +18,35 @@ from dawp.io.segment import Segment
 
 Order = Literal["little", "big"]
 
-UNKNOWN_SIZE = 0x7FFFF000  # programs that cannot seek back to the header state this or more in a 32-bit size
+UNKNOWN_SIZE = 0x7FFFF000  # programs that cannot seek back to the header write at least this as a 32-bit size
 MAX_CHUNKS = 10_000
 SEARCHED_AT_ONCE = 1 << 16  # bytes
 CHUNK_NAME = re.compile(rb"[\x20-\x7e]{4}")
 KNOWN_CHUNKS = {b"data", b"SSND", b"LIST", b"bext", b"cue ", b"smpl", b"inst", b"fact", b"PEAK", b"JUNK", b"junk"}
 KNOWN_CHUNKS |= {b"PAD ", b"FLLR", b"id3 ", b"ID3 ", b"iXML", b"axml", b"_PMX"}
 KNOWN_CHUNKS |= {b"MARK", b"INST", b"COMT", b"APPL", b"NAME", b"ANNO"}
-TRAILERS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # tags that other programs append, which are no chunks
+TRAILERS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # tags appended by other programs, not chunks
 BLOCK_CODECS = {0x02, 0x11, 0x31}  # MS ADPCM, IMA ADPCM, GSM 6.10: an incomplete block decodes to garbage
-SHORT_BLOCK = 160  # frames in a block of the other codecs that fill up the last one: G.721 and NMS ADPCM
-W64_SUFFIX = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of most chunks, after their names
+SHORT_BLOCK = 160  # frames in a block of the other codecs that pad the last block: G.721 and NMS ADPCM
+W64_SUFFIX = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # follows the name of most chunks
 W64_LIST_SUFFIX = bytes.fromhex("2f91cf11a5d628db04c10000")
 
 
 class Container(NamedTuple):
-    """Layout of a file that is made of chunks.
+    """Layout of a chunked file format.
 
     Attributes:
-        family: files of one family have the same chunks.
+        family: formats of one family have the same chunks.
         order: byte order.
         first: position of the first chunk.
-        width: of a chunk's size in bytes.
-        suffixes: what may follow the four letters of a chunk's name.
-        counts_header: the size includes the name and itself.
-        align: chunks begin at multiples of this many bytes.
-        total_at: position of the size of the whole file; None if it is not stored.
-        total_width: its width in bytes.
-        total_excludes: bytes of the file that it does not count.
-        max_total: the largest that programs accept.
+        width: bytes of the size field of a chunk.
+        suffixes: possible bytes after the four letters of a chunk's name.
+        counts_header: the size of a chunk includes its header.
+        align: chunks start at multiples of this many bytes.
+        total_at: position of the file size field; None if there is none.
+        total_width: bytes of the file size field.
+        total_excludes: bytes that are not counted in the file size.
+        max_total: largest file size that programs accept.
     """
 
     family: str
@@ -67,17 +67,17 @@ class Container(NamedTuple):
         return 4 + len(self.suffixes[0]) + self.width
 
     def pad(self, position: int) -> int:
-        """Where the next chunk begins if the content of one ends at ``position``."""
+        """Return the start of the next chunk if the content of a chunk ends at ``position``."""
         return -(-position // self.align) * self.align
 
     def pack(self, name: bytes, content: bytes) -> bytes:
-        """A chunk."""
+        """Return the bytes of a chunk."""
         size = len(content) + self.counts_header * self.header
         packed = name + self.suffixes[0] + size.to_bytes(self.width, self.order) + content
         return packed.ljust(self.pad(len(packed)), b"\0")
 
     def write_total(self, file: IO[bytes], total: int) -> None:
-        """State the size of the whole file, without what it does not count."""
+        """Write the file size, without the bytes it does not count."""
         if self.total_at is not None:
             file.seek(self.total_at)
             file.write(total.to_bytes(self.total_width, self.order))
@@ -94,7 +94,7 @@ CONTAINERS = {
     **{(b"RIFF", b"WAVE"): RIFF, (b"RIFX", b"WAVE"): RIFX, (b"RF64", b"WAVE"): RF64, (b"BW64", b"WAVE"): RF64},
     **{(b"FORM", b"AIFF"): AIFF, (b"FORM", b"AIFC"): AIFF},
 }
-"""By the first four bytes of a file and those after its size."""
+"""Layouts by the first four bytes of a file and the four bytes after its size."""
 
 
 class Chunk(NamedTuple):
@@ -103,9 +103,9 @@ class Chunk(NamedTuple):
     Attributes:
         name: four bytes.
         start: position of the content.
-        size: of the content in bytes, by the header; it may exceed the file.
-        size_at: position of the size.
-        width: of the size in bytes.
+        size: bytes of content according to the header; may exceed the file.
+        size_at: position of the size field.
+        width: bytes of the size field.
     """
 
     name: bytes
@@ -116,12 +116,12 @@ class Chunk(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """The size is left open."""
+        """True if the header leaves the size open."""
         return self.size == (1 << 8 * self.width) - 1
 
 
 def container_of(file: IO[bytes]) -> Container | None:
-    """Layout of an open file; None if it is not made of chunks."""
+    """Return the layout of an open file; None if it is not a chunked format."""
     file.seek(0)
     magic = file.read(12)
     if magic[:4] in (b"riff", b"caff"):
@@ -130,9 +130,9 @@ def container_of(file: IO[bytes]) -> Container | None:
 
 
 def chunks_of(file: IO[bytes]) -> Iterator[Chunk]:
-    """Chunks of an open file in order, up to the first damaged one; none of a file that is not made of chunks.
+    """Yield the chunks of an open file in order, up to the first damaged one.
 
-    The last one may exceed the file.
+    The last chunk may exceed the file. A file without chunks yields none.
     """
     container = container_of(file)
     if container is None:
@@ -152,13 +152,13 @@ def chunks_of(file: IO[bytes]) -> Iterator[Chunk]:
 
 
 def _chunk_after(file: IO[bytes], container: Container, stop: int) -> Chunk | None:
-    """The chunk that follows a content that ends at ``stop``; None if there is none."""
-    # Some programs leave out the byte that makes a size even.
+    """Return the chunk after a content that ends at ``stop``; None if there is none."""
+    # Some programs omit the padding byte.
     return _chunk_at(file, container, container.pad(stop)) or _chunk_at(file, container, stop)
 
 
 def _chunk_at(file: IO[bytes], container: Container, at: int) -> Chunk | None:
-    """The chunk at a position; None if there is none, or one of an unknown name that exceeds the file."""
+    """Return the chunk at a position; None if there is none, or if its name is unknown and it exceeds the file."""
     length = file.seek(0, os.SEEK_END)
     if at + container.header > length:
         return None
@@ -182,16 +182,16 @@ def append_chunks(path: Path, chunks: Sequence[tuple[bytes, bytes]]) -> bool:
     """Append chunks to a file, after its sound.
 
     Args:
-        path: a whole file.
-        chunks: name (four bytes) and content of each.
+        path: an intact file.
+        chunks: name (four bytes) and content of each chunk.
 
     Returns:
-        False if the file would exceed the size its format can state; then it is unchanged.
+        False if the file would exceed the largest size of its format; the file is then unchanged.
     """
     with path.open("r+b") as file:
         container = container_of(file)
         if container is None:
-            raise ValueError(f"{path}: is not made of chunks")
+            raise ValueError(f"{path}: is not a chunked format")
         position = container.pad(max(container.first, *(chunk.start + chunk.size for chunk in chunks_of(file))))
         packed = b"".join(container.pack(*chunk) for chunk in chunks)
         total = position + len(packed) - container.total_excludes
@@ -205,7 +205,7 @@ def append_chunks(path: Path, chunks: Sequence[tuple[bytes, bytes]]) -> bool:
 
 
 def replace_chunk(path: Path, name: bytes, content: bytes) -> None:
-    """Replace the content of a chunk before the sound, of whatever size; whole or not at all."""
+    """Replace the content of a chunk before the sound atomically; the size may change."""
     temporary = path.with_name(f"{path.name}.new")
     try:
         with path.open("rb") as old, temporary.open("wb") as new:
@@ -224,23 +224,23 @@ def replace_chunk(path: Path, name: bytes, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-# The sound
+# Sound data
 
 
 @dataclass(frozen=True)
 class Data:
-    """The part of a file that holds its sound.
+    """Location of the sound data in a file.
 
     Attributes:
         start: position of the first byte of sound.
-        stated: size of the sound in the header in bytes; None for a size that is left open.
-        position: of the size in the header; None if libsndfile ignores it.
-        width: of the size in the header in bytes.
-        order: byte order of the size.
-        container: layout of a file in which other chunks may follow; None for another file.
-        extra: bytes that the size in the header counts and that hold no sound.
-        block: size of a compressed block in bytes.
-        clipped: libsndfile reads sound whose size is too large or left open to the end of the file.
+        stated: bytes of sound according to the header; None if the header leaves the size open.
+        position: position of the size field; None if libsndfile ignores it.
+        width: bytes of the size field.
+        order: byte order of the size field.
+        container: layout of the file if other chunks may follow; None for other formats.
+        extra: bytes counted by the size field that are not sound.
+        block: bytes of a compressed block.
+        clipped: if the size is too large or open, libsndfile reads to the end of the file.
         frames: frames without the padding of the last block; None if the header does not state it.
         block_frames: frames in a compressed block.
     """
@@ -258,21 +258,21 @@ class Data:
     block_frames: int = 0
 
     def segment(self, file: IO[bytes]) -> Segment:
-        """The file with a size that agrees with the sound in it."""
-        there = max(0, file.seek(0, os.SEEK_END) - self.start)
+        """Return the segment of the file, with patches so that the stated size matches the sound."""
+        present = max(0, file.seek(0, os.SEEK_END) - self.start)
         if self.stated is None and not self.clipped:
-            return Segment(patches=self._size(there))
-        if self.stated is None or self.stated == there or there == 0:
+            return Segment(patches=self._size(present))
+        if self.stated is None or self.stated == present or present == 0:
             return self._segment()
-        if self.stated > there:
-            usable = there if self.position is None else there - there % self.block
+        if self.stated > present:
+            usable = present if self.position is None else present - present % self.block
             unknown = self.width == 4 and self.stated >= UNKNOWN_SIZE
             lacking = 0.0 if unknown or not usable else (self.stated - usable) / usable
-            wrong = usable != there or not self.clipped
+            wrong = usable != present or not self.clipped
             return self._segment(patches=self._size(usable) if wrong else {}, lacking=lacking)
         stop = self.start + self.stated
         if self.container is None or _is_sound(file, self.container, stop):
-            return Segment(patches=self._size(there), understated=True)
+            return Segment(patches=self._size(present), understated=True)
         return self._segment(stop=stop if self.position is None else None)
 
     def _segment(self, **faults: Any) -> Segment:
@@ -286,7 +286,7 @@ class Data:
 
 
 def _is_sound(file: IO[bytes], container: Container, stop: int) -> bool:
-    """Whether the sound goes on where it should end: neither a chunk, nor a tag, nor only zeros follow."""
+    """Return whether sound follows its stated end: no chunk, no tag and not only zeros."""
     if _chunk_after(file, container, stop):
         return False
     for begin in (stop, container.pad(stop)):
@@ -302,7 +302,7 @@ def _is_sound(file: IO[bytes], container: Container, stop: int) -> bool:
 
 
 def find_data(file: IO[bytes]) -> Data | None:
-    """The sound in a file of one of these formats; None for another format or a header without it."""
+    """Find the sound data of a file; None for other formats and for a header without sound data."""
     container = container_of(file)
     if container is not None:
         return _find_chunk(file, container)
@@ -314,20 +314,20 @@ def find_data(file: IO[bytes]) -> Data | None:
 
 
 def _find_chunk(file: IO[bytes], container: Container) -> Data | None:
-    """The sound in a file that is made of chunks."""
+    """Find the sound data of a chunked file."""
     order = container.order
     block, block_frames, frames = 1, SHORT_BLOCK, None
     for chunk in chunks_of(file):
         file.seek(chunk.start)
-        place: tuple[int | None, int, Order, Container] = chunk.size_at, chunk.width, order, container
+        field: tuple[int | None, int, Order, Container] = chunk.size_at, chunk.width, order, container
         if chunk.name == b"SSND":
-            return Data(chunk.start + 8, max(0, chunk.size - 8), *place, extra=8)
+            return Data(chunk.start + 8, max(0, chunk.size - 8), *field, extra=8)
         if chunk.name == b"data" and container is CAF:
             stated = None if chunk.is_open else max(0, chunk.size - 4)
-            return Data(chunk.start + 4, stated, *place, extra=4, clipped=False)
+            return Data(chunk.start + 4, stated, *field, extra=4, clipped=False)
         if chunk.name == b"data":
-            place = None if container is W64 else chunk.size_at, *place[1:]
-            return Data(chunk.start, chunk.size, *place, block=block, frames=frames, block_frames=block_frames)
+            field = None if container is W64 else chunk.size_at, *field[1:]
+            return Data(chunk.start, chunk.size, *field, block=block, frames=frames, block_frames=block_frames)
         if chunk.name == b"fmt ":
             content = file.read(20)
             if int.from_bytes(content[:2], order) in BLOCK_CODECS:

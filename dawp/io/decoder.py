@@ -1,4 +1,4 @@
-"""Decode one segment of a sound file forward with libsndfile, beyond damaged parts where the format allows it."""
+"""Decode a segment of a sound file forward with libsndfile, past damaged parts where the format allows it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import soundfile
 Array = Any  # np.ndarray, float32 [n, channels]
 
 DECODED_AT_ONCE = 1 << 18  # samples of all channels
-MAX_FRAMES = 1 << 36  # libsndfile claims about 2^63 frames if a header leaves the number open
-MAX_DAMAGES = 1000  # in one file
+MAX_FRAMES = 1 << 36  # libsndfile reports about 2^63 frames if a header leaves the number open
+MAX_DAMAGES = 1000  # per file
 FIRST_SKIP = 256  # frames
 
 
@@ -23,7 +23,8 @@ class Piece(NamedTuple):
 
     Attributes:
         samples: float32 ``[n, channels]``.
-        is_damaged: they are zeros in place of damaged frames; if there are none, the file ends at a damaged frame.
+        is_damaged: the samples are zeros that replace damaged frames; without samples, the file ends at a damaged
+            frame.
     """
 
     samples: Array
@@ -31,10 +32,10 @@ class Piece(NamedTuple):
 
 
 class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read forward only.
+    """A sound file that is only read forward.
 
-    soundfile seeks after each call of ``read``, which some encodings do not allow; and where a file can be sought, it
-    takes the number of frames that libsndfile claims for the number that is there.
+    soundfile seeks after each call of ``read``, which some encodings do not support. For a seekable file it also
+    assumes that the number of frames reported by libsndfile is correct.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -46,16 +47,16 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @property
     def claimed_frames(self) -> int | None:
-        """Number of frames by the header, as libsndfile understands it; None if it is left open."""
+        """Number of frames reported by libsndfile; None if the header leaves it open."""
         return int(self.frames) if self.frames < MAX_FRAMES else None
 
 
 def decode(file: IO[bytes], limit: int | None) -> Generator[Piece, None, None]:
-    """All frames of a file that can be decoded, in order; damaged ones in the middle of a FLAC file become zeros.
+    """Yield all frames that can be decoded, in order; damaged frames within a FLAC file become zeros.
 
     Args:
-        file: decoded from its beginning.
-        limit: largest number of frames; None for no limit.
+        file: open file; decoded from its start.
+        limit: maximum number of frames; None for no limit.
 
     Raises:
         soundfile.LibsndfileError: the file cannot be opened.
@@ -86,9 +87,9 @@ def decode(file: IO[bytes], limit: int | None) -> Generator[Piece, None, None]:
 
 
 def _read(sound: ForwardFile, size: int) -> tuple[Array, bool]:
-    """The next frames, and whether decoding failed after them.
+    """Return the next frames, and whether decoding failed after them.
 
-    The buffer is filled with NaN first, which shows how much was decoded in spite of a failure.
+    The buffer is filled with NaN first, to find out how much was decoded before a failure.
     """
     buffer = np.full((size, sound.channels), np.nan, dtype=np.float32)
     try:
@@ -99,7 +100,7 @@ def _read(sound: ForwardFile, size: int) -> tuple[Array, bool]:
 
 
 def _resume(file: IO[bytes], at: int, stop: int) -> int | None:
-    """The first frame after ``at`` and before ``stop`` from which on decoding works again."""
+    """Return the first frame after ``at`` and before ``stop`` where decoding works again; None if there is none."""
     bad, skip = at, FIRST_SKIP
     while not _can_decode(file, at + skip):
         bad, skip = at + skip, 2 * skip

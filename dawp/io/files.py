@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes, locks and file names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 
-RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # of a run, and of its repetitions
+RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # names in the folders of runs and repetitions
 HOLDER = ".holder"
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give out a temporary name beside ``path``; rename it to ``path`` if the block succeeds, else remove it.
+    """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds, else delete it.
 
     Raises:
         OSError: the file cannot be written; its ``filename`` is ``path``.
@@ -31,10 +31,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # else a loss of power could leave the name without the content
+            os.fsync(file.fileno())  # otherwise a power failure could leave an empty file
         temporary.replace(path)
     except OSError as error:
-        # A write to an open file does not name it, and nobody knows the temporary name.
+        # An error of a write to an open file has no name, and the temporary name means nothing to the user.
         named = {str(name) for name in (error.filename, error.filename2) if name is not None}
         if error.errno is not None and (not named or str(temporary) in named):
             error.filename = str(path)
@@ -44,7 +44,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def changed_at(path: Path) -> float:
-    """When a file was last written, in seconds since 1970; 0 if it is gone."""
+    """Return the modification time of a file in seconds since 1970; 0 if it does not exist."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -58,7 +58,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def json_text(content: Any) -> str:
-    """``content`` as strict JSON: numbers stay numbers, NaN and infinity become null."""
+    """Return ``content`` as strict JSON; NaN and infinity become null."""
     return json.dumps(_strict(content), indent=2, allow_nan=False)
 
 
@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
 
 
 def run_identity(folder: Path) -> dict[str, Any] | None:
-    """What the numbers of the run in a folder depend on, from its config.json; None if the folder holds no run."""
+    """Read what the results of a run depend on from its config.json; None if the folder is not a run folder."""
     try:
         about = read_json(folder / RUN_CONFIG)
         identity: dict[str, Any] = about["identity"]
@@ -77,7 +77,7 @@ def run_identity(folder: Path) -> dict[str, Any] | None:
 
 
 def is_restored(path: Path) -> bool:
-    """Whether a sound file is one that was restored: its record lies beside it."""
+    """Return whether a sound file has a restoration record beside it."""
     try:
         about = read_json(path.with_name(f"{path.name}.json"))
         return "sha256" in about and "blocks" in about
@@ -96,27 +96,31 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be made, before anything is computed."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "no permission" if there.is_dir() else "not a folder"
-        raise BadInput(f"{printable(folder)}: cannot be written ({printable(there)}: {why})")
+    """Check before any computation that a folder exists or can be created, and is writable.
+
+    Raises:
+        BadInput: it is not.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "no permission" if existing.is_dir() else "not a folder"
+        raise BadInput(f"{printable(folder)}: cannot be written ({printable(existing)}: {why})")
 
 
 @contextmanager
 def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
-    """Keep a folder for this command alone; the hold ends with the process, however that ends.
+    """Lock a folder for this process; the lock is released when the process ends for any reason.
 
     Args:
-        folder: which is there.
-        what: it stands for in the message of a refusal; None for itself.
+        folder: an existing folder.
+        what: path to name in the error message; None for the folder.
 
     Raises:
-        BadInput: another command holds it; the message says which.
+        BadInput: another process holds the lock; the message names it.
     """
     try:
         import fcntl
-    except ImportError:  # no such locks on this system
+    except ImportError:  # this system has no such locks
         yield
         return
     refusal = f"{printable(what or folder)}: is in use by"
@@ -126,24 +130,24 @@ def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{refusal} {_holder(folder)}") from None
-        except OSError:  # a file system without such locks
+        except OSError:  # this file system has no such locks
             yield
             return
         if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
-            raise BadInput(f"{refusal} another command")  # which has just put another folder in its place
+            raise BadInput(f"{refusal} another command")  # which has just replaced the folder
         with atomic_write(folder / HOLDER) as temporary:
             temporary.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         try:
             yield
         finally:
             with suppress(FileNotFoundError):
-                os.unlink(HOLDER, dir_fd=handle)  # wherever the folder may be by now
+                os.unlink(HOLDER, dir_fd=handle)  # by descriptor, because the folder may have been moved
     finally:
         os.close(handle)
 
 
 def _holder(folder: Path) -> str:
-    """Who holds a folder, in words."""
+    """Describe the process that holds the lock of a folder."""
     try:
         return printable((folder / HOLDER).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
@@ -151,9 +155,9 @@ def _holder(folder: Path) -> str:
 
 
 def safe_name(name: str, longest: int = 40) -> str:
-    """``name`` fit for one folder or file, of at most ``longest`` bytes.
+    """Convert ``name`` to a valid name of a folder or file, of at most ``longest`` bytes.
 
-    Letters, digits, dots, dashes and underscores are left; it is never hidden or empty.
+    Letters, digits, dots, dashes and underscores are kept. The result is never hidden or empty.
 
     Example:
         >>> safe_name("../my take <1>")

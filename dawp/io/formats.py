@@ -1,4 +1,4 @@
-"""The formats of sound files: which one a restored recording gets, and how it is written, like the recording itself."""
+"""Choose the format of a restored file after its recording, and write it."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ from dawp.io.metadata.vorbis import set_serial
 log = logging.getLogger(__name__)
 
 BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-UNLIMITED = ("FLOAT", "DOUBLE")  # sample types that do not end at full scale
-MAX_LISTED = 12  # names of lost metadata in a message
+UNLIMITED = ("FLOAT", "DOUBLE")  # sample types without clipping at full scale
+MAX_LISTED = 12  # names of lost metadata per message
 
 FORMATS = {
     **{".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3"},
     **{".aif": "AIFF", ".aiff": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".caf": "CAF", ".w64": "W64"},
     **{".rf64": "RF64", ".sph": "NIST", ".nist": "NIST"},
 }
-"""libsndfile's format of each suffix that recordings can have."""
+"""libsndfile's format for each file suffix."""
 
 NEAREST = {
     **dict.fromkeys(("FLOAT", "DOUBLE"), ("FLOAT", "PCM_32", "PCM_24")),
     **dict.fromkeys(("PCM_32", "ALAC_32"), ("PCM_32", "PCM_24")),
     **dict.fromkeys(("PCM_24", "ALAC_24", "ALAC_20", "DWVW_24"), ("PCM_24",)),
 }
-"""Subtypes to try in this order where a format cannot hold a subtype; PCM_16 loses nothing of all others."""
+"""Subtypes to try, in order, if a format does not support a subtype; PCM_16 is lossless for all other subtypes."""
 
 WIDEST_SAMPLE, LONGEST_WAV = 8, 2**32 - 2**16  # bytes
 PROBED_FRAMES = 4096
 PROBE = 1 << 16  # bytes
-LEAST_LIKENESS = 0.5  # correlation of what was written and what is read again
+MIN_CORRELATION = 0.5  # between samples written and read back
 
 
 class Form(NamedTuple):
-    """What a sound file is made of, in libsndfile's words."""
+    """Format and subtype of a sound file, by libsndfile's names."""
 
     format: str
     subtype: str
 
 
 def form_of(output: Path, recording: Form, subtype: str | None, rate: int, channels: int, frames: int) -> Form:
-    """Format and sample type of an output: those of the recording as far as the output's suffix has them.
+    """Choose the format and subtype of an output, as close to the recording's as its suffix allows.
 
     Args:
-        output: its suffix is one of ``FORMATS``.
-        recording: what it was restored from.
-        subtype: the sample type that is asked for; None for the recording's or the nearest.
-        rate: in Hz.
-        channels: how many.
-        frames: samples of each.
+        output: path with one of the suffixes in ``FORMATS``.
+        recording: format of the recording.
+        subtype: requested subtype; None for the recording's or the nearest.
+        rate: sample rate in Hz.
+        channels: number of channels.
+        frames: samples per channel.
 
     Raises:
-        BadInput: there is no such sample type, or not for this rate and number of channels.
+        BadInput: the subtype does not exist, or not for this sample rate and number of channels.
     """
     import soundfile
 
     suffix = output.suffix.lower()
-    wanted = FORMATS[suffix]
-    if wanted == "WAV" and recording.format in ("WAVEX", "RF64"):
-        wanted = recording.format
-    if wanted == "WAV" and frames * channels * WIDEST_SAMPLE > LONGEST_WAV:
-        wanted = "RF64"
-    possible = soundfile.available_subtypes(wanted) if wanted in soundfile.available_formats() else {}
+    file_format = FORMATS[suffix]
+    if file_format == "WAV" and recording.format in ("WAVEX", "RF64"):
+        file_format = recording.format
+    if file_format == "WAV" and frames * channels * WIDEST_SAMPLE > LONGEST_WAV:
+        file_format = "RF64"
+    possible = soundfile.available_subtypes(file_format) if file_format in soundfile.available_formats() else {}
     if subtype:
         candidates = [subtype.upper()]
     elif suffix == ".opus":
@@ -84,40 +84,40 @@ def form_of(output: Path, recording: Form, subtype: str | None, rate: int, chann
     else:
         nearest = NEAREST.get(recording.subtype, ())
         others = [name for name in (recording.subtype, *nearest, "PCM_16") if name in possible]
-        candidates = [*others, soundfile.default_subtype(wanted)]
+        candidates = [*others, soundfile.default_subtype(file_format)]
     if candidates[0] not in possible:
         known = ", ".join(possible) or "none"
         raise BadInput(f"subtype of {printable(output)} must be one of {known}, got {printable(candidates[0])}")
     for candidate in candidates:
-        if _can_hold(Form(wanted, candidate), rate, channels):
-            return Form(wanted, candidate)
+        if _is_supported(Form(file_format, candidate), rate, channels):
+            return Form(file_format, candidate)
     raise BadInput(
-        f"{printable(output)}: {wanted} {candidates[0]} cannot hold {channels} channels at {rate} Hz; "
-        "another output_format may"
+        f"{printable(output)}: {file_format} {candidates[0]} does not support {channels} channels at {rate} Hz; "
+        "try another output_format"
     )
 
 
 @cache
-def _can_hold(form: Form, rate: int, channels: int) -> bool:
-    """Whether the sound library can write such a file, and reads the same sound again: not all that it lists it can."""
+def _is_supported(form: Form, rate: int, channels: int) -> bool:
+    """Return whether the sound library can write such a file and read it back; not all listed subtypes work."""
     import numpy as np
     import soundfile
 
-    # A tone for lossy codecs, and noise, without which the faults of ALAC_20 in libsndfile 1.2.2 do not show.
+    # A tone for lossy codecs, and noise to reveal the faults of ALAC_20 in libsndfile 1.2.2.
     tone = 0.3 * np.sin(np.arange(PROBED_FRAMES) / 10)[:, None]
     samples = tone + 0.1 * np.random.default_rng(0).standard_normal((PROBED_FRAMES, channels))
     file = io.BytesIO()
     try:
         soundfile.write(file, samples, rate, form.subtype, format=form.format)
         file.seek(0)
-        with soundfile.SoundFile(file) as again:
-            subtype, reread = again.subtype, again.read(PROBED_FRAMES, always_2d=True)
+        with soundfile.SoundFile(file) as written:
+            subtype, decoded = written.subtype, written.read(PROBED_FRAMES, always_2d=True)
     except (soundfile.SoundFileError, ValueError):
         return False
-    if subtype != form.subtype or len(reread) < PROBED_FRAMES:
+    if subtype != form.subtype or len(decoded) < PROBED_FRAMES:
         return False
-    likeness = (samples * reread).sum() / np.sqrt((samples**2).sum() * (reread**2).sum())
-    return bool(likeness > LEAST_LIKENESS)
+    correlation = (samples * decoded).sum() / np.sqrt((samples**2).sum() * (decoded**2).sum())
+    return bool(correlation > MIN_CORRELATION)
 
 
 def write(
@@ -128,22 +128,22 @@ def write(
     clip_mode: str,
     metadata: Metadata | None = None,
 ) -> float:
-    """Write one sound file, whole or not at all; a line in the log names metadata that it cannot hold.
+    """Write a sound file atomically, and log the metadata that its format does not support.
 
     Args:
-        output: the file.
-        samples: gives its pieces ``[channels, n]``, each time from the beginning.
-        rate: in Hz.
-        form: format and sample type.
-        clip_mode: ``rescale`` or ``clamp``, for what goes beyond full scale in a sample type that ends there.
+        output: path of the file.
+        samples: returns an iterator over consecutive parts ``[channels, n]``; called more than once.
+        rate: sample rate in Hz.
+        form: format and subtype.
+        clip_mode: how to handle clipping in integer formats, ``rescale`` or ``clamp``.
         metadata: tags, markers, channel layout and so on; None for none.
 
     Returns:
-        The gain that the samples were given.
+        The gain applied to the samples.
 
     Raises:
-        BadInput: the sound library refuses to write it.
-        OSError: the file cannot be written, for want of space say.
+        BadInput: the sound library cannot write the format.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     import soundfile
 
@@ -152,8 +152,9 @@ def write(
         peak = max(float(piece.abs().max()) for piece in samples())
         if peak > 1:
             gain = 1 / peak if clip_mode == "rescale" else 1.0
-            what = f"made softer by {20 * math.log10(peak):.2f} dB" if clip_mode == "rescale" else "cut there"
-            log.warning("%s: goes beyond full scale by %.2f dB: %s", printable(output), 20 * math.log10(peak), what)
+            excess = 20 * math.log10(peak)
+            action = f"rescaled by -{excess:.2f} dB" if clip_mode == "rescale" else "clamped"
+            log.warning("%s: exceeds full scale by %.2f dB: %s", printable(output), excess, action)
     metadata, lost = metadata or Metadata(), list[str]()
     if gain != 1:
         metadata, lost = metadata.without_levels()
@@ -181,10 +182,10 @@ def write(
                 length = _frames_of(temporary)
                 lost += write_metadata(temporary, metadata, form.format, channels)
                 if _frames_of(temporary) != length:
-                    raise ValueError("they would change the length")
+                    raise ValueError("it would change the length")
             except OSError:
                 raise
-            except Exception as error:  # hostile metadata: write the sound alone
+            except Exception as error:  # malformed metadata: write the sound without it
                 log.warning(
                     "%s: metadata cannot be written (%s)", printable(output), printable(error) or type(error).__name__
                 )
@@ -203,7 +204,7 @@ def write(
 
 @contextmanager
 def _system_errors(raw: IO[bytes]) -> Iterator[None]:
-    """Turn the sound library's failure to write a file into the OSError behind it, which the library does not name."""
+    """Raise the OSError behind a write error of the sound library, which does not report it."""
     import soundfile
 
     try:
@@ -216,7 +217,7 @@ def _system_errors(raw: IO[bytes]) -> Iterator[None]:
 
 
 def _frames_of(path: Path) -> int:
-    """Number of frames that the sound library finds in a file."""
+    """Return the number of frames that the sound library finds in a file."""
     import soundfile
 
     with path.open("rb") as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
@@ -224,13 +225,13 @@ def _frames_of(path: Path) -> int:
 
 
 def _listed(names: list[str]) -> str:
-    """Names, separated by commas; of many only the first."""
+    """Join names with commas; of many, list only the first."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return printable(", ".join(names[:MAX_LISTED])) + more
 
 
 def _as_stored(samples: Tensor, subtype: str) -> Tensor:
-    """Samples at the steps that a sample type has: left to libsndfile they would all be rounded down."""
+    """Round samples to the steps of an integer subtype; libsndfile would truncate them."""
     if subtype in UNLIMITED:
         return samples
     if subtype not in BITS:
@@ -241,10 +242,10 @@ def _as_stored(samples: Tensor, subtype: str) -> Tensor:
 
 
 def _correct_header(path: Path, frames: int) -> None:
-    """Correct what libsndfile writes into the header of a WAV or AIFF file of ``frames`` frames.
+    """Correct the header that libsndfile writes for a WAV or AIFF file of ``frames`` frames.
 
-    The time at which a peak was measured becomes zero, so that the same sound is the same file; and the byte that makes
-    the size of an AIFF file's sound even does not count as a frame.
+    Set the time of the peak measurement to zero, so that equal sound gives equal files, and do not count the padding
+    byte of an AIFF file as a frame.
     """
     with path.open("r+b") as file:
         chunks = {chunk.name: chunk for chunk in chunks_of(file)}
@@ -252,7 +253,7 @@ def _correct_header(path: Path, frames: int) -> None:
             file.seek(peak.start + 4)  # after its version
             file.write(bytes(4))
         common, sound = chunks.get(b"COMM"), chunks.get(b"SSND")
-        if common and sound and sound.size == 8 + frames + 1:  # after offset and block size, one byte for each frame
+        if common and sound and sound.size == 8 + frames + 1:  # offset and block size, then one byte per frame
             file.seek(common.start + 2)  # after the number of channels
             if int.from_bytes(file.read(4), "big") == frames + 1:
                 file.seek(common.start + 2)

@@ -1,4 +1,7 @@
-"""Frames of MP3 files: libsndfile reads as many as the header states, and without such a header guesses how many."""
+"""Correct the headers of MP3 files.
+
+libsndfile reads the number of frames that the header states; without a header it estimates the number.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import IO, NamedTuple
 from dawp.io.segment import Segment
 
 HEADER, ID3_HEADER = 4, 10  # bytes
-SEARCHED = 1 << 17  # bytes in which the first frame must begin
+SEARCHED = 1 << 17  # the first frame must start within this many bytes
 SEARCHED_AT_ONCE = 1 << 14
-IN_A_ROW = 3  # frames in a row that make sure that the first one is a frame
-KBPS = {  # of Layer III, by whether it is MPEG-1; 0 for a free or forbidden bit rate
+IN_A_ROW = 3  # consecutive frames required to recognise the first one
+KBPS = {  # bit rates of Layer III for MPEG-1 (True) and MPEG-2 (False); 0 for a free or forbidden bit rate
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
 }
@@ -24,8 +27,8 @@ class Frame(NamedTuple):
     """Header of a frame.
 
     Attributes:
-        size: of the frame in bytes.
-        kind: version and rate, which all frames of a recording share.
+        size: bytes of the frame.
+        kind: version and rate, common to all frames of a recording.
         side_info: bytes between the header and the sound.
     """
 
@@ -35,7 +38,7 @@ class Frame(NamedTuple):
 
 
 def corrected(file: IO[bytes]) -> Segment:
-    """The whole file, with a header that states as many frames as there are."""
+    """Return the whole file as a segment whose header states the actual number of frames."""
     start = _first_frame(file)
     if start is None:
         return Segment()
@@ -75,7 +78,7 @@ def _bytes(file: IO[bytes], at: int, count: int) -> bytes:
 
 
 def _parse(head: bytes) -> Frame | None:
-    """A header of Layer III."""
+    """Parse a Layer III frame header; None if it is invalid."""
     if len(head) < HEADER or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None
     version, rate_index = head[1] >> 3 & 3, head[2] >> 2 & 3
@@ -91,7 +94,7 @@ def _parse(head: bytes) -> Frame | None:
 
 
 def id3_size(head: bytes) -> int:
-    """Size in bytes of the ID3v2 tag that begins with ``head``, its header included; 0 if there is none."""
+    """Return the size in bytes of the ID3v2 tag that starts with ``head``, with its header; 0 if there is none."""
     if len(head) < ID3_HEADER or head[:3] != b"ID3":
         return 0
     size = 0
@@ -101,7 +104,7 @@ def id3_size(head: bytes) -> int:
 
 
 def _first_frame(file: IO[bytes]) -> int | None:
-    """Position of the first frame."""
+    """Return the position of the first frame; None if there is none."""
     at = 0
     while size := id3_size(_bytes(file, at, ID3_HEADER)):
         at += size
@@ -109,7 +112,7 @@ def _first_frame(file: IO[bytes]) -> int | None:
 
 
 def _find_frame(file: IO[bytes], at: int, kind: tuple[int, int] | None, limit: int | None = None) -> int | None:
-    """Position of the first frame from ``at`` on that others follow."""
+    """Return the position of the first frame at or after ``at`` that is followed by others."""
     end = None if limit is None else at + limit
     while (end is None or at < end) and (part := _bytes(file, at, SEARCHED_AT_ONCE)):
         found = part.find(b"\xff")
@@ -132,7 +135,7 @@ def _is_run(file: IO[bytes], at: int, kind: tuple[int, int] | None) -> bool:
 
 
 def _count(file: IO[bytes], start: int, kind: tuple[int, int]) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """The number of frames, and the ranges of bytes between them that belong to no frame."""
+    """Return the number of frames and the byte ranges between them that belong to no frame."""
     count, at = 0, start
     junk: list[tuple[int, int]] = []
     while True:
@@ -149,8 +152,8 @@ def _count(file: IO[bytes], start: int, kind: tuple[int, int]) -> tuple[int, tup
 
 
 def _info_frame(head: bytes, frame: Frame, count: int) -> bytes:
-    """A silent frame that states how many follow."""
-    whole = bytes((head[0], head[1] | 1, head[2] & ~2, head[3]))  # without a checksum and padding
+    """Return a silent frame that states the number of frames after it."""
+    header = bytes((head[0], head[1] | 1, head[2] & ~2, head[3]))  # no checksum, no padding
     info = b"Info" + COUNT_STATED.to_bytes(4, "big") + count.to_bytes(4, "big")
     size = frame.size - (head[2] >> 1 & 1)
-    return (whole + bytes(frame.side_info) + info).ljust(size, b"\0")
+    return (header + bytes(frame.side_info) + info).ljust(size, b"\0")

@@ -1,4 +1,7 @@
-"""Pages of Ogg files (RFC 3533): find damaged pages, and chained streams, since libsndfile reads only the first."""
+"""Parse the pages of Ogg files (RFC 3533) to find damaged pages and chained streams.
+
+libsndfile reads only the first of several chained streams.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class Page(NamedTuple):
     Attributes:
         start: position of its first byte.
         stop: position after its last byte.
-        is_first: it begins a logical stream.
-        granule: end of the page in the stream in ticks of the codec's clock; -1 for none.
-        serial: number of the logical stream.
-        rate: ticks of the clock per second, if the page is the first one of a codec with known rate; else 0.
+        is_first: True if it starts a logical stream.
+        granule: end position of the page in the stream, in ticks of the codec's clock; -1 for none.
+        serial: serial number of the logical stream.
+        rate: ticks per second if the page is the first one of a known codec; otherwise 0.
     """
 
     start: int
@@ -38,7 +41,7 @@ class Page(NamedTuple):
 
 
 def links(file: IO[bytes]) -> list[Segment]:
-    """The logical streams of a chained file in order."""
+    """Return the logical streams of a chained file in order."""
     streams: list[list[Page]] = []
     for page in _pages(file):
         if not streams or (page.is_first and not streams[-1][-1].is_first):
@@ -52,7 +55,7 @@ def links(file: IO[bytes]) -> list[Segment]:
 
 
 def _link(pages: list[Page], start: int, stop: int) -> Segment:
-    """One logical stream, with its length by the positions in its pages."""
+    """Return a logical stream, with its length according to the granule positions of its pages."""
     own = [page for page in pages if page.serial == pages[0].serial]
     ticks, rate = max(page.granule for page in own), pages[0].rate
     is_damaged = any(before.stop != after.start for before, after in pairwise(pages))
@@ -61,7 +64,7 @@ def _link(pages: list[Page], start: int, stop: int) -> Segment:
 
 
 def _pages(file: IO[bytes]) -> Iterator[Page]:
-    """The intact pages of a file."""
+    """Yield the intact pages of a file."""
     at: int | None = 0
     while at is not None:
         page = _page(file, at)
@@ -73,7 +76,7 @@ def _pages(file: IO[bytes]) -> Iterator[Page]:
 
 
 def _find_magic(file: IO[bytes], at: int) -> int | None:
-    """Position of the next page from ``at`` on."""
+    """Return the position of the next page at or after ``at``; None if there is none."""
     file.seek(at)
     before = b""
     while part := file.read(SEARCHED_AT_ONCE):
@@ -86,7 +89,7 @@ def _find_magic(file: IO[bytes], at: int) -> int | None:
 
 
 def _page(file: IO[bytes], at: int) -> Page | None:
-    """The page at a position; None if there is none or its checksum does not match."""
+    """Return the page at a position; None if there is none or its checksum does not match."""
     file.seek(at)
     head = file.read(HEADER)
     if len(head) < HEADER or head[:4] != MAGIC:
@@ -109,13 +112,13 @@ def _page(file: IO[bytes], at: int) -> Page | None:
 
 
 def _clock(content: bytes) -> int:
-    """Ticks per second of the granules of a stream that begins with ``content``."""
+    """Return the granule ticks per second of a stream that starts with ``content``; 0 if unknown."""
     if content.startswith(b"\x01vorbis"):
         return int.from_bytes(content[12:16], "little")
     return 48000 if content.startswith(b"OpusHead") else 0
 
 
 def _checksum(page: bytes) -> int:
-    """CRC-32 of the Ogg format: that of zlib with the bits of each byte in reverse order, and no inversions."""
+    """Return the CRC-32 of the Ogg format: zlib's with the bits of each byte reversed and without inversions."""
     reflected = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{reflected:032b}"[::-1], 2)

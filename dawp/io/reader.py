@@ -1,7 +1,7 @@
-"""Read sound files of every format that libsndfile knows, up to where their sound really ends.
+"""Read sound files of all formats that libsndfile supports, up to the actual end of their sound.
 
-libsndfile trusts headers: it may claim frames that it cannot decode, and hide frames that are there. So a file is
-always decoded forward from its beginning, which every encoding allows and which gives the same samples each time.
+libsndfile trusts headers: it may report frames that it cannot decode, and omit existing ones. Therefore a file is
+always decoded forward from its start, which every encoding supports and which is reproducible.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 Array = Any  # np.ndarray, float32 [n, channels]; numpy is imported where it is needed
 
 PADDED = ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32", "NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32")
-MAX_ESTIMATE_ERROR = 2304  # frames; libsndfile estimates the length of MPEG audio that has no header of its own
+MAX_ESTIMATE_ERROR = 2304  # frames; libsndfile estimates the length of MPEG audio without a length header
 
 
 class Reader:
-    """A sound file, opened for reading; a context manager.
+    """A sound file opened for reading; a context manager.
 
-    Faults of the file are reported in one warning when the end of its sound is reached.
+    Faults of the file are logged in one warning when the end of its sound is reached.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Attributes:
         rate: sample rate in Hz.
@@ -44,7 +44,7 @@ class Reader:
         subtype: libsndfile's name of the encoding.
 
     Raises:
-        BadInput: the file is not there, or cannot be read as sound.
+        BadInput: the file does not exist or cannot be read as sound.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,8 +54,8 @@ class Reader:
         self._copy: tuple[int, IO[bytes]] | None = None
         self._frames: int | None = None
         with _as_bad_input(path), ExitStack() as stack:
-            # Opened here, since soundfile does not accept every name that a file can have; libsndfile gets the
-            # descriptor, since a Ctrl-C would be lost while it calls the methods of a Python file.
+            # Open the file here, because soundfile does not accept every valid file name. Pass the descriptor to
+            # libsndfile, because Ctrl-C would be lost while it calls the methods of a Python file.
             self._file = stack.enter_context(path.open("rb"))
             stack.callback(self._drop_copy)
             self._segments = _segments(self._file)
@@ -79,30 +79,30 @@ class Reader:
 
     @property
     def stated_frames(self) -> int:
-        """Number of frames according to the header, which may be wrong; the true number if it states none."""
+        """Number of frames according to the header, which may be wrong; the decoded number if there is none."""
         if len(self._segments) > 1:
             return round(self.rate * sum(segment.seconds or 0 for segment in self._segments))
         return self.frames if self._claimed is None else self._claimed
 
     @property
     def frames(self) -> int:
-        """Number of frames that can be decoded; unless the end has been reached, the file is decoded to find it."""
+        """Number of frames that can be decoded; decodes the file unless its end has been reached."""
         if self._frames is None:
             for _ in self.blocks(1 << 16):
                 pass
         return self._frames or 0
 
     def blocks(self, size: int) -> Iterator[Array]:
-        """All frames as arrays ``[n, channels]`` of float32, where n is ``size``, or less in the last one."""
+        """Yield all frames as float32 arrays ``[n, channels]``, where n is ``size`` except in the last one."""
         start = 0
         while len(block := self.read(start, start + size)):
             yield block
             start += len(block)
 
     def read(self, start: int, stop: int) -> Array:
-        """The frames from ``start`` to ``stop``, fewer at the end of the sound: float32 ``[n, channels]``.
+        """Return the frames from ``start`` to ``stop`` as float32 ``[n, channels]``; fewer at the end of the sound.
 
-        Successive calls should go forward or overlap: to go further back, the file is decoded from its beginning.
+        Successive calls should move forward or overlap; otherwise the file is decoded again from its start.
 
         Raises:
             BadInput: the file cannot be read.
@@ -135,7 +135,7 @@ class Reader:
         self._decoder = self._decode()
 
     def _decode(self) -> Generator[Array, None, None]:
-        """All frames, in pieces."""
+        """Yield all frames in pieces."""
         faults = _Faults()
         decoded = 0
         for index in range(len(self._segments)):
@@ -147,7 +147,7 @@ class Reader:
             _warn_once(f"{printable(self._path)}: {text}")
 
     def _decode_segment(self, index: int, faults: _Faults) -> Iterator[Array]:
-        """The frames of one segment, in pieces; adds what is wrong with it to ``faults``."""
+        """Yield the frames of one segment in pieces and add its faults to ``faults``."""
         from dawp.io.decoder import ForwardFile, decode
 
         segment, part = self._segments[index], self._part(index)
@@ -171,20 +171,20 @@ class Reader:
         faults.is_understated |= segment.understated
 
     def _limit(self, segment: Segment, claimed: int | None) -> int | None:
-        """Number of frames without the padding of the last block; None if that is not known."""
+        """Return the number of frames without the padding of the last block; None if unknown."""
         frames = segment.frames
         if self.subtype not in PADDED or not frames or not claimed or frames * self.channels == claimed:
             return None  # libsndfile itself states the frames of IMA ADPCM divided by the number of channels
         return frames if 0 < claimed - frames <= segment.block_frames else None
 
     def _expected(self, segment: Segment, claimed: int | None) -> float:
-        """Number of frames that a segment should have; 0 if that is not known."""
+        """Return the number of frames that a segment should have; 0 if unknown."""
         if segment.damaged and segment.seconds:
             return max(claimed or 0, segment.seconds * self.rate)
         return (claimed or 0) * (1 + segment.lacking)
 
     def _part(self, index: int) -> IO[bytes]:
-        """A segment as a file that libsndfile can read; the last copy that was needed is kept."""
+        """Return a segment as a file that libsndfile can read; keep the last temporary copy."""
         if self._copy and self._copy[0] == index:
             return self._copy[1]
         part = self._segments[index].corrected(self._file)
@@ -201,14 +201,14 @@ class Reader:
 
 @dataclass
 class _Faults:
-    """What is wrong with a file.
+    """Faults of a file.
 
     Attributes:
-        missing: frames that the headers state and that cannot be decoded.
-        replaced: damaged frames that became zeros.
-        left_out: seconds of sound with another rate or number of channels than the beginning.
-        is_cut: the file ends inside of the sound, or at a damaged frame.
-        is_understated: the header states less sound than there is.
+        missing: frames stated by the headers that cannot be decoded.
+        replaced: damaged frames replaced by zeros.
+        left_out: seconds of sound whose sample rate or number of channels differs from the first segment.
+        is_cut: the file ends within the sound, or at a damaged frame.
+        is_understated: the header states less sound than the file contains.
     """
 
     missing: float = 0.0
@@ -218,7 +218,7 @@ class _Faults:
     is_understated: bool = False
 
     def describe(self, decoded: int, rate: int) -> str:
-        """One line about all faults; empty if there are none."""
+        """Describe all faults in one line; empty if there are none."""
         length = f"{decoded / rate:.2f} s"
         texts = []
         if self.missing >= 1:
@@ -235,7 +235,7 @@ class _Faults:
 
 
 def _segments(file: IO[bytes]) -> list[Segment]:
-    """The parts of a file that are decoded one after the other."""
+    """Return the segments of a file to decode in order."""
     file.seek(0)
     magic = file.read(4)
     if magic == b"OggS":
@@ -247,13 +247,13 @@ def _segments(file: IO[bytes]) -> list[Segment]:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Log a warning, unless this process has logged it before: a recording may be read several times."""
+    """Log a warning once per process: a recording may be read several times."""
     log.warning("%s", message)
 
 
 @contextmanager
 def _as_bad_input(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a sound file into one line."""
+    """Convert errors of reading a sound file to BadInput."""
     import soundfile
 
     try:

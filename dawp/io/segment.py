@@ -1,4 +1,4 @@
-"""A range of a sound file that libsndfile decodes by itself, with what has to be corrected in it."""
+"""A byte range of a sound file that libsndfile can decode after corrections."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Segment:
     Attributes:
         start: first byte.
         stop: the byte after the last one; None for the end of the file.
-        prefix: bytes to insert before it.
-        omitted: ranges of bytes in the file to leave out, in order.
-        patches: bytes to write over the file's own, by position in the file before any omitted range.
+        prefix: bytes to insert before the segment.
+        omitted: byte ranges of the file to leave out, in order.
+        patches: replacement bytes by position in the file; positions precede all omitted ranges.
         frames: frames without the padding of the last block; None if the header does not state it.
         block_frames: frames in a compressed block.
-        lacking: sound that the header states and the file lacks, relative to the sound in the file.
-        seconds: length by the positions in an Ogg stream; None for another format.
-        damaged: bytes are damaged; libsndfile may count only what is left.
-        cut: the file ends inside of the sound, and the header does not state how much is missing.
-        understated: the header states less sound than there is.
+        lacking: missing sound according to the header, relative to the sound in the file.
+        seconds: length according to the positions in an Ogg stream; None for other formats.
+        damaged: True if bytes are damaged; libsndfile may then count only intact frames.
+        cut: True if the file ends within the sound and the header does not state how much is missing.
+        understated: True if the header states less sound than the file contains.
     """
 
     start: int = 0
@@ -44,10 +44,9 @@ class Segment:
     understated: bool = False
 
     def corrected(self, file: IO[bytes]) -> IO[bytes]:
-        """The segment as a file of its own: ``file`` itself if it can be read as it is, else a temporary copy.
+        """Return the segment as a file: ``file`` itself if no corrections are needed, else a temporary copy.
 
-        A copy on disk, since a Ctrl-C would be lost while libsndfile calls the methods of a Python object that
-        corrects the bytes on the way.
+        The copy is on disk, because Ctrl-C would be lost while libsndfile calls the methods of a Python object.
         """
         if not (self.start or self.stop or self.prefix or self.omitted or self.patches):
             return file

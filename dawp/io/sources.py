@@ -1,4 +1,4 @@
-"""``--source``: a sound file, a folder, a list of files or a list of pairs -> recordings."""
+"""Find the recordings of ``--source``: a sound file, a folder, a list of files or a list of pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 SOUND_SUFFIXES = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist".split()
 )
-"""What the sound library (libsndfile) reads, by file suffix."""
+"""Suffixes of the files that the sound library (libsndfile) can read."""
 
 UNREAD_SUFFIXES = frozenset(
     (
@@ -26,21 +26,21 @@ UNREAD_SUFFIXES = frozenset(
         ".ac3 .eac3 .dts .amr .ape .wv .tta .mpc .ra .rm .dsf .dff .spx"
     ).split()
 )
-"""Other files with sound, by suffix: named in messages, since the sound library does not read them."""
+"""Suffixes of audio files that the sound library cannot read; messages name them."""
 
-CONVERT = "ffmpeg -i FILE FILE.wav converts one"
+CONVERT = "convert them with ffmpeg -i FILE FILE.wav"
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NO_LIST = "neither a sound file (by its suffix) nor a text list of recordings in UTF-8"
-LONGEST_LIST = 16 * 1024 * 1024  # bytes: far beyond any list of recordings, far below a machine's memory
+MAX_LIST_SIZE = 16 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One input file, clean or corrupted, or a pair of both.
+    """A clean file, a corrupted file, or a pair of both.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: both are None.
     """
 
     clean: Path | None
@@ -48,7 +48,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         if self.clean is None and self.corrupted is None:
-            raise ValueError("a recording needs a file, got none")
+            raise ValueError("a recording must have a file, got none")
 
     @property
     def paths(self) -> list[Path]:
@@ -56,30 +56,30 @@ class Recording:
 
     @property
     def path(self) -> Path:
-        """The file that stands for the recording."""
+        """The file to name in messages: the clean one if there is one."""
         return self.paths[0]
 
     @property
     def name(self) -> str:
-        """The file's name without suffix, fit for a folder."""
+        """The file's name without suffix, as a valid folder name."""
         return safe_name(self.path.stem)
 
 
 def find_recordings(source: Path | None, corrupted: bool = False) -> list[Recording]:
-    """All recordings of a source, in order.
+    """Find all recordings of a source, in order.
 
     Args:
-        source: a sound file; a folder, searched in depth for sound files; a text file with one sound file or one
-            ``clean,corrupted`` pair a line (blank lines and lines beginning with # are passed over, relative
-            paths start at the list's folder or else at the working folder); None for the bundled clips.
-        corrupted: a file that is not one of a pair is the corrupted recording, in place of the clean one.
+        source: a sound file; a folder, searched recursively for sound files; a text file with one sound file or one
+            ``clean,corrupted`` pair per line (blank lines and lines that start with # are ignored; relative paths are
+            relative to the folder of the list, or else to the working folder); None for the bundled clips.
+        corrupted: treat single files as corrupted instead of clean recordings.
 
     Raises:
-        BadInput: nothing there, no source where corrupted recordings are wanted, a folder without sound files, a
-            list that is empty, no text, or names a file that is missing.
+        BadInput: the source does not exist, is required but missing, is a folder without sound files, or is a list
+            that is empty, is not text or names a missing file.
     """
     if source is None and corrupted:
-        raise BadInput("source must name the damaged recordings: the bundled clips are clean")
+        raise BadInput("source must be given for corrupted recordings (the bundled clips are clean), got none")
     recordings = _find_recordings(SAMPLES if source is None else source)
     return [Recording(None, found.clean) if corrupted and not found.corrupted else found for found in recordings]
 
@@ -90,16 +90,16 @@ def _find_recordings(source: Path) -> list[Recording]:
     if not source.exists():
         raise BadInput(f"{printable(source)}: no such file or folder")
     if not source.is_file():
-        raise BadInput(f"{printable(source)}: neither a file nor a folder")
+        raise BadInput(f"{printable(source)}: is neither a file nor a folder")
     _refuse_unread(source)
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
 
 def sounds_at(source: Path) -> list[Path]:
-    """The file itself, or the sound files in a folder and below, as ``sounds_in`` finds them.
+    """Return the file itself, or the sound files in a folder (see ``sounds_in``).
 
     Raises:
-        BadInput: the folder has none, or the file is of a format that is not read.
+        BadInput: the folder has no sound files, or the format of the file is not supported.
     """
     if source.is_dir():
         return sounds_in(source)
@@ -113,24 +113,24 @@ def _refuse_unread(path: Path) -> None:
 
 
 def unread_reason(path: Path) -> str:
-    """Why a file cannot be read, by its suffix; empty if the sound library may read it."""
+    """Return why a file with this suffix cannot be read; empty if the sound library may read it."""
     suffix = path.suffix.lower()
     return f"the format {suffix} is not supported; {CONVERT}" if suffix in UNREAD_SUFFIXES else ""
 
 
 def sounds_in(folder: Path) -> list[Path]:
-    """The sound files in a folder and below, by suffix, sorted.
+    """Find the sound files in a folder and its subfolders, sorted.
 
-    Passed over are hidden files and folders, links to folders, the folders of earlier runs, and restored files. Files
-    of formats that are not supported are counted in a notice.
+    Hidden files and folders, links to folders, run folders and restored files are skipped. Files of unsupported formats
+    are counted in a log message.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there are no sound files.
     """
     sounds: list[Path] = []
     unread: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(  # os.walk goes on with these
+        folders[:] = sorted(  # os.walk visits these next
             name for name in folders if not name.startswith(".") and not run_identity(Path(parent, name))
         )
         visible = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
@@ -148,8 +148,8 @@ def sounds_in(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Recording]:
-    if path.stat().st_size > LONGEST_LIST:
-        raise BadInput(f"{printable(path)}: too large for a list of recordings, and its suffix is of no sound format")
+    if path.stat().st_size > MAX_LIST_SIZE:
+        raise BadInput(f"{printable(path)}: has no suffix of a sound format and is too large for a list of recordings")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -164,12 +164,12 @@ def _read_list(path: Path) -> list[Recording]:
         if line and not line.startswith("#"):
             recordings.append(_read_line(line, path.parent, f"{printable(path)} line {number}"))
     if not recordings:
-        raise BadInput(f"{printable(path)}: the list names no recordings")
+        raise BadInput(f"{printable(path)}: the list is empty")
     return recordings
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    """Why a file that is not UTF-8 cannot be used as a list."""
+    """Return the error message for a list that is not UTF-8."""
     content, expected = error.object, "a list of recordings must be UTF-8 text"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return f"{printable(path)}: {expected}, got UTF-16"
@@ -180,13 +180,13 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
 
 
 def _read_line(line: str, folder: Path, where: str) -> Recording:
-    """One line of a list: a path, or two with a comma between; quotes protect commas, as in any CSV file."""
-    whole = _find(line, folder)
-    if whole:
-        return Recording(whole)
+    """Parse a line of a list: a path, or two paths separated by a comma, with quotes as in CSV files."""
+    path = _find(line, folder)
+    if path:
+        return Recording(path)
     try:
         fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
-    except csv.Error:  # a field of over 128 kB, say
+    except csv.Error:  # for example, a field of more than 128 kB
         raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {printable(line[:80])}...") from None
     if len(fields) == 2 and not fields[1]:
         fields.pop()
@@ -202,11 +202,11 @@ def _read_line(line: str, folder: Path, where: str) -> Recording:
 
 
 def _find(name: str, folder: Path) -> Path | None:
-    """``name`` as a file beside the list, or else from the working folder."""
+    """Find a file relative to the folder of the list, or else to the working folder."""
     for candidate in (folder / name, Path(name)):
         try:
             if candidate.is_file():
                 return candidate
-        except (OSError, ValueError):  # a name no file can have: too long, say
+        except (OSError, ValueError):  # an invalid file name, for example one that is too long
             continue
     return None

@@ -84,7 +84,7 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
         missing_allowed: accept samples that are NaN or infinite.
 
     Raises:
-        BadInput: it cannot be read, is silent or too short, or holds NaN or infinite samples that are not allowed.
+        BadInput: it cannot be read, is silent or too short, or contains NaN or infinite samples that are not allowed.
     """
     squares = torch.zeros(1, dtype=torch.float64)
     for part in file.blocks(SCAN_LENGTH):
@@ -159,7 +159,7 @@ def _check_gaps(sound: Sound, config: CorruptionConfig) -> None:
             seconds = sound.frames / sound.rate
             raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} lies outside the recording of {seconds:g} s")
         if first == stop:
-            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} holds no sample at {sound.rate} Hz")
+            raise BadInput(f"{sound.name}: gaps: {start:g}:{length:g} contains no sample at {sound.rate} Hz")
 
 
 def overlap_add(parts: Iterable[tuple[Block, Tensor]]) -> Iterator[Tensor]:

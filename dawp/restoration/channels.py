@@ -120,9 +120,9 @@ class ChannelContext(NamedTuple):
         """Return the problem of the block, at the working rate, with the high-pass applied and the noise known.
 
         Args:
-            length: samples of the block at its own rate.
-            rate: its own rate in Hz.
-            working_rate: in Hz.
+            length: samples of the block at the sample rate of the recording.
+            rate: sample rate of the recording in Hz.
+            working_rate: sample rate of the problem in Hz.
             config: all settings.
 
         Raises:
@@ -149,10 +149,10 @@ def channel_jobs(
 
     Args:
         sound: the recording.
-        block: of it.
+        block: a block of the recording.
         pending: the samples of the block.
         config: all settings.
-        index: of the block.
+        index: index of the block.
         cache: where checkpoints are saved; None to save none.
     """
     label = sound.block_label(block)
@@ -197,7 +197,7 @@ def restore_channel(
         operator: the forward model, at the rate of the method; None to use that of the task.
         rate: sample rate in Hz.
         config: all settings.
-        index: of the block.
+        index: index of the block.
         label: the block, for messages.
 
     Returns:

@@ -37,7 +37,7 @@ from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)
 
-NOT_OF_THE_SAMPLES = (
+OUTPUT_SETTINGS = (
     "source",
     "overwrite",
     "restore",
@@ -116,9 +116,7 @@ class FileRestoration:
         self._epochs: dict[int, list[int]] = {}
         with ExitStack() as resources:
             self._read(resources.enter_context(Reader(target.path)))
-            self._settings = {
-                name: value for name, value in config.effective().items() if name not in NOT_OF_THE_SAMPLES
-            }
+            self._settings = {name: value for name, value in config.effective().items() if name not in OUTPUT_SETTINGS}
             self._environment = environment(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
@@ -195,7 +193,7 @@ class FileRestoration:
             self._store_if_done(job.block_index)
         else:
             self.failed = True
-        if job.folder and not isinstance(failure, BadInput):  # after running out of memory, say, a fit can resume
+        if job.folder and not isinstance(failure, BadInput):  # for example, a fit can resume after it ran out of memory
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def _store_if_done(self, index: int) -> None:

@@ -23,7 +23,7 @@ def _own_blocks() -> str:
 
 @dataclass(frozen=True)
 class RestoreConfig(Settings):
-    """Restore: recordings that have no clean version, each from beginning to end into one file."""
+    """Restore: whole recordings that have no clean version, one output file each."""
 
     restore: bool = setting(
         False,
@@ -42,8 +42,8 @@ class RestoreConfig(Settings):
     )
     output: Path | None = setting(
         None,
-        "file for one recording, or folder for several, with the tree of the source; an unfinished restoration "
-        "resumes, a finished one is only replaced with --overwrite",
+        "output file for one recording, or output folder for several, with the tree of the source; an unfinished "
+        "restoration is resumed, a finished one is only replaced with --overwrite",
         none="the folder restored",
         short="-o",
         brief="restored file, or folder for several",
@@ -52,10 +52,12 @@ class RestoreConfig(Settings):
         None,
         "format of the restored files",
         choices=("wav", "flac", "ogg"),
-        none="by the suffix of --output, else the recording's",
+        none="by the suffix of --output, or else that of the recording",
     )
     subtype: str | None = setting(
-        None, "sample type of the restored files, as PCM_16, PCM_24 or FLOAT", none="the recording's, or the nearest"
+        None,
+        "sample type of the restored files, e.g. PCM_16, PCM_24 or FLOAT",
+        none="that of the recording, or the nearest",
     )
     strength: float = setting(
         1.0,
@@ -67,9 +69,9 @@ class RestoreConfig(Settings):
     )
     save_removed: Path | None = setting(
         None,
-        "also write what was removed, the recording minus the restored samples before --clip_mode applies, to this "
-        "file; for several recordings to files in this folder",
-        none="it is not written",
+        "also write the removed signal (the recording minus the restored samples before --clip_mode) to this file, or, "
+        "for several recordings, to files in this folder",
+        none="not written",
     )
     clip_mode: str = setting(
         "rescale",
@@ -78,29 +80,24 @@ class RestoreConfig(Settings):
     )
     block: float = setting(
         4.0,
-        lambda: (
-            "longest block in seconds; a recording is split into blocks, which are restored separately" + _own_blocks()
-        ),
+        lambda: "maximum length in seconds of the blocks of a recording, which are restored separately" + _own_blocks(),
         above=0,
         at_most=600,
     )
     overlap: float = setting(
-        0.5, "seconds by which blocks overlap, and over which one fades into the next", at_least=0, at_most=300
+        0.5, "overlap of adjacent blocks in seconds, with a linear cross-fade", at_least=0, at_most=300
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output is not None and not self.restore:
-            raise BadInput(
-                f"output is the file of a restored recording and needs --restore, got {printable(self.output)}"
-            )
+            raise BadInput(f"output needs --restore, got {printable(self.output)}")
         if self.method != DEEP_PRIOR and not self.restore:
             raise BadInput(f"method needs --restore, got {printable(self.method)}; --baselines evaluates the others")
         if self.save_removed is not None and not self.restore:
             raise BadInput(f"save_removed needs --restore, got {printable(self.save_removed)}")
         if self.overlap > self.block / 2:
-            half = f"half the block of {self.block:g} s"
-            raise BadInput(f"overlap must be at most {half}, got {self.overlap:g}: a block and an overlap go together")
+            raise BadInput(f"overlap must be at most half the block of {self.block:g} s, got {self.overlap:g}")
 
     def identity(self) -> dict[str, Any]:
         return super().identity() if self.restore else {}

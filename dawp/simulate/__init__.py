@@ -1,1 +1,1 @@
-"""What corrupts clean clips: noise, rooms and gaps."""
+"""Simulate corruptions of clean clips: noise, rooms and gaps."""

@@ -1,4 +1,4 @@
-"""Noise: drawn or from recordings, and mixed with a clip at a given SNR (Xia et al., DNS-Challenge)."""
+"""Draw or read noise and mix it with a clip at a given SNR (Xia et al., DNS-Challenge)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def draw_noise(kind: str, length: int, rng: torch.Generator) -> Tensor:
 
 
 def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, Path]:
-    """Read a random stretch of a sound file, or of one file of a folder; shorter noise is looped.
+    """Read a random segment of a sound file, or of a random file in a folder; shorter noise is looped.
 
     Returns:
-        The noise ``[length]``, float64, and the file.
+        The noise ``[length]``, float64, and the path of the file.
 
     Raises:
-        BadInput: the file is unreadable, or the stretch silent.
+        BadInput: the file is unreadable, or the segment is silent.
     """
     files = sounds_at(source)
     path = files[int(torch.randint(len(files), (), generator=rng))]
@@ -40,36 +40,37 @@ def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator
     starts = len(noise) if len(noise) < length else len(noise) - length + 1
     start = int(torch.randint(starts, (), generator=rng))
     loops = math.ceil((start + length) / len(noise))
-    stretch = noise.repeat(loops)[start : start + length]
-    if not stretch.any():
-        raise BadInput(f"noise_source {printable(path)}: the stretch from {start / sample_rate:.3f} s on is silent")
-    return stretch, path
+    segment = noise.repeat(loops)[start : start + length]
+    if not segment.any():
+        raise BadInput(f"noise_source {printable(path)}: the segment at {start / sample_rate:.3f} s is silent")
+    return segment, path
 
 
 def mix(clean: Tensor, noise: Tensor, snr: float, level: float | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mix clip and noise at an SNR, and bring the mixture to a level.
+    """Mix a clip with noise at a given SNR and scale the mixture to a given level.
 
-    Both are brought to -25 dBFS first. Should a sample of the mixture exceed 0.99, its level is lowered.
+    Clip and noise are scaled to -25 dBFS before mixing. The level of the mixture is lowered if a sample would exceed
+    0.99.
 
     Args:
-        clean: ``[T]``, float64.
-        noise: ``[T]``, float64.
-        snr: in dB.
-        level: of the mixture in dBFS; None to draw it uniformly from -35 to -15 dBFS.
-        rng: source of the level.
+        clean: clip ``[T]``, float64.
+        noise: noise ``[T]``, float64.
+        snr: signal-to-noise ratio in dB.
+        level: level of the mixture in dBFS; None to draw it uniformly from -35 to -15 dBFS.
+        rng: random generator for the level.
 
     Returns:
-        The clip, scaled along, and the mixture, both ``[T]``.
+        The clip, scaled by the gain of the mixture, and the mixture, both ``[T]``.
     """
-    clean, noise = _scaled_to(clean, MIX_LEVEL_DBFS), _scaled_to(noise, MIX_LEVEL_DBFS)
+    clean, noise = _scale_to(clean, MIX_LEVEL_DBFS), _scale_to(noise, MIX_LEVEL_DBFS)
     ratio = torch.tensor([snr], dtype=clean.dtype)
     observed = torchaudio.functional.add_noise(clean[None], noise[None], ratio)[0]
     low, high = RANDOM_LEVEL_DBFS
     drawn = low + (high - low) * torch.rand((), generator=rng, dtype=torch.float64).item()
-    wanted = drawn if level is None else level
-    gain = min(10 ** ((wanted - level_dbfs(observed)) / 20), CLIPPING / observed.abs().max().item())
+    target = drawn if level is None else level
+    gain = min(10 ** ((target - level_dbfs(observed)) / 20), CLIPPING / observed.abs().max().item())
     return clean * gain, observed * gain
 
 
-def _scaled_to(waveform: Tensor, dbfs: float) -> Tensor:
+def _scale_to(waveform: Tensor, dbfs: float) -> Tensor:
     return waveform * 10 ** ((dbfs - level_dbfs(waveform)) / 20)
