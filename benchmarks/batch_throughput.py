@@ -1,9 +1,10 @@
-"""Clips per hour of ``denoise.py`` with 1, 2 and auto workers.
+"""Measure the clips per hour of ``denoise.py`` with 1, 2 and auto workers.
 
     python benchmarks/batch_throughput.py --clips 8 --flags "--preset fast"
 
-The command is run for real, start and pictures included. The one worker is pinned to one core, PESQ and all; the
-others have the machine. All fits have one thread, so that all runs give the same numbers, which is checked.
+The time is that of the whole command, including start-up and pictures. The single worker and its PESQ processes are
+pinned to one core; the other runs use all cores. Each fit uses one thread, so that the results of all runs must be
+equal; this is checked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import machine, parser, tell
+from common import machine, parser, report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--clips", type=int, default=8, help="repetitions of each run")
-    flags.add_argument("--flags", default="--preset fast", help="of denoise.py")
+    flags.add_argument("--flags", default="--preset fast", help="flags of denoise.py")
     flags.add_argument("--turns", type=int, default=1)
     args = flags.parse_args()
     taken: dict[str, list[float]] = {"1": [], "2": [], "auto": []}
@@ -50,11 +51,11 @@ def main() -> None:
         for workers, seconds in medians.items()
     ]
     same = "yes" if len(found) == 1 else "NO"
-    tell("batch_throughput", machine(), rows, args.json, clips=args.clips, flags=args.flags, same_numbers=same)
+    report("batch_throughput", machine(), rows, args.json, clips=args.clips, flags=args.flags, same_numbers=same)
 
 
 def timed(args: Any, workers: str, run: Path) -> float:
-    """Seconds of one run of the command."""
+    """Return the duration of one run of the command in seconds."""
     command = [sys.executable, str(ROOT / "denoise.py"), *shlex.split(args.flags), "--workers", workers]
     command += [
         "--experiment_repetition",

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, a table on standard output, the same numbers as JSON."""
+"""Common functions of the benchmarks: description of the machine, a table on standard output, results as JSON."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dawp.metrics.pesq_pool import cores
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with the flags that every benchmark has."""
-    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    made.add_argument("--json", type=Path, help="file to write the numbers to (default: evals/benchmarks/NAME.json)")
-    return made
+    """Return a parser with the flags common to all benchmarks."""
+    flags = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    flags.add_argument("--json", type=Path, help="file for the results (default: evals/benchmarks/NAME.json)")
+    return flags
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What numbers were taken on."""
+    """Describe the machine."""
     about = {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "processor": _processor(),
@@ -37,16 +37,16 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     return about
 
 
-def tell(name: str, about: dict[str, Any], rows: Sequence[dict[str, Any]], path: Path | None, **more: Any) -> None:
-    """Print rows as a Markdown table under the machine, and write all as JSON."""
+def report(name: str, about: dict[str, Any], rows: Sequence[dict[str, Any]], path: Path | None, **more: Any) -> None:
+    """Print the machine and the rows as a Markdown table, and write them as JSON."""
     print(f"\n{name}: " + ", ".join(f"{key} {value}" for key, value in {**about, **more}.items()) + "\n")
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells = [columns, *([_shown(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    cells = [columns, *([_format(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     for number, line in enumerate(cells):
         first, *others = (
-            text.ljust(width) if place == 0 else text.rjust(width)
-            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if index == 0 else text.rjust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
         )
         print("| " + " | ".join([first, *others]) + " |")
         if number == 0:
@@ -61,7 +61,7 @@ def tell(name: str, about: dict[str, Any], rows: Sequence[dict[str, Any]], path:
     print(f"\nwritten: {path}")
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return ""
     return (

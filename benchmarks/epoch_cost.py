@@ -1,13 +1,13 @@
-"""What an epoch costs: forward, backward, optimiser and metrics, for the networks of the paper's Table 3.
+"""Measure the time of an epoch: forward, backward, optimiser and metrics, for the networks of Table 3 of the paper.
 
     python benchmarks/epoch_cost.py
     python benchmarks/epoch_cost.py --only LSTM --against ../DeepAudioWaveformPrior
 
-Metrics are SI-SNR, PSNR and PESQ of the output and of the running mean, in every epoch. GFLOP are those of
-convolutions, matrix products and LSTMs, three times the forward pass. The machine's limit is the faster of a large
-convolution and a large matrix product, measured in the same run. All ways of doing an epoch that are compared take
-turns, and medians are told. ``--against`` runs the network and the loop of the paper's public code from a local copy
-of it, in a process of its own.
+The metrics are SI-SNR, PSNR and PESQ of the output and of the running mean, in every epoch. GFLOP counts convolutions,
+matrix products and LSTMs, and is three times that of the forward pass. The limit of the machine is the faster of a
+large convolution and a large matrix product, measured in the same run. The variants of an epoch are measured in turns,
+and medians are reported. ``--against`` runs the network and the training loop of the paper's public code from a local
+copy, in a separate process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from common import machine, parser, tell
+from common import machine, parser, report
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,20 +57,20 @@ RATE = 16000
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--only", default="", help="only variants whose name contains this")
-    flags.add_argument("--seconds", type=float, default=2.0, help="of the clip")
-    flags.add_argument("--epochs", type=int, default=5, help="of each turn; of convolutions alone six times as many")
-    flags.add_argument("--turns", type=int, default=3, help="of each way of doing an epoch")
+    flags.add_argument("--seconds", type=float, default=2.0, help="length of the clip")
+    flags.add_argument("--epochs", type=int, default=5, help="epochs per turn; six times as many for convolutions only")
+    flags.add_argument("--turns", type=int, default=3, help="turns of each variant of an epoch")
     flags.add_argument("--device", default="auto")
     flags.add_argument(
-        "--attention_seconds", type=float, default=0.5, help="of the clip for attention: it is quadratic"
+        "--attention_seconds", type=float, default=0.5, help="length of the clip for attention, whose cost is quadratic"
     )
-    flags.add_argument("--against", type=Path, help="a copy of the paper's public code")
+    flags.add_argument("--against", type=Path, help="local copy of the paper's public code")
     args = flags.parse_args()
     chosen = {name: settings for name, settings in VARIANTS.items() if args.only in name}
     if not chosen:
         flags.error(f"--only must be part of one of {', '.join(VARIANTS)}, got {args.only}")
     if args.epochs < 2:
-        flags.error(f"--epochs must be at least 2, since one tells no time between two, got {args.epochs}")
+        flags.error(f"--epochs must be at least 2, got {args.epochs}")
     device = pick_device(args.device)
     rows = []
     about = machine(str(device))
@@ -80,88 +80,93 @@ def main() -> None:
         seconds = args.attention_seconds if "attention" in name else args.seconds
         print(f"{name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            most = max(limits.values())
-            rows.append(row(name, settings, round(seconds * RATE), args, device, most, Path(folder)))
-    tell(
+            peak = max(limits.values())
+            rows.append(row(name, settings, round(seconds * RATE), args, device, peak, Path(folder)))
+    report(
         "epoch_cost", about, rows, args.json, limits=limits, seconds=args.seconds, epochs=args.epochs, turns=args.turns
     )
 
 
 def row(
-    name: str, settings: dict[str, Any], length: int, args: Any, device: torch.device, most: float, folder: Path
+    name: str, settings: dict[str, Any], length: int, args: Any, device: torch.device, peak: float, folder: Path
 ) -> dict[str, Any]:
+    """Measure a row of the table; ``peak`` is the limit of the machine in GFLOP/s."""
     slow = bool(settings.get("lstm_layers", 4) or settings.get("attention_layers"))
     config = Config.of("denoise", device=str(device), epochs=args.epochs * (1 if slow else 6), **settings)
     clean = torch.sin(torch.arange(length) / 20) * torch.linspace(0.1, 0.5, length) + 0.01 * torch.randn(length)
     problem = add_noise(clean, RATE, config.corruption, seeded(0, "corruption"))
-    there = problem.to(device)
+    on_device = problem.to(device)
     generator = build(config.generator, seeded(0, "weights"), config.generator_settings).to(device)
     flops = 3 * forward_flops(generator, length, device)
 
     def network() -> dict[str, float]:
-        return parts(there, generator, config)
+        return parts(on_device, generator, config)
 
-    def judged() -> dict[str, float]:
+    def with_metrics() -> dict[str, float]:
         times = []
 
         def note(step: Epoch, history: History) -> None:
             if step.epoch in (1, config.fit.epochs):
-                history.rows  # noqa: B018 - waits for all PESQ, so that none of it is left out
+                history.rows  # noqa: B018 - waits until all PESQ values are computed
                 times.append(time.perf_counter())
 
         solve(problem, config, on_epoch=note)
         return {"s": (times[1] - times[0]) / (config.fit.epochs - 1)}
 
     def in_line() -> dict[str, float]:
-        def compute_now(*of: Any) -> Tensor:
-            return torch.tensor(compute(*of), dtype=torch.float64)
+        def compute_now(*args: Any) -> Tensor:
+            return torch.tensor(compute(*args), dtype=torch.float64)
 
         with mock.patch("dawp.metrics.evaluator.compute_later", compute_now):
-            return judged()
+            return with_metrics()
 
     def plain() -> dict[str, float]:
         with mock.patch("dawp.methods.deep_prior.generators.lstm.outputs", lambda lstm, x: lstm(x)[0]):
-            return parts(there, generator, config)
+            return parts(on_device, generator, config)
 
-    ways: dict[str, Callable[[], dict[str, float]]] = {"network": network, "judged": judged, "in line": in_line}
+    variants: dict[str, Callable[[], dict[str, float]]] = {
+        "network": network,
+        "metrics": with_metrics,
+        "in line": in_line,
+    }
     if config.generator.lstm_layers:
-        ways["plain"] = plain
-    theirs = Theirs(args.against, config, problem, device, folder) if args.against else None
-    if theirs:
-        ways |= {f"their {what}": partial(theirs.ask, what) for what in ("network", "epoch")}
-    taken: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        variants["plain"] = plain
+    public = PublicCode(args.against, config, problem, device, folder) if args.against else None
+    if public:
+        variants |= {f"public {part}": partial(public.measure, part) for part in ("network", "epoch")}
+    times: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
     for turn in range(args.turns + 1):
-        for way, run in ways.items():
+        for variant, run in variants.items():
             measured = run()
-            if turn:  # the first one warms up
-                taken[way].append(measured)
-    if theirs:
-        theirs.end()
+            if turn:  # the first turn is a warm-up
+                times[variant].append(measured)
+    if public:
+        public.close()
 
-    def median(way: str, key: str = "s") -> float:
-        return statistics.median(one[key] for one in taken[way])
+    def median(variant: str, key: str = "s") -> float:
+        return statistics.median(measured[key] for measured in times[variant])
 
     own = median("network")
-    told = {
+    values = {
         "variant": f"{name}, {length / RATE:g} s",
         **{f"{part} ms": 1000 * median("network", part) for part in ("forward", "backward", "optimiser")},
         "epoch ms": 1000 * own,
-        "with metrics ms": 1000 * median("judged"),
+        "with metrics ms": 1000 * median("metrics"),
         "PESQ in line ms": 1000 * median("in line"),
         "GFLOP": flops / 1e9,
         "GFLOP/s": flops / 1e9 / own,
-        "of the limit": flops / 1e9 / own / most,
+        "of the limit": flops / 1e9 / own / peak,
     }
-    if "plain" in ways:
-        told["to nn.LSTM"] = own / median("plain")
-    if theirs:
-        told["to public network"] = own / median("their network")
-        told["to public epoch"] = median("judged") / median("their epoch")
-    return told
+    if "plain" in variants:
+        values["to nn.LSTM"] = own / median("plain")
+    if public:
+        values["to public network"] = own / median("public network")
+        values["to public epoch"] = median("metrics") / median("public epoch")
+    return values
 
 
 def parts(problem: Any, generator: Any, config: Config) -> dict[str, float]:
-    """Mean seconds of the parts of an epoch, and of all of it, without metrics."""
+    """Return the mean seconds of the parts of an epoch and of the whole epoch, without metrics."""
     device = problem.observed.device
     spent = {"forward": 0.0, "backward": 0.0, "optimiser": 0.0}
 
@@ -174,7 +179,7 @@ def parts(problem: Any, generator: Any, config: Config) -> dict[str, float]:
         spent[part] += time.perf_counter() - began
 
     class Timed:
-        """A generator whose forward is timed."""
+        """A generator with a timed forward pass."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(generator, name)
@@ -190,9 +195,9 @@ def parts(problem: Any, generator: Any, config: Config) -> dict[str, float]:
         with timed("optimiser"):
             step()
 
-    def timed_backward(loss: Tensor, *args: Any, **how: Any) -> None:
+    def timed_backward(loss: Tensor, *args: Any, **kwargs: Any) -> None:
         with timed("backward"):
-            backward(loss, *args, **how)
+            backward(loss, *args, **kwargs)
 
     fit._optimizer.step = timed_step  # type: ignore[method-assign]
     began = time.perf_counter()
@@ -204,16 +209,16 @@ def parts(problem: Any, generator: Any, config: Config) -> dict[str, float]:
     return {**{part: seconds / epochs for part, seconds in spent.items()}, "s": (time.perf_counter() - began) / epochs}
 
 
-class Theirs:
-    """The network, the loop and the metrics of the paper's public code, in a process of its own."""
+class PublicCode:
+    """The network, the training loop and the metrics of the paper's public code in a separate process."""
 
     def __init__(self, path: Path, config: Config, problem: Problem, device: torch.device, folder: Path) -> None:
         names = ("depth", "skip", "glu", "lstm_layers", "attention_layers", "attention_heads", "resample")
         clips = folder / "clips.pt"
         if problem.clean is None:
-            raise ValueError("the public code is timed on a clip whose clean version is known")
+            raise ValueError("problem must have a clean clip for the public code, got none")
         torch.save([wave[None, None] for wave in (problem.clean, problem.observed)], clips)
-        asked = {
+        request = {
             "path": str(path.resolve()),
             "device": str(device),
             "lr": config.fit.lr,
@@ -224,32 +229,34 @@ class Theirs:
         }
         command = [sys.executable, str(Path(__file__).with_name("public_epoch.py"))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        print(json.dumps(request), file=self._process.stdin, flush=True)
 
-    def ask(self, what: str) -> dict[str, float]:
-        told = ""
+    def measure(self, part: str) -> dict[str, float]:
+        """Return the mean seconds of an epoch of ``network`` (without metrics) or ``epoch`` (with metrics)."""
+        answer = ""
         with suppress(BrokenPipeError):
-            print(what, file=self._process.stdin, flush=True)
-            told = self._process.stdout.readline() if self._process.stdout else ""
-        if not told:
-            raise SystemExit("the public code has ended before its time; what it said stands above")
-        return {"s": float(told)}
+            print(part, file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline() if self._process.stdout else ""
+        if not answer:
+            raise SystemExit("the public code failed; its output is above")
+        return {"s": float(answer)}
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """Wait for the process to end."""
         self._process.communicate()
 
 
 def forward_flops(generator: nn.Module, length: int, device: torch.device) -> float:
-    """Floating-point operations of a forward pass: counted by torch, but for LSTMs, which it does not count."""
+    """Count the floating-point operations of a forward pass; torch counts all layers except LSTMs."""
     lstm_flops = 0
 
     def count(lstm: nn.LSTM, x: Tensor) -> None:
         nonlocal lstm_flops
         frames, batch, _ = x.shape
         width = lstm.hidden_size
-        ways = 2 if lstm.bidirectional else 1
-        sizes = [lstm.input_size] + [ways * width] * (lstm.num_layers - 1)
-        lstm_flops += sum(ways * 2 * frames * batch * 4 * width * (size + width) for size in sizes)
+        directions = 2 if lstm.bidirectional else 1
+        sizes = [lstm.input_size] + [directions * width] * (lstm.num_layers - 1)
+        lstm_flops += sum(directions * 2 * frames * batch * 4 * width * (size + width) for size in sizes)
 
     hooks = [
         part.register_forward_pre_hook(lambda _, inputs, part=part: count(part, inputs[0]))
@@ -265,7 +272,7 @@ def forward_flops(generator: nn.Module, length: int, device: torch.device) -> fl
 
 
 def limit(work: Callable[[torch.device], tuple[float, Callable[[], Any]]], device: torch.device) -> float:
-    """GFLOP/s of the fastest of some tries."""
+    """Return the GFLOP/s of the fastest of eight runs."""
     flops, run = work(device)
     times = []
     for _ in range(8):

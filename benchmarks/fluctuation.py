@@ -1,10 +1,10 @@
-"""Does it tell noise from sound how much the STFT of the outputs moves from epoch to epoch?
+"""Test whether fluctuations of the output's STFT between epochs distinguish noise from sound.
 
     python benchmarks/fluctuation.py --source PAIRS
 
-The idea of Michelashvili and Wolf (Speech Denoising by Accumulating Per-Frequency Modeling Fluctuations, 2019). The
-noise of each frequency is the median power of the half of its bins that move most; a log-MMSE filter then takes it
-out. To compare with, the half is drawn at random, or is the half with the least power, which needs no network.
+This is the idea of Michelashvili and Wolf (Speech Denoising by Accumulating Per-Frequency Modeling Fluctuations, 2019).
+The noise of each frequency is the median power of the half of its bins with the largest fluctuations; a log-MMSE filter
+removes it. For comparison, the half is drawn at random, or is the half with the least power, which needs no network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dawp.problem import Problem
 from dawp.randomness import seeded
 
 FIRST_EPOCH, SMOOTHING, FLOOR = 50, (1, 2), 0.25
-Scores = NDArray[np.float64]  # [bins, frames]: larger for more noise
+Scores = NDArray[np.float64]  # [bins, frames]; higher values indicate noise
 
 
 def main() -> None:
@@ -51,17 +51,17 @@ def main() -> None:
                 raise BadInput("source must be a list of clean,noisy pairs")
             observed = prefilter(noisy, rate, config)
             power = np.abs(spectral.analyse(observed, rate)) ** 2
-            drawn = np.random.default_rng(0).random(power.shape)
+            random_scores = np.random.default_rng(0).random(power.shape)
             scores = {
                 "the half that moves most": fluctuation(Problem(observed, None, rate), args.variant),
-                "a random half": drawn,
+                "a random half": random_scores,
                 "the half with the least power": -gaussian_filter(power, SMOOTHING),
             }
             estimates = {"corrupted": noisy, "high-pass alone": observed}
             estimates |= {name: filtered(observed, rate, score) for name, score in scores.items()}
             for name, estimate in estimates.items():
-                judged = float(si_snr(estimate, clean)), float(pesq(estimate, clean, rate))
-                rows.setdefault(name, []).append(judged)
+                metrics = float(si_snr(estimate, clean)), float(pesq(estimate, clean, rate))
+                rows.setdefault(name, []).append(metrics)
     except BadInput as refusal:
         parser.error(str(refusal))
     print(f"{'SI-SNR':>7} {'PESQ':>5}  noise by")
@@ -71,22 +71,22 @@ def main() -> None:
 
 
 def fluctuation(problem: Problem, variant: str) -> Scores:
-    """Sum over epochs of the relative change of each bin's magnitude."""
+    """Sum the relative change of each bin's magnitude over epochs."""
     config = config_of(variant)
     generator = build(config.generator, seeded(config.fit.seed, "weights"), config.generator_settings)
-    total, before = 0.0, None
+    total, previous = 0.0, None
     for step in Fit(problem, generator, config.fit, seeded(config.fit.seed, "input")):
         if step.epoch >= FIRST_EPOCH:
-            now = np.abs(spectral.analyse(step.output, problem.sample_rate))
-            if before is not None:
-                total = total + np.abs(now - before) / (now + before + 1e-12)
-            before = now
-    moved: Scores = gaussian_filter(np.asarray(total), SMOOTHING)
-    return moved
+            current = np.abs(spectral.analyse(step.output, problem.sample_rate))
+            if previous is not None:
+                total = total + np.abs(current - previous) / (current + previous + 1e-12)
+            previous = current
+    scores: Scores = gaussian_filter(np.asarray(total), SMOOTHING)
+    return scores
 
 
 def filtered(observed: Tensor, rate: int, score: Scores) -> Tensor:
-    """The log-MMSE filter whose noise is the median power of the half of the bins with the largest score."""
+    """Apply the log-MMSE filter with the median power of the bins with the larger scores as noise."""
     spectrum = spectral.analyse(observed, rate)
     power = np.abs(spectrum) ** 2
     chosen = np.where(score >= np.median(score, axis=1, keepdims=True), power, np.nan)

@@ -1,10 +1,10 @@
-"""Fill gaps by every method: SNR in dB over the missing samples, and seconds for each gap.
+"""Compare the methods for filling gaps: SNR in dB over the missing samples, and seconds per gap.
 
     python scripts/make_music.py evals/music
     python benchmarks/gaps.py --source evals/music --gaps 80
 
-Gaps of one length are cut into each recording at random places that are not silent, and all are missing at the same
-time. A folder below the source is a kind of sound, with a table of its own. The last columns give the time.
+Gaps of equal length are cut into each recording at random positions outside silence, all at the same time. Each
+subfolder of the source is a kind of sound with its own rows. The last columns are the times.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from dawp.problem import Problem
 from dawp.randomness import seeded
 
 LENGTHS = "1,2,5,10,20,50,80"
-MARGIN_SECONDS = 0.05  # between gaps, and to the ends
+MARGIN_SECONDS = 0.05  # between gaps, and from the ends
 MAX_TRIES = 2000
 
 
 def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--source", type=Path, nargs="+", required=True, help="folders of clean recordings")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of each clip at most")
-    parser.add_argument("--lengths", default=LENGTHS, help="of the gaps, in milliseconds")
-    parser.add_argument("--gaps", type=int, default=48, help="of each length and kind")
-    parser.add_argument("--level", type=float, default=-20.0, help="of a gap at least, in dB relative to the clip")
-    parser.add_argument("--methods", default=f"janssen,{','.join(gaps.METHODS)}", help="to compare")
+    parser.add_argument("--seconds", type=float, default=10.0, help="maximum length of each clip")
+    parser.add_argument("--lengths", default=LENGTHS, help="lengths of the gaps in milliseconds")
+    parser.add_argument("--gaps", type=int, default=48, help="number of gaps of each length and kind")
+    parser.add_argument("--level", type=float, default=-20.0, help="minimum level in a gap in dB relative to the clip")
+    parser.add_argument("--methods", default=f"janssen,{','.join(gaps.METHODS)}", help="methods to compare")
     parser.add_argument("--every", type=int, default=1, help="use every n-th recording")
-    parser.add_argument("--skip", type=int, default=0, help="leave out so many recordings")
-    parser.add_argument("--seed", type=int, default=0, help="of the places")
+    parser.add_argument("--skip", type=int, default=0, help="number of recordings to leave out")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the positions")
     args = parser.parse_args()
     torch.set_num_threads(1)
     lengths = [float(length) for length in args.lengths.split(",")]
@@ -62,14 +62,14 @@ def main() -> None:
                 for length, result in results.items():
                     row[f"s/gap, {length:g} ms"] = float(f"{result[method][1]:.2g}")
                 rows.append(row)
-    common.tell("gaps", common.machine(), rows, args.json, gaps=args.gaps, level=args.level, seed=args.seed)
+    common.report("gaps", common.machine(), rows, args.json, gaps=args.gaps, level=args.level, seed=args.seed)
 
 
 Clip = tuple[str, Tensor, int]
 
 
 def read(source: Path, seconds: float) -> list[Clip]:
-    """Name, clip ``[T]`` and rate of each recording."""
+    """Return the name, clip ``[T]`` and sample rate of each recording."""
     clips = []
     for recording in find_recordings(source):
         clip, _, rate = read_clip(recording, ClipConfig(samplerate=None, clip_length=seconds, quiet_thresh=1))
@@ -79,7 +79,7 @@ def read(source: Path, seconds: float) -> list[Clip]:
 
 
 def by_kind(clips: list[Clip]) -> dict[str, list[Clip]]:
-    """Clips by the folder that they lie in."""
+    """Group clips by folder."""
     kinds: dict[str, list[Clip]] = {}
     for clip in clips:
         kinds.setdefault(str(Path(clip[0]).parent), []).append(clip)
@@ -89,14 +89,14 @@ def by_kind(clips: list[Clip]) -> dict[str, list[Clip]]:
 def measure(
     clips: list[Clip], milliseconds: float, count: int, level: float, methods: list[str], seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Mean SNR in dB over gaps of one length, and seconds for each, by method."""
+    """Return the mean SNR in dB over gaps of one length, and the seconds per gap, by method."""
     snrs: dict[str, list[float]] = {method: [] for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
     filled = 0
     for index, (name, clip, rate) in enumerate(clips):
         length = max(1, round(milliseconds / 1000 * rate))
-        wanted = (index + 1) * count // len(clips) - index * count // len(clips)
-        starts = places(clip, rate, length, wanted, level, seed, f"{name} {milliseconds}")
+        share = (index + 1) * count // len(clips) - index * count // len(clips)
+        starts = draw_starts(clip, rate, length, share, level, seed, f"{name} {milliseconds}")
         filled += len(starts)
         mask = torch.ones(len(clip), dtype=torch.bool)
         for start in starts:
@@ -110,8 +110,8 @@ def measure(
     return {method: (statistics.fmean(snrs[method]), seconds[method] / filled) for method in methods}
 
 
-def places(clip: Tensor, rate: int, length: int, count: int, level: float, seed: int, name: str) -> list[int]:
-    """First samples of gaps that do not overlap and are loud enough."""
+def draw_starts(clip: Tensor, rate: int, length: int, count: int, level: float, seed: int, name: str) -> list[int]:
+    """Draw the first samples of gaps that do not overlap and are loud enough."""
     rng = seeded(seed, f"gaps {name}")
     margin = round(MARGIN_SECONDS * rate)
     starts: list[int] = []
@@ -128,7 +128,7 @@ def places(clip: Tensor, rate: int, length: int, count: int, level: float, seed:
 
 
 def snr(estimate: Tensor, clean: Tensor) -> float:
-    """Ratio in dB of the power of the clean samples to that of the error."""
+    """Return the ratio of the power of the clean samples to that of the error in dB."""
     error = (estimate.double() - clean.double()).square().sum().clamp(min=1e-30)
     return float(10 * torch.log10(clean.double().square().sum() / error))
 

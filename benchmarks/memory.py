@@ -1,9 +1,9 @@
-"""Peak memory against the length of the clip, for presets and variations of them.
+"""Measure the peak memory by length of the clip, for presets with changed settings.
 
     python benchmarks/memory.py --seconds 1 2 4 8 --variant paper --variant fast
 
-Each row is a process of its own, with three epochs and all metrics; PESQ's own processes are not counted. What Python
-and torch take before the fit is in the first column.
+Each row is measured in a separate process with three epochs and all metrics, without the processes that compute PESQ.
+The first column is the memory of Python and torch before the fit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 import torch
-from common import machine, parser, tell
+from common import machine, parser, report
 from variants import config_of
 
 from dawp.devices import pick_device
@@ -28,12 +28,14 @@ MB = 1e6
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--seconds", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0, 16.0], help="lengths")
-    flags.add_argument("--variant", action="append", help='as in "fast lr=0.002"; repeatable (default: paper, fast)')
-    flags.add_argument("--measure", help="internal: one variant, and print its memory as JSON")
+    flags.add_argument(
+        "--seconds", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0, 16.0], help="lengths of the clip"
+    )
+    flags.add_argument("--variant", action="append", help='e.g. "fast lr=0.002"; repeatable (default: paper, fast)')
+    flags.add_argument("--measure", help="internal: measure one variant and print its memory as JSON")
     args = flags.parse_args()
     if args.measure:
-        print(json.dumps(measured(args.measure, args.seconds[0])))
+        print(json.dumps(measure_memory(args.measure, args.seconds[0])))
         return
     rows = []
     for variant in args.variant or ["paper", "fast"]:
@@ -42,10 +44,10 @@ def main() -> None:
             command = [sys.executable, __file__, "--measure", variant, "--seconds", str(seconds)]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows.append({"variant": variant, "clip s": seconds, **json.loads(printed)})
-    tell("memory", machine(str(pick_device("auto"))), rows, args.json)
+    report("memory", machine(str(pick_device("auto"))), rows, args.json)
 
 
-def measured(variant: str, seconds: float) -> dict[str, float]:
+def measure_memory(variant: str, seconds: float) -> dict[str, float]:
     config = config_of(variant, epochs=3)
     length = round(seconds * RATE)
     clean = torch.sin(torch.arange(length) / 20) * torch.linspace(0.1, 0.5, length) + 0.01 * torch.randn(length)
@@ -53,14 +55,14 @@ def measured(variant: str, seconds: float) -> dict[str, float]:
     device = pick_device(config.fit.device)
     before = peak()
     solve(problem, config)
-    told = {"MB before": before, "MB at most": peak()}
+    memory = {"MB before": before, "MB at most": peak()}
     if device.type == "cuda":
-        told["GPU MB at most"] = torch.cuda.max_memory_allocated(device) / MB
-    return told
+        memory["GPU MB at most"] = torch.cuda.max_memory_allocated(device) / MB
+    return memory
 
 
 def peak() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Return the largest resident memory of this process so far in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
 

@@ -1,11 +1,11 @@
-"""What becomes of damaged sound files: truncated ones and ones with changed bytes, restored by the real command.
+"""Restore damaged sound files (truncated, or with changed bytes) with the command line, and check the results.
 
     python benchmarks/mutated_files.py --count 200
 
-Most files are restored as folders of 50, some one by one. ffmpeg, or sox where ffmpeg fails, says independently how
-much sound a file still holds. A file counts as a silent loss if the command wrote at least 0.1 s less, or nothing, and
-no warning or error names the file. It counts as longer if it wrote at least 0.1 s more, as where libsndfile decodes
-damaged frames that ffmpeg drops: this is no fault. The exit code is 1 if there is a fault.
+Most files are restored in folders of 50, some individually. ffmpeg, or sox if ffmpeg fails, measures independently mode
+much sound a file contains. A file counts as a silent loss if the command wrote at least 0.1 s less, or nothing, and no
+warning or error names the file. It counts as longer if the command wrote at least 0.1 s more, for example because
+libsndfile decodes damaged frames that ffmpeg drops; this is not a fault. The exit code is 1 if there is a fault.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from common import machine, parser, tell
+from common import machine, parser, report
 
 from dawp.io.formats import FORMATS
 
@@ -33,23 +33,23 @@ SPEECH = ROOT / "dawp" / "samples" / "speech.wav"
 COMMAND = [
     *(sys.executable, str(ROOT / "denoise.py"), "--restore", "--device", "cpu", "--workers", "1"),
     *("--depth", "1", "--channels", "4", "--lstm_layers", "0", "--epochs", "3"),
-    *("--output_format", "wav", "--subtype", "FLOAT"),  # so that all warnings are about what was read
+    *("--output_format", "wav", "--subtype", "FLOAT"),  # no warnings about the output
 ]
 SECONDS = 1.0
-TOLERANCE = 0.1  # seconds: more than a frame of any codec
+TOLERANCE = 0.1  # seconds; longer than a frame of any codec
 FOLDER_SIZE, SINGLES = 50, 10
 FAULTS = ("tracebacks", "half-written", "not finite", "silent losses")
 
 
 @dataclass
 class Outcome:
-    """What a command made of one file."""
+    """Result of restoring one file."""
 
     path: Path
     kind: str
-    lines: list[str]  # on standard error, of those that name the file
+    lines: list[str]  # lines on standard error that name the file
     output: Path
-    expected: float | None  # seconds that another program decodes; None if it decodes none
+    expected: float | None  # seconds decoded by another program; None if it decodes none
 
     @property
     def seconds(self) -> float:
@@ -71,33 +71,31 @@ class Outcome:
 
 def main() -> int:
     flags = parser(__doc__)
-    flags.add_argument("--count", type=int, default=200, help="damaged files (default: 200)")
+    flags.add_argument("--count", type=int, default=200, help="number of damaged files (default: 200)")
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--keep", type=Path, help="folder for the files; a temporary one if left out")
+    flags.add_argument("--keep", type=Path, help="folder for the files (default: a temporary one)")
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = args.keep or Path(temporary)
-        kinds = write_files(place / "in", args.count, random.Random(args.seed))
+        folder = args.keep or Path(temporary)
+        kinds = write_files(folder / "in", args.count, random.Random(args.seed))
         outcomes, commands = [], []
-        for source in sorted((place / "in").iterdir()):
+        for source in sorted((folder / "in").iterdir()):
             single = source.name.startswith("single")
-            of_command, about = restore(
-                next(source.iterdir()) if single else source, place / "out" / source.name, kinds
-            )
-            outcomes += of_command
+            results, about = restore(next(source.iterdir()) if single else source, folder / "out" / source.name, kinds)
+            outcomes += results
             commands.append(about)
-        rows = summed(outcomes, commands)
+        rows = summarise(outcomes, commands)
         for outcome in outcomes:
             if outcome.row()["not finite"] or outcome.row()["silent losses"] or outcome.row()["longer"]:
                 decoded = "nothing" if outcome.expected is None else f"{outcome.expected:.3f} s"
                 print(f"{outcome.path.name}: written {outcome.seconds:.3f} s, decodable {decoded}, {outcome.lines}")
     codes = sorted(about["exit code"] for about in commands)
-    tell("mutated_files", machine(), rows, args.json, seed=args.seed, commands=len(commands), exit_codes=codes)
+    report("mutated_files", machine(), rows, args.json, seed=args.seed, commands=len(commands), exit_codes=codes)
     return int(any(rows[-1][fault] for fault in FAULTS) or not set(codes) <= {0, 2, 3})
 
 
 def write_files(folder: Path, count: int, rng: random.Random) -> dict[str, str]:
-    """Write the damaged files into folders of those that one command restores; return the kind of each by its name."""
+    """Write the damaged files, with one folder per command, and return the kind of each file by its name."""
     originals: dict[str, list[tuple[str, bytes]]] = {}
     for suffix, container, subtype in kinds_of_files():
         if content := original(suffix, container, subtype):
@@ -105,29 +103,29 @@ def write_files(folder: Path, count: int, rng: random.Random) -> dict[str, str]:
             originals.setdefault(kind, []).append((suffix, content))
     kinds = {}
     for number in range(count):
-        turn, place = divmod(number, len(originals))
-        kind = list(originals)[place]
-        suffix, content = originals[kind][turn % len(originals[kind])]
+        cycle, index = divmod(number, len(originals))
+        kind = list(originals)[index]
+        suffix, content = originals[kind][cycle % len(originals[kind])]
         group = f"single{number}" if number < SINGLES else f"folder{number // FOLDER_SIZE}"
         path = folder / group / f"{number:04d}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(damaged(content, rng))
+        path.write_bytes(damage(content, rng))
         kinds[path.name] = kind
     return kinds
 
 
 def kinds_of_files() -> Iterator[tuple[str, str, str]]:
-    """Suffix, format and sample type of every kind of file that the toolkit reads and libsndfile writes."""
+    """Yield the suffix, format and subtype of every kind of file that the toolkit reads and libsndfile writes."""
     for container in sorted(set(FORMATS.values())):
         suffixes = [suffix for suffix, name in FORMATS.items() if name == container]
         for subtype in soundfile.available_subtypes(container):
-            if subtype.startswith("NMS_ADPCM"):  # which ffmpeg takes for AMR
+            if subtype.startswith("NMS_ADPCM"):  # ffmpeg mistakes it for AMR
                 continue
             yield (".opus" if subtype == "OPUS" else suffixes[0]), container, subtype
 
 
 def original(suffix: str, container: str, subtype: str) -> bytes:
-    """A sound file in stereo, or in mono where the format has no stereo; empty where it cannot be written."""
+    """Return a sound file in stereo, or in mono if the format has no stereo; empty if it cannot be written."""
     mono = soundfile.read(SPEECH, frames=int(SECONDS * 16000))[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"a{suffix}")
@@ -138,24 +136,24 @@ def original(suffix: str, container: str, subtype: str) -> bytes:
     return b""
 
 
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Cut a file short, or change some of its bytes: anywhere, in a row, or in its header."""
-    how = rng.choice(["cut", "cut", "flip", "zero", "header", "insert"])
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Truncate a file, or change some of its bytes: anywhere, consecutively, or in its header."""
+    mode = rng.choice(["cut", "cut", "flip", "zero", "header", "insert"])
     start = rng.randrange(len(content))
-    if how == "cut":
+    if mode == "cut":
         return content[:start]
-    if how == "insert":
+    if mode == "insert":
         return content[:start] + rng.randbytes(rng.randrange(1, 2000)) + content[start:]
     changed = bytearray(content)
-    if how == "zero":
+    if mode == "zero":
         changed[start : start + 2000] = bytes(len(changed[start : start + 2000]))
-    for _ in range(0 if how == "zero" else rng.randrange(1, 20)):
-        changed[rng.randrange(64 if how == "header" else len(content))] ^= rng.randrange(1, 256)
+    for _ in range(0 if mode == "zero" else rng.randrange(1, 20)):
+        changed[rng.randrange(64 if mode == "header" else len(content))] ^= rng.randrange(1, 256)
     return bytes(changed)
 
 
 def restore(source: Path, output: Path, kinds: dict[str, str]) -> tuple[list[Outcome], dict[str, int]]:
-    """Restore a file or a folder by the command, and say what became of each file and of the command."""
+    """Restore a file or a folder with the command line, and return the outcomes and facts about the command."""
     command = [*COMMAND, "--source", str(source), "-o", f"{output}/"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=1800)
@@ -181,7 +179,7 @@ def restore(source: Path, output: Path, kinds: dict[str, str]) -> tuple[list[Out
 
 
 def decodable(path: Path) -> float | None:
-    """Seconds of sound in a file, by ffmpeg, or else by sox; None if neither decodes any."""
+    """Return the seconds of sound in a file by ffmpeg, or else by sox; None if neither decodes any."""
     commands = (
         ["ffmpeg", "-v", "quiet", "-i", str(path), "-ac", "1", "-ar", "8000", "-f", "s16le", "-"],
         ["sox", "-V1", str(path), "-r", "8000", "-c", "1", "-b", "16", "-e", "signed", "-t", "raw", "-"],
@@ -194,12 +192,12 @@ def decodable(path: Path) -> float | None:
     return None
 
 
-def summed(outcomes: list[Outcome], commands: list[dict[str, int]]) -> list[dict[str, object]]:
-    """A row for each kind of file, and one for all."""
+def summarise(outcomes: list[Outcome], commands: list[dict[str, int]]) -> list[dict[str, object]]:
+    """Return a row for each kind of file, and one for all."""
     rows: list[dict[str, object]] = []
     for kind in [*sorted({outcome.kind for outcome in outcomes}), "all"]:
-        of_kind = [outcome.row() for outcome in outcomes if kind in ("all", outcome.kind)]
-        rows.append({"format": kind, **{name: sum(row[name] for row in of_kind) for name in of_kind[0]}})
+        counts = [outcome.row() for outcome in outcomes if kind in ("all", outcome.kind)]
+        rows.append({"format": kind, **{name: sum(row[name] for row in counts) for name in counts[0]}})
     rows[-1] |= {fault: sum(about[fault] for about in commands) for fault in ("tracebacks", "half-written")}
     return rows
 

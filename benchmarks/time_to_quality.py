@@ -1,10 +1,10 @@
-"""Seconds until the oracle SI-SNR, averaged over clips, reaches a target; for presets and variations of them.
+"""Measure the time until the oracle SI-SNR, averaged over clips, reaches a target, for presets with changed settings.
 
     python benchmarks/time_to_quality.py --source FOLDER --targets 4.5 6 --variant fast --variant "fast lr=0.002"
 
-Every clip gets noise as ``denoise.py`` gives it (repetition by repetition of one seed), so all variants see the
-same corrupted clips. Seconds are those of the fit with SI-SNR and PSNR of every epoch, and with PESQ only of what is
-taken at the end; compare them within one run.
+The noise is that of ``denoise.py`` (one repetition per clip, one seed), so that all variants fit the same corrupted
+clips. The time includes SI-SNR and PSNR in every epoch, and PESQ only for the final estimates; compare times within one
+run only.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from dawp.tasks.denoise import add_noise
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--source", type=Path, help="as for denoise.py; the bundled clips if left out")
+    parser.add_argument("--source", type=Path, help="as for denoise.py (default: the bundled clips)")
     parser.add_argument("--targets", type=float, nargs="+", default=[4.0, 5.0, 6.0], help="SI-SNR in dB")
     parser.add_argument(
-        "--variant", action="append", help='a preset and changed settings, as in "fast lr=0.002 crit=L1"; repeatable'
+        "--variant", action="append", help='preset and changed settings, e.g. "fast lr=0.002 crit=L1"; repeatable'
     )
     args = parser.parse_args()
     try:
@@ -44,11 +44,13 @@ def main() -> None:
     except BadInput as refusal:
         parser.error(str(refusal))
     device = str(pick_device("auto"))
-    common.tell("time_to_quality", common.machine(device), rows, args.json, clips=len(clips), noise="Gaussian, 2.5 dB")
+    common.report(
+        "time_to_quality", common.machine(device), rows, args.json, clips=len(clips), noise="Gaussian, 2.5 dB"
+    )
 
 
 def row(variant: str, clips: list[Any], targets: list[float]) -> dict[str, Any]:
-    """One line of the table: a variant over all clips."""
+    """Return the row of a variant: means over all clips."""
     config = config_of(variant, pesq_every=10**9)
     curves, seconds, bests, epochs = [], [], [], []
     for index, (clip, rate) in enumerate(clips):
@@ -58,11 +60,11 @@ def row(variant: str, clips: list[Any], targets: list[float]) -> dict[str, Any]:
         bests.append(result.best["si_snr"].value)
         epochs.append(result.best["si_snr"].epoch or 0)
         curves.append(running_maximum(result.history.column("si_snr")))
-    longest = max(len(curve) for curve in curves)  # one that was stopped early stays at its best
+    longest = max(len(curve) for curve in curves)  # a fit that stops early keeps its best value
     padded = [curve + curve[-1:] * (longest - len(curve)) for curve in curves]
     means = [statistics.fmean(values) for values in zip(*padded, strict=True)]
     epoch_seconds = statistics.fmean(seconds)
-    told = {
+    values = {
         "variant": variant,
         "best SI-SNR, mean": statistics.fmean(bests),
         "lowest": min(bests),
@@ -71,14 +73,14 @@ def row(variant: str, clips: list[Any], targets: list[float]) -> dict[str, Any]:
     }
     for target in targets:
         reached = next((epoch for epoch, mean in enumerate(means, start=1) if mean >= target), None)
-        told[f"s to {target:g} dB"] = "never" if reached is None else reached * epoch_seconds
-    return told
+        values[f"s to {target:g} dB"] = "never" if reached is None else reached * epoch_seconds
+    return values
 
 
 def running_maximum(values: list[float]) -> list[float]:
     best, maxima = float("-inf"), []
     for value in values:
-        best = max(best, value)  # NaN never is
+        best = max(best, value)  # ignores NaN
         maxima.append(best)
     return maxima
 

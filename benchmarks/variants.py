@@ -1,4 +1,4 @@
-"""Variants of presets, as the benchmarks take them: ``"fast lr=0.002 crit=L1"``."""
+"""Parse variants of presets: ``"fast lr=0.002 crit=L1"``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dawp.config import Config
 
 
 def config_of(variant: str, **defaults: Any) -> Config:
-    """The settings of a variant for the task denoise: a preset and changed settings, over ``defaults``."""
+    """Return the settings of a variant of the task denoise; its settings override ``defaults``."""
     preset, *changes = variant.split()
-    given = {name: parsed(value) for name, value in (change.split("=") for change in changes)}
+    given = {name: parse_value(value) for name, value in (change.split("=") for change in changes)}
     return Config.of("denoise", preset, **{**defaults, **given})
 
 
-def parsed(text: str) -> Any:
-    """A setting's value: a number, True, False, None, or the text itself."""
+def parse_value(text: str) -> Any:
+    """Parse the value of a setting: a number, True, False, None, or text."""
     for kind in (int, float):
         try:
             return kind(text)
