@@ -1,4 +1,4 @@
-"""report.html in a real browser: Chromium, headless."""
+"""Tests of report.html in headless Chromium."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        # Without the sandbox, which a container's root cannot have; nothing but our own page is opened.
+        # The sandbox does not work for root in a container; only our own pages are opened.
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """A report of each task, by its name; one recording has a name that wants to run."""
+    """Return a report of each task by its name; the name of one recording contains a script."""
     folder = tmp_path_factory.mktemp("reports")
     write_sound(folder / "in" / "<img src=x onerror=console.error(1)>.wav")
     speech = folder / "in" / "speech.wav"
@@ -47,23 +47,23 @@ def reports(tmp_path_factory):
 
 
 class Opened:
-    """A page that is open, with all that it complained of and asked for."""
+    """An open page, with its console messages, errors and requests."""
 
-    def __init__(self, browser, place, **how):
-        self.page = browser.new_context(viewport={"width": 1280, "height": 900}, **how).new_page()
-        self.complaints, self.requests = [], []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+    def __init__(self, browser, path):
+        self.page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        self.errors, self.requests = [], []
+        self.page.on("console", lambda message: self.errors.append(message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(place.as_uri())
+        self.page.goto(path.as_uri())
 
-    def check(self, place):
-        assert self.complaints == []
-        assert [url for url in self.requests if not url.startswith("data:")] == [place.as_uri()]
+    def check(self, path):
+        assert self.errors == []
+        assert [url for url in self.requests if not url.startswith("data:")] == [path.as_uri()]
 
 
 @pytest.mark.parametrize("task", ["denoise", "dereverb", "inpaint"])
-def test_it_opens_plays_and_moves(task, browser, reports):
+def test_pictures_load_sounds_play_and_the_epoch_slider_works(task, browser, reports):
     opened = Opened(browser, reports[task])
     tab = opened.page
     pictures = tab.locator("img")
@@ -72,7 +72,7 @@ def test_it_opens_plays_and_moves(task, browser, reports):
         picture.scroll_into_view_if_needed()
         assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") > 20
 
-    # By the keyboard: a sound plays, and another takes its place.
+    # With the keyboard: play a sound, then another one, which stops the first.
     first, second = tab.locator("audio").nth(0), tab.locator("audio").nth(1)
     for player in (first, second):
         player.focus()
@@ -80,31 +80,31 @@ def test_it_opens_plays_and_moves(task, browser, reports):
         tab.wait_for_function("(player) => !player.paused && player.currentTime > 0.05", arg=player.element_handle())
     assert first.evaluate("(player) => player.paused")
 
-    # The epochs, by the keyboard as well: sound, picture, words and the mark on the curves change.
-    journey = tab.locator(".journey").first
-    slider, player, picture = (journey.locator(part) for part in ("input", "audio", "img"))
+    # With the keyboard: select another epoch, which changes sound, picture, text and the marker on the curves.
+    panel = tab.locator(".epochs").first
+    slider, player, picture = (panel.locator(part) for part in ("input", "audio", "img"))
 
-    def seen():
+    def state():
         return [
             *(part.get_attribute("src") for part in (player, picture)),
-            journey.locator("output").inner_text(),
+            panel.locator("output").inner_text(),
             slider.get_attribute("aria-valuetext"),
             tab.locator(".marker").first.get_attribute("style"),
         ]
 
-    before = seen()
+    before = state()
     slider.focus()
     tab.keyboard.press("ArrowRight")
-    after = seen()
-    assert all(one != other for one, other in zip(before, after, strict=True))
+    after = state()
+    assert all(old != new for old, new in zip(before, after, strict=True))
     assert after[2] == "2"
     assert after[3].startswith("epoch 2")
     opened.check(reports[task])
 
 
-def test_the_mark_stands_at_the_epoch(browser, reports):
+def test_the_marker_is_at_the_selected_epoch(browser, reports):
     tab = Opened(browser, reports["denoise"]).page
-    tab.locator(".journey input").first.fill("1")  # epoch 2 of 2: the right end of the axis
+    tab.locator(".epochs input").first.fill("1")  # epoch 2 of 2: the right end of the axis
     width = tab.locator(".curves").first.bounding_box()["width"]
     mark = tab.locator(".marker").first.bounding_box()
     curves = tab.locator(".curves").first.bounding_box()
@@ -113,7 +113,7 @@ def test_the_mark_stands_at_the_epoch(browser, reports):
     assert (mark["x"] - curves["x"]) / width == pytest.approx(1 - MARGINS[1] / WIDTH, abs=0.01)
 
 
-def test_levels_are_matched_or_true(browser, reports):
+def test_levels_are_matched_or_original(browser, reports):
     tab = Opened(browser, reports["denoise"]).page
     volumes = "() => [...document.querySelectorAll('details.clip')[0].querySelectorAll('audio')].map((p) => p.volume)"
     matched = tab.evaluate(volumes)
@@ -125,7 +125,7 @@ def test_levels_are_matched_or_true(browser, reports):
     assert tab.evaluate(volumes) == matched
 
 
-def test_the_table_is_sorted_by_numbers(browser, reports):
+def test_the_table_is_sorted_numerically(browser, reports):
     folder = reports["denoise"].parent
     facts = [json.loads((repetition_dir / "result.json").read_text()) for repetition_dir in repetition_folders(folder)]
     values = [fact["best"]["psnr"]["gain"] for fact in facts]
@@ -142,9 +142,9 @@ def test_the_table_is_sorted_by_numbers(browser, reports):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out_at_the_side(width, browser, reports):
-    for place in reports.values():
-        tab = Opened(browser, place).page
+def test_the_page_does_not_scroll_horizontally(width, browser, reports):
+    for path in reports.values():
+        tab = Opened(browser, path).page
         tab.set_viewport_size({"width": width, "height": 800})
         assert tab.evaluate("document.documentElement.scrollWidth") == width
 
@@ -160,7 +160,7 @@ def test_every_control_has_a_name(browser, reports):
         assert name and name.strip(), control.evaluate("(e) => e.outerHTML.slice(0, 200)")
 
 
-def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports, tmp_path):
+def test_a_report_of_a_hundred_clips_links_its_sounds(browser, reports, tmp_path):
     folder = shutil.copytree(reports["denoise"].parent, tmp_path / "run")
     (model, *others) = repetition_folders(folder)
     for other in others:
@@ -169,15 +169,15 @@ def test_a_hundred_clips_open_with_their_sounds_beside_the_page(browser, reports
     for number in range(1, 100):
         repetition_dir = shutil.copytree(model, folder / f"{number:03d}_clip")
         (repetition_dir / "result.json").write_text(json.dumps({**facts, "repetition": number}))
-    place = write_report(folder)
-    opened = Opened(browser, place)
+    path = write_report(folder)
+    opened = Opened(browser, path)
     assert opened.page.locator("details.clip").count() == 100
-    assert "played from the folders beside it" in opened.page.inner_text("main")
-    assert place.stat().st_size < 2 * assets.MAX_EMBEDDED
+    assert "keep the page there" in opened.page.inner_text("main")
+    assert path.stat().st_size < 2 * assets.MAX_EMBEDDED
     player = opened.page.locator("audio").first
     player.focus()
     opened.page.keyboard.press("Space")
     opened.page.wait_for_function(
         "(player) => !player.paused && player.currentTime > 0.05", arg=player.element_handle()
     )
-    assert opened.complaints == []
+    assert opened.errors == []

@@ -1,4 +1,4 @@
-"""report.html as a file: what it tells, and that names can do nothing in it."""
+"""Tests of the content of report.html, including escaping of names."""
 
 import dataclasses
 import html
@@ -48,7 +48,7 @@ def text_of(path):
 
 
 def words_of(path):
-    """The page without its tags."""
+    """Return the text of the page without tags."""
     return html.unescape(
         re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", text_of(path), flags=re.S))
     )
@@ -56,14 +56,14 @@ def words_of(path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run of two clips with its outputs kept, and one with a hostile name."""
+    """Return the folder of a finished run of two clips with saved outputs; the name of one contains HTML."""
     folder = tmp_path_factory.mktemp("page")
     for name in (NAME, "plain.wav"):
         write_sound(folder / "in" / name)
     return run(folder, source=folder / "in", save_outputs=True, show_every=1)
 
 
-def test_the_page_asks_for_nothing_from_outside(finished):
+def test_the_page_loads_no_external_resources(finished):
     text = text_of(write_report(finished))
     places = re.findall(r"""(?:src|href|srcset|data|action)=["']([^"']*)""", text)
     assert places
@@ -71,21 +71,21 @@ def test_the_page_asks_for_nothing_from_outside(finished):
     assert not re.search(r"url\(|@import|https?://", text)
 
 
-def test_a_refused_recording_is_missing_and_the_page_says_why(tmp_path):
+def test_a_refused_recording_is_reported_with_the_reason(tmp_path):
     write_sound(tmp_path / "in" / NAME, torch.zeros(16000))
     write_sound(tmp_path / "in/plain.wav")
-    there = write_report(run(tmp_path, source=tmp_path / "in"))
-    words = words_of(there)
-    assert "1 of its clips is missing here" in words
+    path = write_report(run(tmp_path, source=tmp_path / "in"))
+    words = words_of(path)
+    assert "1 clip is missing" in words
     assert f"{NAME}: is silent" in words
-    assert "<img src=x" not in text_of(there)
-    (there.parent / "summary.json").write_text("[]")
-    again = words_of(write_report(there.parent))
-    assert "1 of its clips is missing here" in again
-    assert "was refused" not in again
+    assert "<img src=x" not in text_of(path)
+    (path.parent / "summary.json").write_text("[]")
+    words = words_of(write_report(path.parent))
+    assert "1 clip is missing" in words
+    assert "was refused" not in words
 
 
-def test_names_are_text_and_nothing_else(finished):
+def test_names_are_escaped(finished):
     text = text_of(write_report(finished))
     assert "<img src=x" not in text
     assert "&lt;img src=x" in text
@@ -96,7 +96,7 @@ def test_names_are_text_and_nothing_else(finished):
     assert all("<" not in script for script in scripts if script.startswith("[{"))  # JSON, with its names escaped
 
 
-def test_only_the_pages_own_script_and_style_may_run(finished):
+def test_the_content_security_policy_allows_only_the_pages_script_and_style(finished):
     import base64
     import hashlib
 
@@ -114,17 +114,17 @@ def test_the_means_are_those_of_the_summary(finished):
     for name, statistics in summary["metrics"].items():
         measurement = Measurement.parse(name)
         if measurement.estimate == OUTPUT:
-            told = [tables.format_number(statistics[what]["mean"]) for what in ("input", "best")]
-            assert f"{measurement.label} {told[0]} {told[1]}" in words
+            corrupted, best = (tables.format_number(statistics[what]["mean"]) for what in ("input", "best"))
+            assert f"{measurement.label} {corrupted} {best}" in words
     assert "clips 2 " in words
     assert "--lstm_layers 0" in words
     assert "--workers" not in words
 
 
-def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finished):
+def test_every_sound_has_a_player_and_a_spectrogram_with_alternative_text(finished):
     text = text_of(write_report(finished))
     sounds = [path for repetition_dir in repetition_folders(finished) for path in repetition_dir.glob("*.wav")]
-    assert text.count("<audio") == len(sounds) + 2  # and the outputs of both
+    assert text.count("<audio") == len(sounds) + 2  # one for the outputs of each clip
     pictures = re.findall(r"<img[^>]*>", text)
     assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
     assert len([picture for picture in pictures if "Spectrogram of" in picture]) == len(sounds) + 2
@@ -132,7 +132,7 @@ def test_every_sound_has_a_player_and_a_spectrogram_that_is_told_in_words(finish
     assert [[output["epoch"] for output in outputs] for outputs in kept] == [[1, 2, 3]] * 2
 
 
-def test_sounds_are_those_of_the_files(finished):
+def test_embedded_sounds_equal_the_files(finished):
     import base64
     import io
 
@@ -157,16 +157,16 @@ def test_levels_are_matched_by_rms():
     heard = {path.stem: volume * rms[path.stem] for path, volume in volumes.items()}
     assert [heard[name] for name in ("corrupted", "clean", "best_si_snr")] == pytest.approx([0.1] * 3)
     assert [volumes[repetition_dir / f"{name}.wav"] for name in ("epoch_00010", "epoch_00001", "zero")] == [1, 1, 1]
-    assert min(volumes.values()) == 0.25  # the faint ones have not made the others faint
+    assert min(volumes.values()) == 0.25  # quiet sounds do not lower the volume of the others
 
 
-def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
+def test_an_unfinished_run_lists_what_is_missing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
-    begun, other = repetition_folders(folder)
-    (begun / "result.json").unlink()
-    (begun / "restored.wav").unlink()
+    unfinished, other = repetition_folders(folder)
+    (unfinished / "result.json").unlink()
+    (unfinished / "restored.wav").unlink()
     words = words_of(write_report(folder))
-    assert "This run is not finished: 1 of its clips is missing" in words
+    assert "1 clip is missing" in words
     assert "clips 1 of 2" in words
     assert "Missing: the fit is not finished: metrics up to epoch 3 of 3 so far" in words
     assert words.count("incomplete") == 1
@@ -175,12 +175,12 @@ def test_an_unfinished_run_says_what_is_missing(finished, tmp_path):
     assert "Missing: restored.wav" in words
     (other / "clean.wav").write_bytes(b"RIFF, and no more")
     assert "Missing: restored.wav; clean.wav" in words_of(write_report(folder))
-    for repetition_dir in (begun, other):
+    for repetition_dir in (unfinished, other):
         shutil.rmtree(repetition_dir)
-    assert "No clip has been begun" in words_of(write_report(folder))
+    assert "No clip has been started" in words_of(write_report(folder))
 
 
-def test_a_run_that_went_on_for_longer_is_not_unfinished(tmp_path):
+def test_a_run_extended_by_repetitions_is_finished(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     for repetitions in (1, 2):
         folder = run(tmp_path, source=tmp_path / "a.wav", experiment_repetition=repetitions)
@@ -192,17 +192,17 @@ def test_a_run_that_went_on_for_longer_is_not_unfinished(tmp_path):
 def test_a_page_is_stale_when_a_result_is_newer(finished):
     import os
 
-    place = write_report(finished)
+    path = write_report(finished)
     assert not page.is_stale(finished)
     result = repetition_folders(finished)[0] / "result.json"
-    os.utime(result, (place.stat().st_mtime + 1, place.stat().st_mtime + 1))
+    os.utime(result, (path.stat().st_mtime + 1, path.stat().st_mtime + 1))
     assert page.is_stale(finished)
-    os.utime(result, (place.stat().st_mtime - 1, place.stat().st_mtime - 1))
-    place.unlink()
+    os.utime(result, (path.stat().st_mtime - 1, path.stat().st_mtime - 1))
+    path.unlink()
     assert page.is_stale(finished)
 
 
-def test_settings_that_matter_only_with_another_are_told(tmp_path):
+def test_settings_are_listed_if_they_have_an_effect(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     folder = run(tmp_path, source=tmp_path / "a.wav", stop="holdout", holdout=0.05, mask_floor=-30.0)
     words = words_of(write_report(folder))
@@ -211,7 +211,7 @@ def test_settings_that_matter_only_with_another_are_told(tmp_path):
     assert "--mask_floor" not in words  # has no effect without the mask
 
 
-def test_a_result_that_cannot_be_read_is_marked_and_the_others_are_shown(finished, tmp_path):
+def test_an_unreadable_result_is_marked_and_the_others_are_shown(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     first, _ = repetition_folders(folder)
     (first / "result.json").write_text('{"best": {}}')
@@ -232,29 +232,30 @@ def test_a_click_in_a_long_clip_is_in_its_spectrogram():
     assert magnitude.max() > 0.5
 
 
-def test_beside_the_sound_that_pesq_likes_best_stands_its_si_snr():
+def test_the_best_sound_by_pesq_is_shown_with_its_si_snr():
     facts = {"best": {"pesq": {"value": 3.59, "gain": 2.51, "epoch": 180, "si_snr": -17.6}}}
     assert clips._values("best_pesq", facts) == ["epoch 180", "PESQ 3.59 (+2.51)", "SI-SNR (dB) −17.60"]
 
 
-def test_what_is_too_much_for_a_page_lies_beside_it(finished, tmp_path, monkeypatch):
+def test_large_sounds_and_pictures_are_linked_instead_of_embedded(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr(assets, "MAX_EMBEDDED", 20_000)
     text = text_of(write_report(folder))
     sounds = re.findall(r'<audio[^>]* src="([^"]+)"', text)
     assert sounds
     assert all((folder / unquote(html.unescape(sound))).is_file() for sound in sounds)
-    linked = [place for place in re.findall(r'<img[^>]* src="([^"]+)"', text) if not place.startswith("data:")]
+    linked = [source for source in re.findall(r'<img[^>]* src="([^"]+)"', text) if not source.startswith("data:")]
     assert linked
-    assert all((folder / place).is_file() for place in linked)
-    assert "played from the folders beside it" in words_of(folder / page.REPORT)
+    assert all((folder / source).is_file() for source in linked)
+    assert "keep the page there" in words_of(folder / page.REPORT)
     assert assets.PICTURES in words_of(folder / page.REPORT)
-    shown = {place: place.read_bytes() for place in (folder / assets.PICTURES).iterdir()}
-    monkeypatch.setattr(assets, "MAX_EMBEDDED", 40_000)  # other pictures are the first ones beside the page
-    asked = [set(re.findall(assets.PICTURES + r"/\w+\.webp", there)) for there in (text, text_of(write_report(folder)))]
-    beside = {f"{assets.PICTURES}/{place.name}" for place in (folder / assets.PICTURES).iterdir()}
-    assert beside == asked[1] < asked[0]
-    assert all(place.read_bytes() == content for place, content in shown.items() if place.exists())
+    written = {path: path.read_bytes() for path in (folder / assets.PICTURES).iterdir()}
+    monkeypatch.setattr(assets, "MAX_EMBEDDED", 40_000)  # more pictures are embedded
+    pages = (text, text_of(write_report(folder)))
+    first, second = (set(re.findall(assets.PICTURES + r"/\w+\.webp", content)) for content in pages)
+    files = {f"{assets.PICTURES}/{path.name}" for path in (folder / assets.PICTURES).iterdir()}
+    assert files == second < first
+    assert all(path.read_bytes() == content for path, content in written.items() if path.exists())
     monkeypatch.setattr(assets, "MAX_EMBEDDED", 10**9)
     write_report(folder)
     assert not (folder / assets.PICTURES).exists()
@@ -268,7 +269,7 @@ def test_a_diverged_fit_and_nan_are_shown(tmp_path):
     assert re.findall(r"\bnan\b", words, flags=re.IGNORECASE) == ["NaN"]  # the heading of a column
 
 
-def test_what_a_paper_has_stands_beside_it(tmp_path):
+def test_published_values_are_shown(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     source = {"output_dir": tmp_path, "name": "run", "source": tmp_path / "a.wav"}
     published = {"where": "Table 3 <of it>", "values": {"si_snr": {"best": 5.42}}}
@@ -290,21 +291,21 @@ def test_gaps_and_rooms_are_shown(tmp_path):
     assert f"RT60 (s) {rt60:.3g}" in words_of(folder / page.REPORT)
 
 
-def test_a_config_that_is_not_whole_is_refused_in_one_line(finished, tmp_path):
+def test_an_incomplete_config_is_refused(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     about = json.loads((folder / "config.json").read_text())
     del about["settings"], about["seed"]
     (folder / "config.json").write_text(json.dumps(about))
-    with pytest.raises(BadInput, match=r"config\.json: lacks seed, settings, which a report needs"):
+    with pytest.raises(BadInput, match=r"config\.json: .*seed, settings"):
         write_report(folder)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="not a run's folder"):
+    with pytest.raises(BadInput, match=str(tmp_path)):
         write_report(tmp_path)
 
 
-def test_the_command_makes_it_again_and_refuses_in_one_line(finished, tmp_path):
+def test_the_command_recreates_the_report_and_refuses_in_one_line(finished, tmp_path):
     (finished / page.REPORT).unlink(missing_ok=True)
     for folder, code in ((finished, 0), (tmp_path, 2)):
         command = [sys.executable, "-m", "dawp.report", str(folder), "--tensorboard", str(tmp_path / "tb")]
@@ -315,14 +316,14 @@ def test_the_command_makes_it_again_and_refuses_in_one_line(finished, tmp_path):
     assert (finished / page.REPORT).exists()
 
 
-def test_tensorboard_gets_curves_spectrograms_and_sounds(finished, tmp_path):
+def test_tensorboard_receives_curves_spectrograms_and_sounds(finished, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from dawp.report import tensorboard
 
     finished = shutil.copytree(finished, tmp_path / "in" / "denoise" / "run")
-    (repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # passed over
+    (repetition_folders(finished)[0] / "best_pesq.wav").write_bytes(b"RIFF")  # skipped
     for _ in range(2):  # the second time replaces the first
         tensorboard.write(finished, tmp_path)
     for repetition_dir in repetition_folders(finished):

@@ -1,4 +1,4 @@
-"""Filters that leave the phase as it is."""
+"""Zero-phase filters."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from torch import Tensor
 from dawp.errors import BadInput
 
 HIGHPASS_ORDER = 4
-RINGING_PERIODS = 5  # of the cutoff frequency, after which the high-pass has died away
+RINGING_PERIODS = 5  # ringing time of the high-pass in periods of the cutoff frequency
 MAX_RINGING_SECONDS = 10.0
 PREDICTION_SECONDS, PREDICTION_ORDERS = 1.0, (512, 128, 32, 8, 2)
-MAX_PREDICTED = 1.5  # peak of an extension relative to that of what it extends
-RUMBLE_CUTOFF = 20.0  # Hz: the lowest frequency that is heard
+MAX_PREDICTED = 1.5  # peak of an extension relative to the peak of the samples it continues
+RUMBLE_CUTOFF = 20.0  # Hz: the lowest audible frequency
 RUMBLE_SEGMENT_SECONDS, RUMBLE_QUANTILE = 0.5, 0.25
-OFFSET_CUTOFF = 4.0  # Hz: a segment does not separate what lies below from a constant offset
-MIN_RUMBLE, MIN_OFFSET = 0.01, 0.05  # shares of the power of a recording
+OFFSET_CUTOFF = 4.0  # Hz: a segment does not separate lower frequencies from a constant offset
+MIN_RUMBLE, MIN_OFFSET = 0.01, 0.05  # fractions of a recording's power
 MIN_STEADY_SHARE = 0.3  # of the mean power below 20 Hz
 
 
 def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
-    """Remove what lies below ``cutoff`` Hz by a Butterworth filter, forward and backward.
+    """Apply a Butterworth high-pass forward and backward.
 
-    The ends are extended by linear prediction for as long as the filter rings, so that a tone is not damaged there.
+    Both ends are extended by linear prediction for the ringing time of the filter, so that tones are preserved there.
 
     Args:
         waveform: ``[T]``.
-        sample_rate: in Hz.
-        cutoff: in Hz; 0 returns the waveform.
+        sample_rate: sample rate in Hz.
+        cutoff: cutoff frequency in Hz; 0 returns the waveform unchanged.
 
     Returns:
-        ``[T]``.
+        Filtered waveform ``[T]``.
 
     Raises:
-        BadInput: nothing lies above the cutoff.
+        BadInput: the cutoff is not below half the sample rate.
     """
     if not cutoff:
         return waveform
@@ -48,27 +48,27 @@ def high_pass(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
     samples = waveform.double().numpy()
     extra = math.ceil(min(RINGING_PERIODS / cutoff, MAX_RINGING_SECONDS) * sample_rate)
     context = round(PREDICTION_SECONDS * sample_rate)
-    before = _continued(samples[:context][::-1], extra)[::-1]
-    after = _continued(samples[-context:], extra)
+    before = _extrapolate(samples[:context][::-1], extra)[::-1]
+    after = _extrapolate(samples[-context:], extra)
     filtered = sosfiltfilt(sections, np.concatenate([before, samples, after]), padlen=0)
     return torch.from_numpy(filtered[extra : extra + len(samples)].copy()).to(waveform)
 
 
 def remove_rumble(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Remove what lies below 20 Hz where rumble is strong, else return the waveform unchanged.
+    """Apply a 20 Hz high-pass if the waveform has strong rumble; otherwise return it unchanged.
 
-    The steady power of a band is what three quarters of all half-second segments exceed. Rumble is strong if the steady
-    power from 4 to 20 Hz is more than 1 % of the mean power, or that below 4 Hz, a constant offset, more than 5 %. The
-    steady power must also be at least 30 % of the mean power below 20 Hz: otherwise most of that belongs to the
-    recording, as the thump of a plucked string or a drum. A waveform shorter than a segment is returned unchanged,
-    because its spectrum does not separate rumble from a low tone.
+    The steady power of a band is the power exceeded in three quarters of all half-second segments. Rumble is strong if
+    the steady power from 4 to 20 Hz is more than 1 % of the mean power, or that below 4 Hz, a constant offset, more
+    than 5 %. The steady power must also be at least 30 % of the mean power below 20 Hz: otherwise most of that belongs
+    to the recording, like the onset of a plucked string or a drum. A waveform shorter than a segment is returned
+    unchanged, because its spectrum does not separate rumble from a low tone.
 
     Args:
         waveform: ``[T]``.
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
 
     Returns:
-        ``[T]``.
+        Waveform ``[T]``.
     """
     samples = waveform.double()
     length = max(2, round(RUMBLE_SEGMENT_SECONDS * sample_rate))
@@ -91,15 +91,15 @@ def _steady(power: Tensor) -> Tensor:
     return power.quantile(RUMBLE_QUANTILE)
 
 
-def _continued(samples, count: int):  # type: ignore[no-untyped-def]
-    """Predict ``count`` samples after those of an array, by an autoregressive model (Burg); mirror them if it fails."""
+def _extrapolate(samples, count: int):  # type: ignore[no-untyped-def]
+    """Predict the next ``count`` samples with an autoregressive model (Burg); mirror the samples if it is unstable."""
     import librosa
     import numpy as np
     from scipy.signal import lfilter, lfiltic
 
     mirrored = np.pad(samples, (0, count), mode="symmetric")[len(samples) :]
     limit = MAX_PREDICTED * np.abs(samples).max()
-    # A model of a few pure tones is unstable at an order that is much higher than they need.
+    # A model of a few pure tones is unstable if its order is much higher than necessary.
     for order in PREDICTION_ORDERS:
         order = min(order, len(samples) // 3)
         with np.errstate(all="ignore"):

@@ -1,10 +1,10 @@
-"""The mask: network and spectral gain put together, for noise that the network fits as fast as the sound.
+"""Spectral gains, and the mask that combines the output of the network with them.
 
-White noise is hard to fit and the network's output has less of it; real noise lies at low frequencies, where the
-network makes it as readily as speech. So the observed clip and the output are compared frequency by frequency. Where
-the output has less noise it is trusted; what it has missed of the sound is brought back by a gain; and a second gain
-takes out the noise that is left. Where more is removed than the noise, the output lacks sound: there, and without an
-output that helps, the log-MMSE filter of the observed clip remains.
+The network fits white noise slowly, so that its output contains less of it. Real noise is mostly at low frequencies,
+where the network fits it as fast as speech. Therefore the mask compares the observed clip and the output at each
+frequency. Where the output contains less noise, it is used; a first gain restores the sound that the output lacks, and
+a second gain removes the remaining noise. Where this removes more than the power of the noise, or where the output
+does not reduce the noise, the result is the log-MMSE estimate of the observed clip.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     Spectrum = NDArray[np.complex128]  # [bins, frames]
 
 HOP_SECONDS = 0.008
-OVERLAP = 4  # frames that each sample is in
+OVERLAP = 4  # frames per sample
 SMALLEST_POWER = 1e-20
 
-QUIET_SHARE = 0.3  # of the frames of a frequency that are taken for noise
+QUIET_SHARE = 0.3  # fraction of the frames of a frequency that count as noise
 
 NEIGHBOURHOOD_HZ, NEIGHBOURHOOD_SECONDS = 62.5, 0.032  # standard deviations
 MAX_REMOVED = 1.2  # multiple of the mean noise power: its power in a neighbourhood varies
 
-DECISION = 0.95  # weight of the frame before in the a-priori SNR (Ephraim and Malah 1984)
+DECISION = 0.95  # weight of the previous frame in the a-priori SNR (Ephraim and Malah 1984)
 SMALLEST_PRIOR = 10**-2.5
 LARGEST_POSTERIOR = 40.0
 
@@ -38,15 +38,15 @@ LARGEST_POSTERIOR = 40.0
 def mask(
     observed: Tensor, output: Tensor, sample_rate: int, floor_db: float, noise: Powers, noise_of_output: Powers
 ) -> Tensor:
-    """The observed clip with its noise taken out, with the help of an output of the network.
+    """Remove the noise from a clip with spectral gains and an output of the network.
 
     Args:
         observed: noisy clip ``[T]``.
-        output: what the network made of it ``[T]``; ``observed`` itself for none.
-        sample_rate: of both, in Hz.
-        floor_db: gain in dB that no bin goes below.
-        noise: power of the noise in each bin of ``analyse(observed, sample_rate)``.
-        noise_of_output: the same for ``output``.
+        output: output of the network ``[T]``; ``observed`` for none.
+        sample_rate: sample rate in Hz.
+        floor_db: minimum gain in dB.
+        noise: noise power in each bin of ``analyse(observed, sample_rate)``.
+        noise_of_output: noise power in each bin of ``analyse(output, sample_rate)``.
 
     Returns:
         Estimate ``[T]``, on the CPU.
@@ -67,7 +67,7 @@ def mask(
 
 
 def _not_more_than(noise: Powers, removed: Powers, sample_rate: int, length: int) -> Powers:
-    """Return 1 where the power removed around a bin is at most 1.2 times that of the noise, and less elsewhere."""
+    """Return a weight per bin: 1 if the power removed around it is at most 1.2 times that of the noise, less if not."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
@@ -79,13 +79,13 @@ def _not_more_than(noise: Powers, removed: Powers, sample_rate: int, length: int
 
 
 def two_step_gain(power: Powers, noise: Powers, floor: float, cleaner: Powers | None = None) -> Powers:
-    """The log-MMSE gain with its a-priori SNR from what a first log-MMSE gain leaves (Plapous et al. 2006).
+    """Return the log-MMSE gain with the a-priori SNR from a first log-MMSE gain (Plapous et al. 2006).
 
     Args:
         power: squared magnitudes ``[bins, frames]``.
-        noise: power of the noise, of that shape.
-        floor: smallest gain.
-        cleaner: powers that the first gain is applied to; None for ``power``.
+        noise: noise power ``[bins, frames]``.
+        floor: minimum gain.
+        cleaner: squared magnitudes to apply the first gain to; None for ``power``.
     """
     import numpy as np
 
@@ -96,7 +96,7 @@ def two_step_gain(power: Powers, noise: Powers, floor: float, cleaner: Powers | 
 
 
 def analyse(waveform: Tensor, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> Spectrum:
-    """The STFT ``[bins, frames]`` of a waveform ``[T]``, with windows of four hops."""
+    """Return the STFT ``[bins, frames]`` of a waveform ``[T]``, with windows of four hops."""
     hop = frame_hop(len(waveform), sample_rate, hop_seconds)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     stft: Spectrum = torch.stft(waveform.cpu().double(), len(window), hop, window=window, return_complex=True).numpy()
@@ -104,25 +104,25 @@ def analyse(waveform: Tensor, sample_rate: int, hop_seconds: float = HOP_SECONDS
 
 
 def synthesise(spectrum: Spectrum, sample_rate: int, length: int) -> Tensor:
-    """The waveform ``[length]`` of an STFT that ``analyse`` made of one of that length, and that was changed since."""
+    """Return the waveform ``[length]`` of an STFT with the parameters of ``analyse`` for that length."""
     hop = frame_hop(length, sample_rate)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     return torch.istft(torch.from_numpy(spectrum), len(window), hop, window=window, length=length).float()
 
 
 def frame_hop(length: int, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> int:
-    """Samples from frame to frame in the STFT of so many samples."""
+    """Return the hop in samples of the STFT of ``length`` samples."""
     return max(1, min(round(hop_seconds * sample_rate), length // OVERLAP))
 
 
 def log_mmse(power: Powers, noise: Powers, floor: float, decision: float = DECISION) -> Powers:
-    """The log-MMSE gain of a spectrogram, its a-priori SNR by decision-directed smoothing (Ephraim and Malah 1985).
+    """Return the log-MMSE gain with a decision-directed a-priori SNR (Ephraim and Malah 1985).
 
     Args:
         power: squared magnitudes ``[bins, frames]``.
-        noise: power of the noise, of that shape.
-        floor: smallest gain.
-        decision: weight of the frame before in the a-priori SNR.
+        noise: noise power ``[bins, frames]``.
+        floor: minimum gain.
+        decision: weight of the previous frame in the a-priori SNR.
     """
     import numpy as np
 
@@ -139,7 +139,7 @@ def log_mmse(power: Powers, noise: Powers, floor: float, decision: float = DECIS
 
 
 def spectral_gain(prior: Powers, posterior: Powers) -> Powers:
-    """Gain of the log-spectral amplitude estimator at SNRs a priori and a posteriori, at most 1 (equation 20 there)."""
+    """Return the gain of the log-spectral amplitude estimator, at most 1 (Ephraim and Malah 1985, equation 20)."""
     import numpy as np
     from scipy.special import exp1
 
@@ -150,10 +150,10 @@ def spectral_gain(prior: Powers, posterior: Powers) -> Powers:
 
 
 def quiet_power(power: Powers) -> NDArray[np.float64]:
-    """The power ``[bins, 1]`` of noise by the quieter frames of each frequency, with no look at their neighbours."""
+    """Estimate the noise power ``[bins, 1]`` from the quieter frames of each frequency separately."""
     import numpy as np
 
-    # The quantile of exponentially distributed powers is this share of their mean.
+    # The quantile of exponentially distributed powers is this fraction of their mean.
     quantile: NDArray[np.float64] = np.quantile(power, QUIET_SHARE, axis=1, keepdims=True)
     power_of_quiet: NDArray[np.float64] = np.maximum(quantile / -np.log1p(-QUIET_SHARE), SMALLEST_POWER)
     return power_of_quiet

@@ -6,11 +6,11 @@
   const together = document.getElementById("together");
   const clips = all("details.clip");
 
-  // One loudness for all sounds of a clip, or their true levels.
+  // Equal loudness for all sounds of a clip, or their original levels.
   const setLevel = (player) => { player.volume = matched.checked ? Number(player.dataset.volume) : 1; };
   const probe = new Audio();
   probe.volume = 0.5;
-  if (probe.volume !== 0.5) { // where only the device's own buttons set the volume
+  if (probe.volume !== 0.5) { // some devices do not let a page set the volume
     matched.checked = false;
     matched.disabled = true;
     matched.parentElement.append(" – not possible on this device");
@@ -18,41 +18,41 @@
   players.forEach(setLevel);
   matched.addEventListener("change", () => players.forEach(setLevel));
 
-  // One sound at a time; another of the same clip goes on where the one before it was.
+  // Play one sound at a time; another sound of the same clip starts at the same position.
   let latest = null;
   for (const player of players) {
     player.addEventListener("play", () => {
       if (latest && latest !== player) {
-        const place = latest.currentTime;
-        const moves = together.checked && !latest.ended && latest.closest(".clip") === player.closest(".clip");
+        const position = latest.currentTime;
+        const keepsPosition = together.checked && !latest.ended && latest.closest(".clip") === player.closest(".clip");
         latest.pause();
-        if (moves) player.currentTime = place;
+        if (keepsPosition) player.currentTime = position;
       }
       latest = player;
     });
   }
 
-  // The output of every kept epoch.
-  for (const journey of all(".journey")) {
-    const outputs = JSON.parse(journey.querySelector("script").textContent);
-    const slider = journey.querySelector("input");
-    const player = journey.querySelector("audio");
-    const picture = journey.querySelector("img");
-    const curves = journey.closest(".clip").querySelector(".curves");
+  // Show the output of the epoch that the slider selects.
+  for (const panel of all(".epochs")) {
+    const outputs = JSON.parse(panel.querySelector("script").textContent);
+    const slider = panel.querySelector("input");
+    const player = panel.querySelector("audio");
+    const picture = panel.querySelector("img");
+    const curves = panel.closest(".clip").querySelector(".curves");
     const show = () => {
       const output = outputs[Number(slider.value)];
-      const said = output.values.join(", ");
-      journey.querySelector("output").textContent = output.epoch;
-      journey.querySelector(".said").textContent = said;
-      slider.setAttribute("aria-valuetext", `epoch ${output.epoch}${said && ": " + said}`);
+      const values = output.values.join(", ");
+      panel.querySelector("output").textContent = output.epoch;
+      panel.querySelector(".values").textContent = values;
+      slider.setAttribute("aria-valuetext", `epoch ${output.epoch}${values && ": " + values}`);
       picture.src = output.spectrogram.src;
       picture.alt = output.spectrogram.alt;
       if (player.getAttribute("src") !== output.src) {
-        const goesOn = !player.paused;
-        const place = player.currentTime;
+        const isPlaying = !player.paused;
+        const position = player.currentTime;
         player.src = output.src;
-        player.currentTime = place;
-        if (goesOn) player.play().catch(() => {}); // the next step may come before it plays
+        player.currentTime = position;
+        if (isPlaying) player.play().catch(() => {}); // the slider may move again before playback starts
       }
       player.dataset.volume = output.volume;
       setLevel(player);
@@ -67,24 +67,24 @@
     show();
   }
 
-  // Sorting: numbers as numbers, what is missing last.
+  // Sort numerically, with missing values last.
   for (const table of all("table.sortable")) {
     const headings = all("thead th", table);
     headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
-      const down = heading.getAttribute("aria-sort") === "ascending";
+      const descending = heading.getAttribute("aria-sort") === "ascending";
       headings.forEach((other) => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
       const body = table.tBodies[0];
       const value = (row) => row.cells[column].dataset.value;
       body.append(...[...body.rows].sort((one, other) => {
         const [a, b] = [value(one), value(other)];
         if (a === "" || b === "") return (a === "") - (b === "");
-        return (down ? -1 : 1) * (Number(a) - Number(b));
+        return (descending ? -1 : 1) * (Number(a) - Number(b));
       }));
     }));
   }
 
-  // Clips are opened by links to them, by buttons, and for the printer.
+  // Open clips by links, by buttons and for printing.
   const openAll = (open) => clips.forEach((clip) => { clip.open = open; });
   document.getElementById("open-all")?.addEventListener("click", () => openAll(true));
   document.getElementById("close-all")?.addEventListener("click", () => openAll(false));

@@ -1,4 +1,4 @@
-"""Pictures of a repetition and of a run, drawn from the files in their folders."""
+"""Plot a repetition or a run from the files in its folder."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 N_FFT, HOP = 512, 128
 DYNAMIC_RANGE_DB = 80
 SMALLEST = 1e-10  # magnitude
-MOST_GAPS = 6  # in one picture
+MAX_GAPS = 6  # per picture
 GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
 WIDTH = 6.4  # inches
 MARGINS = (0.8, 0.15, 0.1, 0.5)  # inches around the curves: left, right, above, below
 
 BEST, BEST_ON_GAPS = (f"best_{Measurement('si_snr', *region).name}" for region in ([], [GAPS]))
 DRAWN = ("corrupted", BEST_ON_GAPS, BEST, "restored", "clean")
-"""The sounds of a repetition that are in one picture, by file name."""
+"""File names of the sounds of a repetition that are drawn in one picture."""
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# The palette of Okabe and Ito, which is safe for colour-blind readers.
 OUTPUT, MEAN, CORRUPTED, AGAINST, BLIND = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7"
 CLEAN, GAP_SHADE = "#000000", "#DDDDDD"
 
 
 def title_of(name: str) -> str:
-    """A sound of a repetition in words.
+    """Return the title of a sound of a repetition.
 
     Example:
         >>> title_of("best_si_snr")
@@ -56,7 +56,7 @@ def title_of(name: str) -> str:
 
 
 def sounds_of(folder: Path) -> list[Path]:
-    """The sounds of a repetition from corrupted to clean, then the outputs of its epochs."""
+    """Return the sounds of a repetition from corrupted to clean, then the saved outputs by epoch."""
     names = ["corrupted", *(f"best_{measurement.name}" for measurement in measurements()), "restored"]
     names += sorted(path.stem for path in folder.glob("baseline_*.wav"))
     places = [folder / f"{name}.wav" for name in [*names, "clean"]]
@@ -65,7 +65,7 @@ def sounds_of(folder: Path) -> list[Path]:
 
 
 def load_sounds(folder: Path) -> dict[Path, tuple[NDArray[Any], int]]:
-    """Samples and rate of the sounds of a repetition, all of one length; one that cannot be read is not there."""
+    """Load the sounds of a repetition, with their sample rates; skip unreadable files and files of other lengths."""
     import soundfile
 
     loaded = {}
@@ -77,11 +77,11 @@ def load_sounds(folder: Path) -> dict[Path, tuple[NDArray[Any], int]]:
 
 
 def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
-    """Draw every picture whose data lie in the folder: curves, spectrograms, saved outputs not drawn yet.
+    """Draw all pictures for which the folder has data: curves, spectrograms and new saved outputs.
 
     Args:
-        folder: of one repetition.
-        facts: the content of its result.json; empty while the fit is going on.
+        folder: folder of a repetition.
+        facts: content of its result.json; empty during the fit.
     """
     draw_curves(folder, facts, folder / "curves.png")
     present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
@@ -102,16 +102,16 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
-    """In place of ``draw_repetition``, where no pictures are wanted."""
+    """Draw no pictures; a replacement for ``draw_repetition``."""
 
 
 def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
     """Plot each metric, the loss and the stopping rules against the epoch, with the oracle and the blind stop.
 
-    The axis extends from the first epoch to the last between fixed margins, so that the report can mark an epoch.
+    The axes span the width between the margins, so that the report page can locate an epoch in the picture.
     """
     columns = read_columns(folder / "metrics.csv")
-    metrics = [one for one in measurements() if one.name in columns]
+    metrics = [measurement for measurement in measurements() if measurement.name in columns]
     panels = len(metrics) + 1 + sum(name in columns for name in RULES)
     figure, axes = new_figure(panels, layout=None)  # twice as fast as the constrained layout
     for axis, metric in zip(axes, metrics, strict=False):
@@ -157,7 +157,7 @@ def _plot_loss_and_rules(axes: list[Axes], columns: dict[str, NDArray[Any]], fac
 
 
 def _mark(axis: Axes, facts: dict[str, Any], metric: str) -> None:
-    """The corrupted clip's level, the oracle's choice and the blind stop."""
+    """Mark the corrupted clip's value, the oracle stop and the blind stop."""
     level, best = facts["input"][metric], facts["best"][metric]
     if level is not None and math.isfinite(level):
         axis.axhline(level, color=CORRUPTED, linestyle="--", linewidth=1, label="corrupted clip")
@@ -179,7 +179,7 @@ def _crop(axis: Axes, metric: Measurement, columns: dict[str, NDArray[Any]], fac
 
 
 def _draw_sounds(path: Path, sounds: dict[str, Path], panel: Any) -> None:
-    """One panel a sound, all on one scale."""
+    """Draw one panel per sound, on a common scale."""
     import soundfile
 
     loaded = {title: soundfile.read(sound, dtype="float32") for title, sound in sounds.items()}
@@ -200,21 +200,21 @@ def _waveform(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[
 
 
 def draw_gaps(folder: Path, facts: Mapping[str, Any], to: Path) -> None:
-    """``gaps`` into a file."""
+    """Draw the first gaps into a file."""
     save(gaps(folder, facts), to)
 
 
 def gaps(folder: Path, facts: Mapping[str, Any]) -> Figure:
-    """The waveforms around the first gaps (paper Figure 5)."""
+    """Plot the waveforms around the first gaps (paper, Figure 5)."""
     import numpy as np
     import soundfile
 
-    places: list[list[float]] = facts["corruption"]["gaps"]  # each a start and a length in seconds
+    positions: list[list[float]] = facts["corruption"]["gaps"]  # start and length in seconds
     styles = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
     paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
     loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
-    figure, axes = new_figure(min(len(places), MOST_GAPS), sharex=False)
-    for axis, (start, length) in zip(axes, places, strict=False):
+    figure, axes = new_figure(min(len(positions), MAX_GAPS), sharex=False)
+    for axis, (start, length) in zip(axes, positions, strict=False):
         for name, (samples, rate) in loaded.items():
             first = max(0, round((start - GAP_CONTEXT) * rate))
             shown = samples[first : round((start + length + GAP_CONTEXT) * rate)]
@@ -225,13 +225,13 @@ def gaps(folder: Path, facts: Mapping[str, Any]) -> Figure:
         axis.set_ylabel("amplitude")
     if loaded:
         axes[0].legend(fontsize="x-small")
-    axes[0].set_title(f"{len(axes)} of {len(places)} gaps (shaded)", fontsize="small", loc="left")
+    axes[0].set_title(f"{len(axes)} of {len(positions)} gaps (shaded)", fontsize="small", loc="left")
     axes[-1].set_xlabel("time (ms)")
     return figure
 
 
 def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
-    """The impulse response and the decay of its energy, beside the line of its RT60 in seconds."""
+    """Plot the impulse response and its energy decay curve, with a line of the slope of its RT60."""
     import numpy as np
     import soundfile
     import torch
@@ -243,7 +243,7 @@ def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
     figure, (above, below) = new_figure(2)
     above.plot(time, response, color=OUTPUT, linewidth=0.7)
     above.set_ylabel("amplitude")
-    below.plot(time, decay, color=OUTPUT, label="energy still to come", linewidth=1)
+    below.plot(time, decay, color=OUTPUT, label="energy decay curve", linewidth=1)
     if math.isfinite(rt60):
         begin = time[decay < -5][0]
         line = np.array([-5.0, -65.0])
@@ -257,7 +257,7 @@ def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
 
 
 def gains(points: dict[str, list[tuple[float, float]]], metric: Measurement) -> Figure:
-    """Each repetition's gain against what the corrupted clip had, for each of several titles."""
+    """Plot the gain of each repetition against the metric of the corrupted clip, with a series per title."""
     figure, (axis,) = new_figure(1, height=3)
     for (title, pairs), (marker, colour) in zip(points.items(), (("o", OUTPUT), ("^", MEAN)), strict=False):
         axis.plot(*zip(*pairs, strict=True), marker, color=colour, label=title, alpha=0.7, markersize=5)
@@ -269,7 +269,7 @@ def gains(points: dict[str, list[tuple[float, float]]], metric: Measurement) -> 
 
 
 def best_epochs(epochs: dict[str, list[int]]) -> Figure:
-    """In how many repetitions the best epoch fell where, for each of several titles."""
+    """Plot a histogram of the best epochs of all repetitions, with a series per title."""
     figure, (axis,) = new_figure(1, height=3)
     axis.hist(list(epochs.values()), bins=20, label=list(epochs), color=[OUTPUT, MEAN][: len(epochs)])
     axis.set_xlabel("epoch")
@@ -279,8 +279,11 @@ def best_epochs(epochs: dict[str, list[int]]) -> Figure:
     return figure
 
 
-def magnitudes(sounds: Iterable[NDArray[Any]], most_frames: int | None = None) -> list[NDArray[Any]]:
-    """The STFT magnitudes ``[bins, frames]`` of sounds of one length; of too many frames the loudest of several."""
+def magnitudes(sounds: Iterable[NDArray[Any]], max_frames: int | None = None) -> list[NDArray[Any]]:
+    """Return the STFT magnitudes ``[bins, frames]`` of sounds of equal length.
+
+    With more than ``max_frames`` frames, each output frame is the maximum of several.
+    """
     import torch
 
     sounds = list(sounds)
@@ -288,18 +291,18 @@ def magnitudes(sounds: Iterable[NDArray[Any]], most_frames: int | None = None) -
     n_fft = min(N_FFT, samples)
     hop = max(1, n_fft * HOP // N_FFT)
     window = torch.hann_window(n_fft)
-    together = max(1, samples // hop // most_frames) if most_frames else 1
+    pool = max(1, samples // hop // max_frames) if max_frames else 1
 
     def magnitude(sound: NDArray[Any]) -> NDArray[Any]:
         stft = torch.stft(torch.from_numpy(sound), n_fft, hop, window=window, pad_mode="constant", return_complex=True)
-        pooled: NDArray[Any] = torch.nn.functional.max_pool1d(stft.abs(), together, ceil_mode=True).numpy()
+        pooled: NDArray[Any] = torch.nn.functional.max_pool1d(stft.abs(), pool, ceil_mode=True).numpy()
         return pooled
 
     return [magnitude(sound) for sound in sounds]
 
 
 def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
-    """A magnitude in dB, relative to the loudest."""
+    """Convert a magnitude to dB relative to ``loudest``."""
     import numpy as np
 
     level: NDArray[Any] = 20 * np.log10(np.maximum(magnitude, SMALLEST) / max(loudest, SMALLEST))
@@ -307,9 +310,9 @@ def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
 
 
 def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArray[Any], int]]) -> None:
-    every = magnitudes(samples for samples, _ in sounds.values())
-    loudest = max(magnitude.max() for magnitude in every)
-    for axis, magnitude, (samples, rate) in zip(axes, every, sounds.values(), strict=True):
+    spectra = magnitudes(samples for samples, _ in sounds.values())
+    loudest = max(magnitude.max() for magnitude in spectra)
+    for axis, magnitude, (samples, rate) in zip(axes, spectra, sounds.values(), strict=True):
         image = axis.imshow(
             decibels(magnitude, loudest),
             origin="lower",
@@ -320,16 +323,16 @@ def _spectrogram(figure: Figure, axes: list[Axes], sounds: dict[str, tuple[NDArr
             extent=(0, len(samples) / rate, 0, rate / 2000),
         )
         axis.set_ylabel("frequency (kHz)")
-    figure.colorbar(image, ax=axes, label="dB, relative to the loudest of all")
+    figure.colorbar(image, ax=axes, label="dB relative to the maximum of all panels")
 
 
 def spectrogram_pixels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
-    """A spectrogram without axes, low frequencies below: ``[bins, frames, 3]``, uint8."""
+    """Return a spectrogram without axes as an image ``[bins, frames, 3]``, uint8, low frequencies at the bottom."""
     import numpy as np
     from matplotlib import colormaps
 
-    shares = 1 + decibels(magnitude, loudest)[::-1] / DYNAMIC_RANGE_DB
-    pixels: NDArray[Any] = (colormaps["magma"](np.clip(shares, 0, 1))[..., :3] * 255).astype(np.uint8)
+    values = 1 + decibels(magnitude, loudest)[::-1] / DYNAMIC_RANGE_DB
+    pixels: NDArray[Any] = (colormaps["magma"](np.clip(values, 0, 1))[..., :3] * 255).astype(np.uint8)
     return pixels
 
 
@@ -340,8 +343,8 @@ def new_figure(
     sharey: bool = False,
     layout: Literal["constrained"] | None = "constrained",
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, one below the other; sizes in inches."""
-    # Figures of their own, not pyplot's: no display is looked for and none piles up in memory.
+    """Create a figure with a column of panels; ``height`` is that of a panel in inches."""
+    # Not a pyplot figure: those require a display backend and stay in memory.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height * panels + 0.6), layout=layout, dpi=150)
@@ -354,7 +357,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of metrics.csv, NaN where a field is empty."""
+    """Read the columns of metrics.csv; empty fields become NaN."""
     import numpy as np
 
     with path.open(newline="", encoding="utf-8") as file:
@@ -364,7 +367,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Epochs and values of a column, where it has a finite value."""
+    """Return the epochs and values of a column where the value is finite."""
     import numpy as np
 
     values = columns.get(name, np.full_like(columns["epoch"], np.nan))

@@ -1,4 +1,4 @@
-"""A run for TensorBoard: the curves, spectrograms and sounds of its repetitions."""
+"""Write the curves, spectrograms and sounds of a run for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from dawp.runs.folder import repetition_folders
 
 
 def check_installed() -> None:
-    """Refuse if the package that writes TensorBoard's files is not there.
+    """Check that the package tensorboard is installed.
 
     Raises:
         BadInput: it is not.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise BadInput(
-            "tensorboard needs the package of that name: pip install '.[tensorboard]' in the toolkit's folder"
-        )
+        raise BadInput("tensorboard requires the package tensorboard: run pip install '.[tensorboard]'")
 
 
 def write(folder: Path, to: Path) -> None:
-    """Write what a run's folder holds to ``to/<task>/<run>/<repetition>``; replaces what was there.
+    """Write a run to ``to/<task>/<run>/<repetition>`` and replace existing event files.
 
-    Scalars are the columns of metrics.csv by epoch; sounds and spectrograms stand at epoch 0, kept outputs at theirs.
+    Scalars are the columns of metrics.csv by epoch. Sounds and spectrograms are written at step 0, saved outputs at
+    their epochs.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     for repetition_dir in repetition_folders(folder):
-        place = to / folder.resolve().parent.name / folder.resolve().name / repetition_dir.name
-        for old in place.glob("events.out.tfevents.*"):
+        event_dir = to / folder.resolve().parent.name / folder.resolve().name / repetition_dir.name
+        for old in event_dir.glob("events.out.tfevents.*"):
             old.unlink()
-        with SummaryWriter(str(place)) as writer:
+        with SummaryWriter(str(event_dir)) as writer:
             if (repetition_dir / "metrics.csv").is_file():
                 columns = pictures.read_columns(repetition_dir / "metrics.csv")
                 epochs = columns.pop("epoch")
