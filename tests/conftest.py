@@ -1,4 +1,4 @@
-"""What several test files need: clips, tiny settings, the real command."""
+"""Common fixtures: clips, tiny settings and the command line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from dawp.cli import main
 
-torch.set_num_threads(1)  # tests run side by side, and share the machine
+torch.set_num_threads(1)  # tests run in parallel
 
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "dawp" / "samples"
@@ -41,7 +41,7 @@ TINY = {
     "device": "cpu",
     "workers": 1,
 }
-"""A network and a fit that take milliseconds an epoch."""
+"""Settings of a network and a fit that take milliseconds per epoch."""
 
 TINY_FLAGS = [
     *("--depth", "1", "--channels", "4", "--lstm_layers", "0", "--no_resample"),
@@ -59,18 +59,18 @@ def same_random_numbers_every_time() -> None:
 
 @pytest.fixture
 def speech() -> Tensor:
-    """One second of the bundled speech clip, ``[16000]``."""
+    """Return one second of the bundled speech clip, ``[16000]``."""
     samples, rate = soundfile.read(SAMPLES / "speech.wav", dtype="float32")
     assert rate == RATE
     return torch.from_numpy(samples[:RATE])
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Command:
-    """Run a command with the tiny flags in an empty folder, results in ``tmp_path/evals``.
+def run_task(tmp_path: Path) -> Command:
+    """Return a function that runs a task with the tiny flags in an empty folder; results are in ``tmp_path/evals``.
 
-    The command line of a task is called as ``python TASK.py`` calls it, but here, where torch is loaded already; with
-    ``real``, or where it begins processes, it is the file itself in a process of its own.
+    The command line is called in this process, where torch is already loaded. With ``real``, or if the command starts
+    processes, ``TASK.py`` runs in a separate process.
     """
 
     def run(
@@ -78,18 +78,18 @@ def door(tmp_path: Path) -> Command:
     ) -> subprocess.CompletedProcess[str]:
         arguments = [*(TINY_FLAGS if tiny else []), *map(str, flags)]
         if not real and arguments.count("--workers") == 1 and arguments[arguments.index("--workers") + 1] == "1":
-            return called(task, arguments, cwd)
+            return call_main(task, arguments, cwd)
         command = [sys.executable, str(ROOT / f"{task}.py"), *arguments]
         return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
 
     return run
 
 
-def called(task: str, arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command of this process, with what it writes and its exit code."""
+def call_main(task: str, arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, and return its output and exit code."""
     out, err = io.StringIO(), io.StringIO()
     logger, before = logging.getLogger("dawp"), Path.cwd()
-    set_up = logger.handlers[:], logger.level, logger.propagate
+    state = logger.handlers[:], logger.level, logger.propagate
     os.chdir(cwd)
     try:
         with redirect_stdout(out), redirect_stderr(err):
@@ -98,23 +98,23 @@ def called(task: str, arguments: list[str], cwd: Path) -> subprocess.CompletedPr
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
         os.chdir(before)
-        logger.handlers[:], logger.level, logger.propagate = set_up
+        logger.handlers[:], logger.level, logger.propagate = state
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
-def denoise(door: Command) -> Command:
-    """``door`` for denoise.py."""
-    return partial(door, "denoise")
+def denoise(run_task: Command) -> Command:
+    """Return ``run_task`` for denoise.py."""
+    return partial(run_task, "denoise")
 
 
 def environment() -> dict[str, str]:
-    """The surroundings of a command: one thread, as above."""
+    """Return the environment variables of a command with one thread."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def write_sound(path: Path, samples: Tensor | None = None, rate: int = RATE, **how: str) -> Path:
-    """A sound file: one second of seeded noise bursts if no samples are given."""
+    """Write a sound file; by default, one second of seeded noise."""
     if samples is None:
         samples = torch.randn(RATE, generator=torch.Generator().manual_seed(1)) * 0.1
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,13 +123,13 @@ def write_sound(path: Path, samples: Tensor | None = None, rate: int = RATE, **h
 
 
 def repetitions(evals: Path) -> list[Path]:
-    """The repetition folders of the only run under an output folder."""
+    """Return the repetition folders of the only run in an output folder."""
     (run,) = evals.glob("*/*")
     return sorted(path for path in run.iterdir() if path.is_dir())
 
 
 def running(pid):
-    """Whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def running(pid):
 
 
 def numbers(run):
-    """Everything a run has found, but for the time it took."""
+    """Return all results of a run except the time."""
     found = {}
     for repetition_dir in sorted(path for path in run.iterdir() if path.is_dir()):
         facts = json.loads((repetition_dir / "result.json").read_text())

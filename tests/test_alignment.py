@@ -1,4 +1,4 @@
-"""The lag between the two recordings of a pair."""
+"""Tests of the alignment of pairs."""
 
 import json
 
@@ -22,7 +22,7 @@ def clip(name, rate=RATE):
 
 
 def late(waveform, lag):
-    """The waveform ``lag`` samples later (or earlier, if negative), of the same length."""
+    """Delay a waveform by ``lag`` samples (which may be negative), keeping its length."""
     silence = torch.zeros(abs(lag))
     return torch.cat([silence, waveform[:-lag]]) if lag > 0 else torch.cat([waveform[-lag:], silence])
 
@@ -56,13 +56,13 @@ def test_a_reverberant_pair_without_a_lag_has_none(name, rt60):
     assert measure_lag(problem.clean, late(problem.observed, 800), RATE) == 800
 
 
-def test_a_direct_path_softer_than_its_reflections_is_no_lag():
+def test_a_direct_path_below_its_reflections_gives_no_lag():
     clean = clip("speech")
     reverberant = clean + 2 * late(clean, 80) + 1.5 * late(clean, 130)
     assert measure_lag(clean, reverberant, RATE) == 0
 
 
-def test_where_a_lag_is_not_clear_there_is_none():
+def test_an_unclear_peak_gives_no_lag():
     tone = torch.sin(torch.arange(RATE) * 0.2)
     assert measure_lag(tone, late(tone, 800), RATE) == 0
     for length in (64, 1000, 32000):
@@ -73,7 +73,7 @@ def test_where_a_lag_is_not_clear_there_is_none():
     assert measure_lag(speech, late(speech, 15), RATE) == 0  # under 1 ms
 
 
-def test_of_a_long_recording_the_loudest_minute_is_measured():
+def test_the_loudest_minute_of_a_long_recording_is_measured():
     long = 0.01 * torch.randn(150 * 1000)
     long[100_000:110_000] *= 30
     assert measure_lag(long, late(long, 100), 1000) == 100
@@ -81,7 +81,7 @@ def test_of_a_long_recording_the_loudest_minute_is_measured():
 
 @pytest.fixture
 def pair(tmp_path):
-    """A list of one pair of which the second is 50 ms late."""
+    """Write a list of one pair; the second recording is 50 ms late."""
     clean = 0.1 * torch.randn(32000)
     write_sound(tmp_path / "clean.wav", clean, subtype="FLOAT")
     write_sound(tmp_path / "noisy.wav", with_noise(late(clean, 800), 10), subtype="FLOAT")
@@ -118,8 +118,8 @@ def test_aligned_recordings_may_differ_in_length_by_the_largest_lag(denoise, tmp
     assert facts["input"]["si_snr"] == pytest.approx(10, abs=0.5)
 
 
-def test_only_pairs_that_are_aligned_are_another_run(denoise, tmp_path, pair):
-    """Earlier runs, whose settings do not have the flag, are found again."""
+def test_align_changes_the_run_folder_of_pairs_only(denoise, tmp_path, pair):
+    """Runs from before the flag existed are still found."""
     assert denoise("--source", pair.name).returncode == 0
     (config,) = tmp_path.glob("evals/denoise/*/config.json")
     assert "align" not in json.loads(config.read_text())["identity"]
@@ -130,7 +130,7 @@ def test_only_pairs_that_are_aligned_are_another_run(denoise, tmp_path, pair):
     assert [one == other for one, other in folders] == [True, False]
 
 
-def test_align_without_pairs_is_said_to_have_no_effect(denoise, tmp_path):
+def test_align_without_pairs_has_no_effect(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     assert "--align has no effect" in denoise("--source", "a.wav", "--align").stderr
     assert "has no effect" not in denoise("--source", "a.wav", "--no_align").stderr

@@ -25,7 +25,7 @@ CONFIGS = {
 }
 
 
-def posed(task, clean):
+def make_problem(task, clean):
     corrupt, config = CONFIGS[task]
     return corrupt(clean, RATE, config, seeded(0, "corruption"))
 
@@ -41,8 +41,8 @@ def gap_si_snr(estimate, problem):
 
 
 @pytest.mark.parametrize("task", CONFIGS)
-def test_every_baseline_gives_the_clips_length_and_improves_it(task):
-    problem = posed(task, read(SAMPLES / "speech.wav", RATE)[:32001])
+def test_every_baseline_keeps_the_length_and_improves_the_clip(task):
+    problem = make_problem(task, read(SAMPLES / "speech.wav", RATE)[:32001])
     before = si_snr(problem.observed, problem.clean)
     estimates = baselines.run(task, problem)
     assert list(estimates) == [name for name, method in base.METHODS[task].items() if method.is_baseline]
@@ -53,8 +53,8 @@ def test_every_baseline_gives_the_clips_length_and_improves_it(task):
 
 
 @pytest.mark.parametrize("task", CONFIGS)
-def test_no_baseline_looks_at_the_clean_clip(task, speech):
-    problem = posed(task, speech)
+def test_baselines_do_not_depend_on_the_clean_clip(task, speech):
+    problem = make_problem(task, speech)
     first = baselines.run(task, problem)
     second = baselines.run(task, replace(problem, clean=torch.randn(len(speech))))
     for name, estimate in first.items():
@@ -74,10 +74,10 @@ def test_missing_packages_are_named_in_one_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"not installed: noisereduce \(pip install '\.\[baselines\]' in"):
         baselines.check_installed("denoise")
-    baselines.check_installed("inpaint")  # needs none
+    baselines.check_installed("inpaint")  # requires no package
 
 
-def test_a_line_across_the_gap():
+def test_linear_interpolation_of_a_gap():
     ramp = torch.linspace(0.5, 1, 200)
     problem = with_gap(ramp, 50, 60)
     torch.testing.assert_close(gaps.linear(problem), ramp)
@@ -85,8 +85,8 @@ def test_a_line_across_the_gap():
     assert (gaps.linear(at_the_end)[190:] == ramp[189]).all()
 
 
-def test_two_tones_are_continued_through_a_gap():
-    """What an autoregressive model describes without a rest."""
+def test_two_tones_are_restored_in_a_gap():
+    """An autoregressive model describes them exactly."""
     time = torch.arange(4000, dtype=torch.float64)
     tones = (torch.sin(time / 5) + 0.5 * torch.sin(time / 2.3)).float()
     problem = with_gap(tones, 2000, 2080)
@@ -94,8 +94,8 @@ def test_two_tones_are_continued_through_a_gap():
     assert gap_si_snr(gaps.linear(problem), problem) < 5
 
 
-def test_the_banded_equations_are_those_of_the_residual():
-    """Against a dense least-squares solution for the last iteration's model, with two gaps near each other."""
+def test_the_banded_equations_minimise_the_residual():
+    """Compare with a dense least-squares solution for the model of the last iteration, with two adjacent gaps."""
     rng = np.random.default_rng(0)
     sound = np.convolve(rng.standard_normal(600), np.hanning(9), "same")
     missing = np.zeros(600, dtype=bool)
@@ -103,7 +103,7 @@ def test_the_banded_equations_are_those_of_the_residual():
     order = 16
     window = np.hanning(602)[1:-1]
     filled = gaps._fill(sound, missing, window, order)
-    previous = filled  # converged: the model of the filled sound fills it so again
+    previous = filled  # converged: the model of the result gives the same result
     spectrum = np.correlate(previous * window, previous * window, "full")[599 : 599 + order + 1]
     matrix = np.array([[spectrum[abs(i - j)] for j in range(order)] for i in range(order)])
     matrix += 1e-9 * spectrum[0] * np.eye(order)
@@ -114,7 +114,7 @@ def test_the_banded_equations_are_those_of_the_residual():
     np.testing.assert_array_equal(filled[~missing], sound[~missing])
 
 
-def test_janssen_beats_the_line_on_speech():
+def test_janssen_is_better_than_linear_interpolation_on_speech():
     speech = read(SAMPLES / "speech.wav", RATE)
     for gap_ms in (1.0, 2.0, 5.0):
         problem = cut_gaps(speech, RATE, GapConfig(gap_ms=gap_ms, n_gaps=16), seeded(0, "corruption"))
@@ -123,7 +123,7 @@ def test_janssen_beats_the_line_on_speech():
 
 
 def test_janssen_near_the_ends():
-    """The model is that of the sound at the gap, also where there is little of it on one side."""
+    """The model describes the sound at the gap even if one side is short."""
     speech = read(SAMPLES / "speech.wav", RATE)[4000:20000]
     worst = []
     for start in (20, 50, 100, len(speech) - 60):
@@ -142,7 +142,7 @@ def test_denoise_baselines_at_other_rates_and_lengths(rate, length, caplog):
     assert not caplog.records
 
 
-def test_digital_silence_does_no_harm(speech):
+def test_baselines_are_finite_with_digital_silence(speech):
     broken = speech.clone()
     broken[4000:9000] = 0
     estimates = baselines.run("denoise", Problem(broken, speech, RATE))
@@ -165,7 +165,7 @@ def test_a_baseline_that_fails_is_nan_with_a_warning(speech, monkeypatch, caplog
     assert len(caplog.records) == 2
 
 
-def test_a_clip_with_a_silent_surrounding_is_filled_with_silence():
+def test_a_gap_in_silence_is_filled_with_silence():
     clip = torch.zeros(8000)
     clip[:100] = torch.sin(torch.arange(100) / 3)
     clip[5020] = 0.1

@@ -22,20 +22,20 @@ class Killed(BaseException):
     pass
 
 
-def posed(task, speech, **settings):
+def tiny_problem(task, speech, **settings):
     config = Config.of(task, **{**TINY, "epochs": EPOCHS, "lr": 0.01, "pesq_every": 7, **settings})
     rng = seeded(config.fit.seed, "corruption")
     return config, make_problem(task, speech, None, 16000, config.corruption, rng)
 
 
 def facts(result):
-    told = {name: value for name, value in result.facts().items() if name != "seconds"}
-    return str(told), str(result.history.rows), result.restored.waveform.tolist()
+    reproducible = {name: value for name, value in result.facts().items() if name != "seconds"}
+    return str(reproducible), str(result.history.rows), result.restored.waveform.tolist()
 
 
 VARIANTS = {
     "gaps": ("inpaint", {"n_gaps": 3, "gap_ms": 5}),
-    "input drawn anew": ("denoise", {"resample_input": True}),
+    "input redrawn": ("denoise", {"resample_input": True}),
     "LSTM, holdout, patience": ("denoise", {"lstm_layers": 1, "stop": "holdout", "patience": 20}),
     "several fits": ("denoise", {"fits": 3, "stop": "holdout", "estimate": "mask", "epochs": 25}),
     "last epoch, no mean": ("denoise", {"stop": "epochs", "estimate": "output", "ema": 0, "normalize": False}),
@@ -43,10 +43,10 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_numbers(variant, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)  # one in every epoch
+def test_a_fit_that_is_killed_repeatedly_gives_the_same_results(variant, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)  # a checkpoint in every epoch
     task, settings = VARIANTS[variant]
-    config, problem = posed(task, speech, checkpoint_every=1e-9, **settings)
+    config, problem = tiny_problem(task, speech, checkpoint_every=1e-9, **settings)
     expected = solve(problem, config)
     first_epochs, kills = [], 0
     while True:
@@ -66,7 +66,7 @@ def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_numbers(variant
             continue
         break
     assert kills >= 1
-    assert first_epochs == sorted(set(first_epochs))  # each goes on later than the one before
+    assert first_epochs == sorted(set(first_epochs))  # each attempt resumes later than the previous one
     assert facts(result) == facts(expected)
     assert all(
         torch.equal(tensor, result.generator["state_dict"][name])
@@ -74,9 +74,9 @@ def test_a_fit_that_is_killed_again_and_again_ends_with_the_same_numbers(variant
     )
 
 
-def test_the_later_of_several_fits_go_on_in_mid_fit_too(speech, tmp_path, monkeypatch):
+def test_later_fits_resume_within_the_fit(speech, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
-    config, problem = posed("denoise", speech, fits=3, stop="holdout", epochs=20, checkpoint_every=1e-9)
+    config, problem = tiny_problem("denoise", speech, fits=3, stop="holdout", epochs=20, checkpoint_every=1e-9)
     expected = solve(problem, config)
     save, saves = Checkpoint.save, []
 
@@ -97,7 +97,7 @@ def test_the_later_of_several_fits_go_on_in_mid_fit_too(speech, tmp_path, monkey
     assert facts(result) == facts(expected)
 
 
-def test_what_kept_memory_from_being_had_does_not_cost_a_checkpoint(tmp_path, monkeypatch):
+def test_a_checkpoint_is_kept_when_memory_runs_out(tmp_path, monkeypatch):
     Checkpoint(tmp_path / "a.checkpoint", 1, "digest").save({"epoch": 1})
     for error in (MemoryError(), RuntimeError("can't allocate memory"), OSError("I/O error")):
         with monkeypatch.context() as patch:
@@ -107,8 +107,8 @@ def test_what_kept_memory_from_being_had_does_not_cost_a_checkpoint(tmp_path, mo
     assert Checkpoint(tmp_path / "a.checkpoint", 1, "digest").load()["epoch"] == 1
 
 
-def test_fits_that_were_done_ahead_in_any_order_are_taken_as_they_are(speech, tmp_path):
-    config, problem = posed("denoise", speech, fits=3, stop="holdout", epochs=20)
+def test_fits_done_ahead_in_any_order_are_used(speech, tmp_path):
+    config, problem = tiny_problem("denoise", speech, fits=3, stop="holdout", epochs=20)
     expected = solve(problem, config)
     for number in (2, 0, 1):
         with progress_bar(20, None) as bar:
@@ -123,7 +123,7 @@ def test_fits_that_were_done_ahead_in_any_order_are_taken_as_they_are(speech, tm
     "damage", ["cut off", "one bit", "empty", "text", "another clip's", "other settings'", "a pickle"]
 )
 def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path, caplog):
-    config, problem = posed("denoise", speech, fits=2, epochs=5)
+    config, problem = tiny_problem("denoise", speech, fits=2, epochs=5)
     expected = solve(problem, config)
     solve(problem, config, checkpoints=Checkpoints(tmp_path))
     path = tmp_path / "fit_1.checkpoint"
@@ -138,13 +138,13 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path,
     elif damage == "text":
         path.write_text("not a checkpoint")
     elif damage == "another clip's":
-        solve(posed("denoise", -speech, fits=2, epochs=5)[1], config, checkpoints=Checkpoints(tmp_path))
+        solve(tiny_problem("denoise", -speech, fits=2, epochs=5)[1], config, checkpoints=Checkpoints(tmp_path))
     elif damage == "other settings'":
-        other = posed("denoise", speech, fits=2, epochs=5, lr=0.02)[0]
+        other = tiny_problem("denoise", speech, fits=2, epochs=5, lr=0.02)[0]
         solve(problem, other, checkpoints=Checkpoints(tmp_path))
     else:
         made = io.BytesIO()
-        torch.save({"digest": Config}, made)  # a class: nothing that is loaded without being trusted
+        torch.save({"digest": Config}, made)  # a class, which must not be unpickled
         path.write_bytes(hashlib.sha256(made.getvalue()).digest() + made.getvalue())
     with caplog.at_level(logging.WARNING):
         result = solve(problem, config, checkpoints=Checkpoints(tmp_path))
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(damage, speech, tmp_path,
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".unusable")] == []
 
 
-def test_checkpoints_come_as_often_as_was_asked_and_cost_little(tmp_path, monkeypatch):
+def test_the_interval_of_checkpoints_and_their_cost(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "a.checkpoint", 30, "digest", lambda path: now.__setitem__(0, now[0] + 4))
@@ -170,7 +170,7 @@ def test_checkpoints_come_as_often_as_was_asked_and_cost_little(tmp_path, monkey
     assert not Checkpoint(tmp_path / "b.checkpoint", None, "digest").is_due
 
 
-def test_a_failure_while_one_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "a.checkpoint", 1, "digest")
     checkpoint.save({"fit": None, "epoch": 1})
     monkeypatch.setattr("os.fsync", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -183,9 +183,9 @@ def test_a_failure_while_one_is_written_leaves_the_one_before(tmp_path, monkeypa
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_fit_on_cuda_goes_on_where_it_was(speech, tmp_path, monkeypatch):
+def test_a_fit_on_cuda_resumes(speech, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
-    config, problem = posed("denoise", speech, checkpoint_every=1e-9, device="cuda")
+    config, problem = tiny_problem("denoise", speech, checkpoint_every=1e-9, device="cuda")
     expected = solve(problem, config)
 
     def stop(step, history):

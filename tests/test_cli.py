@@ -1,4 +1,4 @@
-"""The real commands, as a user runs them."""
+"""Tests of the command line."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ SEED_COMMAND = (
 
 
 def refused(result, *words, task="denoise"):
-    """One clear line on standard error, exit code 2."""
+    """Check for one line on standard error and exit code 2."""
     lines = result.stderr.splitlines()
     assert result.returncode == 2, result.stderr
     assert len(lines) == 1, result.stderr
@@ -51,10 +51,10 @@ def test_one_file(denoise, tmp_path):
     assert result.stdout.endswith(f"to look and listen, open:      {report}\n")
     assert (tmp_path / report).exists()
     assert "device: cpu" in result.stderr
-    assert "\x1b" not in result.stdout + result.stderr  # no colours where there is no terminal
+    assert "\x1b" not in result.stdout + result.stderr  # no colours without a terminal
 
 
-def test_quiet_leaves_one_line_for_scripts(denoise, tmp_path):
+def test_quiet_prints_one_line(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     for flags in (("--quiet", "--report"), ("--quiet", "--no_report", "--name", "again")):
         result = denoise("--source", "a.wav", *flags)
@@ -64,32 +64,32 @@ def test_quiet_leaves_one_line_for_scripts(denoise, tmp_path):
         assert (tmp_path / line / "report.html").exists() == ("--no_report" not in flags)
 
 
-def test_json_is_one_object_for_scripts(denoise, tmp_path):
+def test_json_prints_one_object(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     (tmp_path / "broken.wav").write_text("no sound")
     result = denoise("--source", ".", "--json", "--report")
     assert result.returncode == 3
-    told = json.loads(result.stdout)
-    assert told["summary"] == json.loads((tmp_path / told["folder"] / "summary.json").read_text())
-    assert (told["done"], told["skipped"]) == (1, 0)
-    assert "broken.wav" in told["failures"][0]
-    assert (tmp_path / told["report"]).exists()
+    output = json.loads(result.stdout)
+    assert output["summary"] == json.loads((tmp_path / output["folder"] / "summary.json").read_text())
+    assert (output["done"], output["skipped"]) == (1, 0)
+    assert "broken.wav" in output["failures"][0]
+    assert (tmp_path / output["report"]).exists()
     result = denoise("--restore", "--source", "a.wav", "-o", "b.wav", "--json", "--quiet")
-    told = json.loads(result.stdout)
-    assert (told["folder"], told["done"]) == ("b.wav", 1)
+    output = json.loads(result.stdout)
+    assert (output["folder"], output["done"]) == ("b.wav", 1)
 
 
-def test_a_notice_is_told_once_however_often_it_comes_up(denoise, tmp_path):
+def test_a_repeated_notice_is_printed_once_per_command(denoise, tmp_path):
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(24000, 2))
     write_sound(tmp_path / "b.wav", 0.1 * torch.randn(24000, 2))
-    for _ in range(2):  # in each command anew
+    for _ in range(2):  # once in each command
         result = denoise("--source", ".", "--experiment_repetition", "4", "--clip_length", "0.5", "--overwrite")
         assert result.returncode == 0, result.stderr
         for name in ("a.wav", "b.wav"):
             assert result.stderr.count(f"{name}: 2 channels mixed down to one") == 1
 
 
-def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(denoise, tmp_path, monkeypatch):
+def test_tensorboard_writes_a_folder_per_repetition_or_is_refused(denoise, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
     result = denoise("--source", "a.wav", "--tensorboard", "tb", "--name", "run")
     assert result.returncode == 0, result.stderr
@@ -100,9 +100,9 @@ def test_tensorboard_gets_a_folder_for_each_repetition_or_is_refused_at_once(den
     assert not (tmp_path / "evals/denoise/other").exists()
 
 
-def test_dereverb_one_file(door, tmp_path):
+def test_dereverb_one_file(run_task, tmp_path):
     write_sound(tmp_path / "a.wav")
-    result = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3", "--pictures")
+    result = run_task("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3", "--pictures")
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.parent.parent.name == "dereverb"
@@ -116,13 +116,13 @@ def test_dereverb_one_file(door, tmp_path):
     assert facts["corruption"]["rt60"] == pytest.approx(0.3, rel=0.05)
     assert facts["corruption"]["room_dim"] == [5.0, 4.0, 3.0]
     assert facts["best"]["si_snr"]["gain"] == pytest.approx(facts["best"]["si_snr"]["value"] - facts["input"]["si_snr"])
-    again = door("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3")
+    again = run_task("dereverb", "--source", "a.wav", "--rt60", "0.3", "--room_dim", "5,4,3")
     assert "nothing to do" in again.stderr
 
 
-def test_inpaint_one_file(door, tmp_path):
+def test_inpaint_one_file(run_task, tmp_path):
     clip = write_sound(tmp_path / "a.wav", 0.1 * torch.randn(16000), subtype="FLOAT")
-    result = door("inpaint", "--source", "a.wav", "--gap_ms", "5", "--n_gaps", "3", "--baselines", "--pictures")
+    result = run_task("inpaint", "--source", "a.wav", "--gap_ms", "5", "--n_gaps", "3", "--baselines", "--pictures")
     assert result.returncode == 0, result.stderr
     (folder,) = repetitions(tmp_path / "evals")
     assert folder.parent.name.startswith("a-gaps-3x5ms-paper-")
@@ -145,12 +145,12 @@ def test_inpaint_one_file(door, tmp_path):
     assert (soundfile.read(clip)[0] == clean).all()
 
 
-def test_inpaint_a_damaged_recording_that_has_no_clean_version(door, tmp_path):
+def test_inpaint_a_damaged_recording_without_a_clean_version(run_task, tmp_path):
     clip = 0.1 * torch.randn(16000)
     clip[8000:8040] = 0
     clip[12000:12010] = torch.nan
     write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
-    result = door("inpaint", "--source", "damaged.wav", "--gaps", "auto", "--pictures")
+    result = run_task("inpaint", "--source", "damaged.wav", "--gaps", "auto", "--pictures")
     assert result.returncode == 0, result.stderr
     assert "no clean clip to judge by" in result.stdout
     (folder,) = repetitions(tmp_path / "evals")
@@ -166,13 +166,13 @@ def test_inpaint_a_damaged_recording_that_has_no_clean_version(door, tmp_path):
     assert restored[8000:8040].any()
 
 
-def test_inpaint_a_pair(door, tmp_path):
+def test_inpaint_a_pair(run_task, tmp_path):
     clip = 0.1 * torch.randn(16000)
     write_sound(tmp_path / "clean.wav", clip, subtype="FLOAT")
     clip[8000:8040] = 0
     write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
     (tmp_path / "pairs.txt").write_text("clean.wav,damaged.wav\n")
-    assert door("inpaint", "--source", "pairs.txt").returncode == 0
+    assert run_task("inpaint", "--source", "pairs.txt").returncode == 0
     (folder,) = repetitions(tmp_path / "evals")
     facts = json.loads((folder / "result.json").read_text())
     assert facts["corruption"]["gaps"] == [[0.5, 0.0025]]
@@ -180,13 +180,13 @@ def test_inpaint_a_pair(door, tmp_path):
     assert facts["best"]["gap_psnr"]["epoch"] in (1, 2, 3)
 
 
-def test_the_baselines_have_their_sounds_and_rows(door, tmp_path):
+def test_the_baselines_have_sounds_and_rows(run_task, tmp_path):
     write_sound(tmp_path / "a.wav")
     for task, names in (
         ("denoise", {"noisereduce", "noisereduce_stationary", "log_mmse", "wiener"}),
         ("dereverb", {"wpe"}),
     ):
-        result = door(task, "--source", "a.wav", "--baselines", "--output_dir", task)
+        result = run_task(task, "--source", "a.wav", "--baselines", "--output_dir", task)
         assert result.returncode == 0, result.stderr
         (folder,) = repetitions(tmp_path / task)
         assert {path.stem.removeprefix("baseline_") for path in folder.glob("baseline_*.wav")} == names
@@ -222,15 +222,15 @@ def test_the_seed_command_twice(denoise, tmp_path):
     assert second.stdout == first.stdout
 
 
-def test_the_seed_command_means_what_it_says():
+def test_the_flags_of_the_seed_command_set_their_settings():
     given = vars(get_parser("denoise").parse_args([flag.format(source="x") for flag in SEED_COMMAND]))
     assert given["noise_std"] == 0.2
     assert given["experiment_repetition"] == 20
     assert (given["depth"], given["lstm_layers"], given["clip_length"]) == (2, 4, 2.0)
 
 
-def test_flags_do_what_their_names_say():
-    """In the public code --resample turns resampling off and --glu is described as its opposite."""
+def test_flags_have_the_effect_of_their_names():
+    """In the public code, --resample disables resampling and the description of --glu is inverted."""
     parse = get_parser("denoise").parse_args
     assert vars(parse([])) == {}
     assert parse(["--resample"]).resample is True
@@ -290,7 +290,7 @@ def test_a_second_source_is_refused(arguments, capsys):
     assert "one sound file, folder or list" in capsys.readouterr().err
 
 
-def test_heavy_libraries_are_imported_where_they_are_used():
+def test_heavy_libraries_are_imported_lazily():
     heavy = "matplotlib librosa pesq scipy pandas sklearn numba pyroomacoustics noisereduce nara_wpe".split()
     code = f"import sys, dawp.cli; print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -408,26 +408,26 @@ def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
         ("inpaint", "--generator wavenet", ["--generator must be one of demucs, waveunet", "got wavenet"]),
     ],
 )
-def test_bad_input_of_the_other_doors(door, tmp_path, task, flags, words):
+def test_bad_input_of_the_other_tasks(run_task, tmp_path, task, flags, words):
     write_sound(tmp_path / "good.wav")
     write_sound(tmp_path / "zeros.wav", torch.zeros(16000))
     write_sound(tmp_path / "nan.wav", torch.full((16000,), torch.nan), subtype="FLOAT")
     before = sorted(tmp_path.rglob("*"))
-    refused(door(task, "--source", "good.wav", "--clip_length", "0", *flags.split()), *words, task=task)
+    refused(run_task(task, "--source", "good.wav", "--clip_length", "0", *flags.split()), *words, task=task)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_flags_without_effect_are_named(door, tmp_path):
+def test_flags_without_effect_are_reported(run_task, tmp_path):
     write_sound(tmp_path / "a.wav")
     flags = ["--gaps", "0.5:0.01", "--n_gaps", 5, "--seed", 1, "--holdout", 0.1]
-    result = door("inpaint", "--source", "a.wav", *flags)
+    result = run_task("inpaint", "--source", "a.wav", *flags)
     assert "--n_gaps has no effect with these settings" in result.stderr
     assert "--holdout has no effect with these settings" in result.stderr
     assert result.stderr.count("has no effect") == 2
 
 
-def test_odd_but_usable_input(denoise, tmp_path):
-    """8 bits, stereo, another rate, shorter than the clip length."""
+def test_unusual_formats_are_accepted(denoise, tmp_path):
+    """8 bits, stereo, another sample rate, and shorter than the clip length."""
     samples = 0.3 * torch.randn(8000, 2).clamp(-3, 3)
     write_sound(tmp_path / "odd.wav", samples, 22050, subtype="PCM_U8")
     result = denoise("--source", "odd.wav")
@@ -455,7 +455,7 @@ def test_other_settings_in_a_named_run_are_refused(denoise, tmp_path):
     assert denoise("--source", "a.wav", "--name", "x", "--seed", 5, "--overwrite").returncode == 0
 
 
-def test_a_refused_overwrite_keeps_the_old_run_and_shows_no_table_of_it(denoise, tmp_path):
+def test_a_refused_overwrite_keeps_the_old_run_and_prints_no_table(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     write_sound(tmp_path / "zeros.wav", torch.zeros(16000))
     assert denoise("--source", "a.wav", "--name", "x").returncode == 0
@@ -478,7 +478,8 @@ def test_a_diverging_fit_is_reported_with_exit_code_3(denoise, tmp_path):
     result = denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40)
     assert result.returncode == 3
     assert "the loss is not a finite number" in result.stderr
-    assert denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40).returncode == 3  # nor is it later a success
+    again = denoise("--source", "a.wav", "--lr", "1e30", "--epochs", 40)
+    assert again.returncode == 3  # also for the finished run
     assert (repetitions(tmp_path / "evals")[0] / "result.json").exists()
 
 
@@ -506,23 +507,23 @@ def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(tmp_path, mon
         ("inpaint", ["--source", "a.wav", "--restore", "-o", "b.flac"], 10_000, "b.flac"),
     ],
 )
-def test_a_disk_without_space_is_told_with_the_file(door, tmp_path, task, flags, limit, name):
-    """A limit of the size of files stands for the disk: the writes fail the same way."""
+def test_a_full_disk_is_reported_with_the_name_of_the_file(run_task, tmp_path, task, flags, limit, name):
+    """A limit on the file size simulates a full disk: writes fail in the same way."""
     import resource
 
     write_sound(tmp_path / "a.wav")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        result = door(task, *flags)
+        result = run_task(task, *flags)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].endswith(f"{name}: File too large")
-    assert not list(tmp_path.rglob("*" + name.rpartition("/")[2]))  # nor by a temporary name
+    assert not list(tmp_path.rglob("*" + name.rpartition("/")[2]))  # no temporary file either
 
 
-def test_files_that_are_not_read_are_counted_once(denoise, tmp_path):
+def test_unsupported_files_are_counted_once(denoise, tmp_path):
     write_sound(tmp_path / "in" / "a.wav")
     for name in ("b.m4a", "deep/c.M4A", "d.wma", "note.txt", ".hidden.m4a"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
@@ -547,7 +548,7 @@ def test_ctrl_c_while_torch_is_loaded(tmp_path):
         [sys.executable, "-X", "importtime", str(ROOT / "denoise.py")], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:
-        if "| " in line and "torch" in line:  # a part of torch is loaded: the rest is yet to come
+        if "| " in line and "torch" in line:  # torch is partly loaded
             break
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -555,7 +556,7 @@ def test_ctrl_c_while_torch_is_loaded(tmp_path):
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path):
+def test_ctrl_c_keeps_finished_repetitions(tmp_path):
     for name in ("a", "b"):
         write_sound(tmp_path / "in" / f"{name}.wav")
     command = [sys.executable, str(ROOT / "denoise.py"), *TINY_FLAGS, "--source", "in", "--name", "x"]
@@ -579,8 +580,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 @pytest.mark.parametrize("task", ["denoise", "dereverb", "inpaint"])
-def test_the_shell_script_hands_on_source_and_flags(tmp_path, task):
-    """scripts/TASK.sh runs the paper's command; the first argument is the source, the others are flags."""
+def test_the_shell_script_passes_source_and_flags(tmp_path, task):
+    """scripts/TASK.sh runs the command of the paper; the first argument is the source, the others are flags."""
     write_sound(tmp_path / "my takes" / "a.wav")
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)

@@ -29,9 +29,9 @@ FITS = [
 
 @pytest.fixture
 def nodes(monkeypatch):
-    """A cluster of two nodes with one processor each; the second can be removed."""
+    """Start a cluster of two nodes with one processor each; the second can be removed."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # other tests run beside it
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # other tests run in parallel
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
@@ -104,8 +104,8 @@ def test_fits_of_one_clip_and_blocks_of_a_recording_on_a_cluster(nodes, tmp_path
         ("--device cuda:1", "device must be auto, cpu or cuda on a Ray cluster, got cuda:1"),
     ],
 )
-def test_an_unavailable_cluster_is_reported_in_one_line(flags, words, door, tmp_path):
-    result = door("denoise", "--executor", "ray", *flags.split(), tiny=False)
+def test_an_unavailable_cluster_is_reported_in_one_line(flags, words, run_task, tmp_path):
+    result = run_task("denoise", "--executor", "ray", *flags.split(), tiny=False)
     assert result.returncode == 2, result.stderr
     assert words in result.stderr.splitlines()[-1]
     assert len(result.stderr.splitlines()) == 1, result.stderr

@@ -41,7 +41,7 @@ def test_a_preset_may_differ_between_tasks():
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("task", TASKS)
-def test_a_preset_is_the_flags_that_its_description_names(task, preset):
+def test_a_preset_equals_its_flags(task, preset):
     flags = [part for name, value in get_task(task).preset(preset).items() for part in flag_of(name, value).split()]
     restore = preset == "restore"
     given = Config.of(task, restore=restore, **vars(get_parser(task).parse_args(flags)))
@@ -116,7 +116,7 @@ def test_an_unknown_preset():
         Config.of("denoise", "quick")
 
 
-def test_values_take_their_settings_type():
+def test_values_are_converted_to_the_type_of_the_setting():
     config = Config.of("denoise", lr=1, source="x.wav", snr=None, epochs=np.int64(7), noise_std=np.float32(0.5))
     assert (config.fit.epochs, config.corruption.noise_std) == (7, 0.5)
     assert type(config.fit.epochs) is int
@@ -131,14 +131,14 @@ def test_settings_cannot_be_changed_afterwards():
     assert GeneratorConfig() == GeneratorConfig()
 
 
-def test_places_are_three_numbers_from_text_or_a_sequence():
+def test_positions_are_parsed_from_text_or_a_sequence():
     for given in ("5,4,3", " 5, 4.0,3 ", (5, 4, 3), [5.0, 4.0, 3.0], np.array([5, 4, 3])):
         assert ReverbConfig(room_dim=given).room_dim == (5.0, 4.0, 3.0)
     assert ReverbConfig().room_dim is None
 
 
 @pytest.mark.parametrize(
-    ("made", "without_effect"),
+    ("config", "without_effect"),
     [
         (GeneratorConfig(generator="waveunet"), {"depth": 3, "lstm_layers": 0, "glu": True}),
         (GeneratorConfig(), {"waveunet_levels": 3, "waveunet_output": "linear"}),
@@ -147,10 +147,10 @@ def test_places_are_three_numbers_from_text_or_a_sequence():
         (GapConfig(gaps="0.5:0.01"), {"gap_ms": 5.0, "n_gaps": 3}),
     ],
 )
-def test_settings_without_effect_make_no_other_run(made, without_effect):
-    changed = dataclasses.replace(made, **without_effect)
-    assert changed != made
-    assert changed.identity() == made.identity()
+def test_settings_without_effect_do_not_change_the_identity(config, without_effect):
+    changed = dataclasses.replace(config, **without_effect)
+    assert changed != config
+    assert changed.identity() == config.identity()
 
 
 def test_the_high_pass_of_a_restoration_is_automatic():
@@ -161,7 +161,7 @@ def test_the_high_pass_of_a_restoration_is_automatic():
         Config.of("inpaint", "restore", highpass=None)
 
 
-def test_stretches_of_noise_in_any_spelling():
+def test_noise_intervals_are_parsed_in_any_format():
     assert NoiseConfig(noise_profile="1.5:0.2, 0:1e-1").profile == [(1.5, 0.2), (0.0, 0.1)]
     assert NoiseConfig().profile == []
 
@@ -184,24 +184,24 @@ def test_what_restored_samples_depend_on(task, settings, counts):
     assert (name in Config.of(task, "restore", restore=True, **settings).effective()) == counts
 
 
-def test_a_noise_profile_makes_no_other_run_of_an_experiment():
+def test_a_noise_profile_does_not_change_the_identity_of_an_experiment():
     assert "noise_profile" not in Config.of("denoise", "restore", noise_profile="0:1").effective()
 
 
-def test_gaps_given_in_any_order_and_spelling():
+def test_gaps_are_parsed_in_any_order_and_format():
     assert GapConfig(gaps="0.5:0.002, 0.25:1e-2").given == [(0.5, 0.002), (0.25, 0.01)]
     assert GapConfig(gaps="auto").given == GapConfig().given == []
-    assert GapConfig(gaps="0.1:0.2,0.3:0.1").given  # one may begin where another ends
+    assert GapConfig(gaps="0.1:0.2,0.3:0.1").given  # a gap may start at the end of another
 
 
 @pytest.mark.parametrize(("gaps", "counts"), [(None, True), ("auto", True), ("0.5:0.01", False)])
-def test_the_shortest_gap_counts_where_gaps_are_looked_for(gaps, counts):
+def test_min_gap_ms_has_an_effect_if_gaps_are_detected(gaps, counts):
     config = Config.of("inpaint", "restore", restore=True, gaps=gaps, min_gap_ms=3.0)
     assert ("min_gap_ms" in config.effective()) == counts
     assert "n_gaps" not in config.effective()
 
 
-def test_attention_heads_count_only_where_there_is_attention():
+def test_attention_heads_have_an_effect_only_with_attention():
     def heads(**settings):
         return Config.of("denoise", attention_heads=4, **settings).effective().get("attention_heads")
 

@@ -7,7 +7,7 @@ from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.randomness import seeded
 
-# The variants of the paper's Table 3, in its order; attention with 2 layers and 2 heads.
+# The variants of Table 3 of the paper, in order; attention with 2 layers and 2 heads.
 TABLE_3 = [
     ({"lstm_layers": 0}, 214_657),
     ({"lstm_layers": 0, "depth": 4}, 4_149_505),
@@ -31,7 +31,7 @@ def test_number_of_parameters(settings, expected):
 @pytest.mark.parametrize("resample", [True, False])
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
-def test_exactly_as_many_samples_out_as_asked(depth, skip, resample):
+def test_the_output_has_the_requested_length(depth, skip, resample):
     generator = Demucs(GeneratorConfig(depth=depth, channels=2, lstm_layers=0, skip=skip, resample=resample))
     for length in [*range(64, 64 + 4**2 + 3), 127, 1000, 1001, 4095]:
         z = torch.zeros(1, 1, generator.valid_length(length))
@@ -51,7 +51,7 @@ def test_too_short_is_refused(length):
 
 
 def test_the_trim_is_centred():
-    """Without resampling and bottom, an impulse of input noise comes out in the middle, not shifted to a side."""
+    """Without resampling and bottleneck, an impulse in the middle of the input noise stays in the middle."""
     torch.manual_seed(0)
     generator = Demucs(GeneratorConfig(depth=1, channels=8, lstm_layers=0, resample=False))
     length = 401
@@ -65,7 +65,7 @@ def test_the_trim_is_centred():
     assert abs(centre.item() - length / 2) < 8  # within one kernel
 
 
-def test_skip_connections_change_the_output_and_nothing_else():
+def test_skip_connections_change_only_the_output():
     with_skip, without = (build(GeneratorConfig(**SMALL, skip=skip), seeded(0, "weights")) for skip in (True, False))
     assert all(
         torch.equal(a, b) for a, b in zip(with_skip.state_dict().values(), without.state_dict().values(), strict=True)
@@ -74,7 +74,7 @@ def test_skip_connections_change_the_output_and_nothing_else():
     assert not torch.allclose(with_skip(z, 500), without(z, 500))
 
 
-def test_weights_are_rescaled_half_way_to_a_tenth():
+def test_weights_are_rescaled_to_the_geometric_mean_with_a_tenth():
     torch.manual_seed(0)
     plain = torch.nn.Conv1d(1, 64, 8, 4)
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_weights_are_rescaled_half_way_to_a_tenth():
     assert rescaled.weight.std().item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_same_seed_same_weights_and_the_global_random_state_is_left_alone():
+def test_the_seed_determines_the_weights_and_the_global_random_state_is_unchanged():
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first, again, other = (build(GeneratorConfig(**SMALL), seeded(seed, "weights")) for seed in (1, 1, 2))
@@ -93,7 +93,7 @@ def test_same_seed_same_weights_and_the_global_random_state_is_left_alone():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_an_output_depends_on_weights_and_input_alone():
+def test_the_output_depends_only_on_weights_and_input():
     generator = Demucs(GeneratorConfig(channels=4, lstm_layers=0, attention_layers=2))
     z = torch.randn(1, 1, generator.valid_length(200))
     assert torch.equal(generator(z, 200), generator(z, 200))

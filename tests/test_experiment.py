@@ -76,12 +76,12 @@ def test_all_sounds_are_float32_and_aligned(tmp_path, sounds):
     assert 0.5 < (clean * corrupted).sum() / (clean**2).sum() < 1.5
 
 
-def test_every_recording_once_or_as_many_repetitions_as_asked(tmp_path, sounds):
+def test_every_recording_is_used_once_or_cycled_through(tmp_path, sounds):
     once = run(tmp_path, sounds, name="once")
     assert sorted(name[4:] for name in folders(once)) == ["a", "b", "c"]
     seven = [name[4:] for name in folders(run(tmp_path, sounds, name="seven", experiment_repetition=7))]
     assert len(seven) == 7
-    assert seven[:3] == seven[3:6]  # the order is drawn once and cycled through
+    assert seven[:3] == seven[3:6]  # the order is drawn once and repeated
     assert sorted(seven[:3]) == ["a", "b", "c"]
 
 
@@ -90,12 +90,12 @@ def test_the_order_comes_from_the_seed(tmp_path, sounds):
     assert len(orders) > 1
 
 
-def test_repetitions_of_a_recording_take_the_next_stretch_and_other_noise(tmp_path, sounds):
+def test_repetitions_of_a_recording_use_the_next_segment_and_other_noise(tmp_path, sounds):
     outcome = run(tmp_path, sounds[:1], experiment_repetition=4)
     cleans = [soundfile.read(outcome.folder / name / "clean.wav")[0] for name in folders(outcome)]
     shapes = [clip / abs(clip).max() for clip in cleans]
     assert abs(shapes[0] - shapes[1]).max() > 0.1
-    assert abs(shapes[0] - shapes[3]).max() < 1e-3  # 0.75 s hold three stretches
+    assert abs(shapes[0] - shapes[3]).max() < 1e-3  # 0.75 s contain three segments
     noises = [
         soundfile.read(outcome.folder / n / "corrupted.wav")[0] / abs(c).max() - s
         for n, c, s in zip(folders(outcome), cleans, shapes, strict=True)
@@ -114,7 +114,7 @@ def test_a_finished_repetition_is_not_run_again_and_more_can_be_added(tmp_path, 
     assert json.loads((more.folder / "summary.json").read_text())["repetitions"] == 3
 
 
-def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
+def test_an_unfinished_repetition_is_restarted(tmp_path, sounds):
     first = run(tmp_path, sounds[:1])
     repetition_dir = first.folder / "000_a"
     before = (repetition_dir / "metrics.csv").read_text()
@@ -127,7 +127,7 @@ def test_an_unfinished_repetition_is_begun_anew(tmp_path, sounds):
     assert not (repetition_dir / "left_over").exists()
 
 
-def test_a_damaged_result_is_begun_anew(tmp_path, sounds):
+def test_a_repetition_with_a_damaged_result_is_restarted(tmp_path, sounds):
     first = run(tmp_path, sounds[:2])
     (first.folder / folders(first)[1] / "result.json").write_text("{")
     again = run(tmp_path, sounds[:2])
@@ -154,7 +154,7 @@ def test_an_interruption_leaves_nothing_half_written(tmp_path, sounds):
 
 @pytest.mark.parametrize("settings", [{}, {"checkpoint_every": None}])
 def test_an_interruption_after_a_result_is_written_keeps_it(settings, tmp_path, sounds, monkeypatch):
-    """A worker process can write its result before the parent process receives it."""
+    """With several processes, a result is written before the main process is notified."""
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -175,7 +175,7 @@ def test_an_interruption_after_a_result_is_written_keeps_it(settings, tmp_path, 
 
 
 def test_other_settings_have_another_folder(tmp_path, sounds):
-    """In the public code runs that differ in learning rate or epochs share a folder."""
+    """In the public code, runs that differ in learning rate or epochs share a folder."""
     different = [
         {},
         {"lr": 0.01},
@@ -198,14 +198,14 @@ def test_a_folder_with_other_settings_is_refused_with_both_shown(tmp_path, sound
         run(tmp_path, sounds[1:2], name="x", lr=0.01)
 
 
-def test_overwrite_begins_anew(tmp_path, sounds):
+def test_overwrite_restarts_the_run(tmp_path, sounds):
     run(tmp_path, sounds, name="x", lr=0.01)
     outcome = run(tmp_path, sounds[:1], name="x", lr=0.02, overwrite=True)
     assert (outcome.done, folders(outcome)) == (1, ["000_a"])
     assert json.loads((outcome.folder / "config.json").read_text())["settings"]["fit"]["lr"] == 0.02
 
 
-def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, caplog):
+def test_inputs_newer_than_their_results_are_reported(tmp_path, sounds, caplog):
     noise = write_sound(tmp_path / "noise" / "fan.wav", 0.1 * torch.randn(12000))
     pair = Recording(sounds[0].path, sounds[2].path)
 
@@ -214,8 +214,8 @@ def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, capl
         outcome = run(tmp_path, recordings, noise_source=noise.parent, **settings)
         return outcome, [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
-    (outcome, told), (ofpair, _) = again(), again([pair])
-    assert not told
+    (outcome, messages), (ofpair, _) = again(), again([pair])
+    assert not messages
     results = [*outcome.folder.glob("*/result.json"), *ofpair.folder.glob("*/result.json")]
     before = {path: path.read_bytes() for path in results}
     later = max(path.stat().st_mtime for path in results) + 5
@@ -226,18 +226,18 @@ def test_inputs_that_changed_after_their_results_are_told(tmp_path, sounds, capl
         assert outcome.skipped == 3
         assert line.startswith(f"{changed} is newer than its results in {outcome.folder}/00")
         assert words in line
-        assert again([pair])[1] == []  # which has its own noise, and not that recording
+        assert again([pair])[1] == []  # a pair uses neither the noise nor that recording
         os.utime(changed, (0, 0))
     os.utime(sounds[0].path, (later, later))
     assert len(again([pair])[1]) == 1
     assert before == {path: path.read_bytes() for path in results}
-    noise.unlink()  # and what is done stays done
+    noise.unlink()  # finished results are kept
     assert again()[0].skipped == 3
     noise = write_sound(noise, 0.1 * torch.randn(12000))
     assert again(overwrite=True)[1] == []
 
 
-def test_changes_in_several_runs_are_told_once(tmp_path, sounds, caplog):
+def test_changes_in_several_runs_are_reported_once(tmp_path, sounds, caplog):
     plans = [
         Plan(
             Config.of("denoise", **{**TINY, "clip_length": 0.25, "output_dir": tmp_path / "evals", "snr": snr}), sounds
@@ -265,7 +265,7 @@ def test_overwrite_does_not_follow_links(tmp_path, sounds):
 @pytest.mark.parametrize(
     "text", ["{}", '{"model": 1}', '{"identity": []}', "[", '{"task": "denoise", "identity": {"lr": 1}}']
 )
-def test_a_config_of_something_else_is_no_run(tmp_path, sounds, text):
+def test_a_folder_with_another_config_is_not_a_run(tmp_path, sounds, text):
     foreign = tmp_path / "evals" / "denoise" / "x"
     foreign.mkdir(parents=True)
     (foreign / "config.json").write_text(text)
@@ -275,7 +275,7 @@ def test_a_config_of_something_else_is_no_run(tmp_path, sounds, text):
     assert (foreign / "config.json").read_text() == text
 
 
-def test_overwrite_leaves_hidden_files_of_others_and_its_own_input_alone(tmp_path, sounds):
+def test_overwrite_keeps_hidden_files_and_its_input(tmp_path, sounds):
     hidden = tmp_path / "evals" / "denoise" / "h" / ".git"
     hidden.mkdir(parents=True)
     assert run(tmp_path, sounds[:1], name="h", overwrite=True).done == 1
@@ -292,21 +292,21 @@ def test_noise_std_is_part_of_a_run_only_where_it_has_an_effect(tmp_path, sounds
     assert len({run(tmp_path, sounds[:1], noise_std=std, snr=None).folder for std in (0.1, 0.2)}) == 2
 
 
-def test_a_run_killed_before_its_first_file_can_go_on(tmp_path, sounds):
+def test_a_run_killed_before_its_first_file_can_be_resumed(tmp_path, sounds):
     folder = tmp_path / "evals" / "denoise" / "x"
     folder.mkdir(parents=True)
     (folder / ".0123abcd.config.json").write_text("{")
     assert run(tmp_path, sounds[:1], name="x").done == 1
 
 
-def test_pairs_and_folders_are_named_for_what_they_are(tmp_path, sounds, monkeypatch):
+def test_the_run_name_states_pairs_and_folders(tmp_path, sounds, monkeypatch):
     pair = Recording(sounds[0].path, sounds[1].path)
     assert "-pairs-paper-" in run(tmp_path, [pair]).folder.name
     monkeypatch.chdir(tmp_path / "in")
     assert run(tmp_path, sounds[:1], source=".").folder.name.startswith("in-gaussian-2.5dB-paper-")
 
 
-def test_overwrite_never_deletes_what_is_no_run_nor_a_run_for_nothing(tmp_path, sounds):
+def test_overwrite_deletes_only_runs_and_only_if_the_new_one_can_start(tmp_path, sounds):
     precious = tmp_path / "evals" / "denoise" / "x" / "thesis.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("years of work")
@@ -331,7 +331,7 @@ def test_a_bad_recording_is_reported_and_the_others_run(tmp_path, sounds, caplog
     assert "silent.wav: is silent" in caplog.text
 
 
-def test_why_a_recording_was_refused_is_kept_until_it_is_done(tmp_path, sounds):
+def test_the_reason_of_a_refusal_is_kept_until_the_recording_is_done(tmp_path, sounds):
     bad = Recording(write_sound(tmp_path / "in" / "silent.wav", torch.zeros(9000)))
 
     def refused(outcome):
@@ -342,9 +342,11 @@ def test_why_a_recording_was_refused_is_kept_until_it_is_done(tmp_path, sounds):
     assert name.endswith("_silent")
     assert "silent.wav: is silent" in why
     stamp = (first.folder / "summary.json").stat().st_mtime_ns
-    assert refused(run(tmp_path, [*sounds, bad])) == {name: why}  # which does nothing else
+    assert refused(run(tmp_path, [*sounds, bad])) == {name: why}  # nothing else is run
     place = int(name[:3])
-    assert refused(run(tmp_path, [*sounds, bad], experiment_repetition=place)) == {name: why}  # nor looks at it
+    assert refused(run(tmp_path, [*sounds, bad], experiment_repetition=place)) == {
+        name: why
+    }  # the recording is not used
     assert (first.folder / "summary.json").stat().st_mtime_ns == stamp
     write_sound(bad.path)
     assert refused(run(tmp_path, [*sounds, bad])) == {}
@@ -356,7 +358,7 @@ def test_nothing_is_written_when_no_recording_can_be_used(tmp_path):
     assert not (tmp_path / "evals").exists()
 
 
-def test_numbers_are_numbers_and_nan_is_null(tmp_path):
+def test_numbers_are_json_numbers_and_nan_is_null(tmp_path):
     tone = torch.sin(torch.arange(2000) / 5)  # too short for PESQ
     outcome = run(tmp_path, [Recording(write_sound(tmp_path / "tone.wav", tone))], clip_length=0.0)
     (result,) = results(outcome)
@@ -374,7 +376,7 @@ def test_the_snr_and_level_are_in_the_result(tmp_path, sounds):
     assert result["corruption"]["level_dbfs"] == pytest.approx(-20.0, abs=0.01)
 
 
-def test_a_pair_brings_its_own_noise(tmp_path):
+def test_a_pair_is_not_corrupted(tmp_path):
     clean = 0.1 * torch.randn(4000)
     noisy = clean + 0.02 * torch.randn(4000)
     paths = [write_sound(tmp_path / f"{n}.wav", w, subtype="FLOAT") for n, w in (("clean", clean), ("noisy", noisy))]
@@ -384,12 +386,12 @@ def test_a_pair_brings_its_own_noise(tmp_path):
     assert results(outcome)[0]["pair"] == str(paths[1])
 
 
-def test_a_pair_of_equals_is_refused(tmp_path, sounds):
+def test_a_pair_of_identical_recordings_is_refused(tmp_path, sounds):
     outcome = run(tmp_path, [replace(sounds[0], corrupted=sounds[0].path)])
     assert "nothing to restore" in outcome.failures[0]
 
 
-def test_the_generator_file_is_safe_and_makes_the_best_output_again(tmp_path, sounds):
+def test_the_generator_file_loads_safely_and_reproduces_the_best_output(tmp_path, sounds):
     repetition_dir = run(tmp_path, sounds[:1], epochs=10, lr=0.01).folder / "000_a"
     kept = torch.load(repetition_dir / "generator.pt", weights_only=True)
     generator = Demucs(Config.of("denoise", **TINY).generator)
@@ -398,7 +400,7 @@ def test_the_generator_file_is_safe_and_makes_the_best_output_again(tmp_path, so
     torch.testing.assert_close(generator(kept["z"], len(best))[0, 0].detach(), best)
 
 
-def test_config_holds_what_is_needed_to_do_it_again(tmp_path, sounds):
+def test_config_json_contains_everything_to_repeat_the_run(tmp_path, sounds):
     about = json.loads((run(tmp_path, sounds[:1]).folder / "config.json").read_text())
     assert about["task"] == "denoise"
     assert about["seed"] == 0
@@ -430,7 +432,7 @@ def test_a_diverged_fit_is_reported_kept_and_not_run_again(tmp_path, sounds):
 @pytest.mark.parametrize(
     "error", [MemoryError, torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, monkeypatch, error):
+def test_running_out_of_memory_does_not_stop_the_other_recordings(tmp_path, sounds, monkeypatch, error):
     solve = repetition.solve
 
     def short_of_memory(problem, config, number, *others):
@@ -447,7 +449,7 @@ def test_running_out_of_memory_spares_the_other_recordings(tmp_path, sounds, mon
     assert not (tmp_path / "evals" / "denoise" / "none").exists()
 
 
-def test_outputs_are_saved_every_so_many_epochs(tmp_path, sounds):
+def test_outputs_are_saved_every_show_every_epochs(tmp_path, sounds):
     drawn = []
     outcome = run(
         tmp_path, sounds[:1], lambda folder, facts: drawn.append(bool(facts)), epochs=5, show_every=2, save_outputs=True
@@ -458,7 +460,7 @@ def test_outputs_are_saved_every_so_many_epochs(tmp_path, sounds):
     assert drawn == [False, False, True]
 
 
-def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_path, sounds):
+def test_a_second_command_on_the_same_run_is_refused_and_names_the_first(tmp_path, sounds):
     refusals = []
 
     def meanwhile(folder, facts):
@@ -477,7 +479,7 @@ def test_a_second_command_on_the_same_run_is_refused_and_told_who_has_it(tmp_pat
     assert not list(outcome.folder.glob(".*"))
 
 
-def test_a_command_that_was_killed_holds_nothing(tmp_path):
+def test_a_killed_command_holds_no_lock(tmp_path):
     code = (
         "import os, pathlib, sys; from dawp.io.files import exclusive_lock; folder = pathlib.Path(sys.argv[1])\n"
         "with exclusive_lock(folder):\n    print('held', flush=True); input()"
@@ -495,7 +497,7 @@ def test_a_command_that_was_killed_holds_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_of_several_runs_one_that_is_in_use_does_not_stop_the_others(tmp_path):
+def test_a_run_in_use_does_not_stop_the_others(tmp_path):
     write_sound(tmp_path / "a.wav", torch.randn(4000) * 0.1)
     recordings = [Recording(tmp_path / "a.wav")]
     plans = [

@@ -1,4 +1,4 @@
-"""Parts from outside the package: the examples of docs/extending.md through the real command line."""
+"""Tests of extensions: the examples of docs/extending.md through the command line."""
 
 import json
 import os

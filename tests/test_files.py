@@ -8,7 +8,7 @@ from dawp.errors import os_error_line
 from dawp.io.files import atomic_write, read_json, safe_name, write_json
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_files_are_written_atomically(tmp_path):
     path = tmp_path / "x.txt"
     path.write_text("old")
     with pytest.raises(RuntimeError), atomic_write(path) as temporary:
@@ -22,7 +22,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
 
 
-def test_a_write_that_fails_names_the_file(tmp_path):
+def test_a_failed_write_names_the_file(tmp_path):
     path, other = tmp_path / "x.txt", tmp_path / "other.txt"
     for what in ((28, "full"), (28, "full", str(tmp_path / "temporary"))):
         with pytest.raises(OSError) as failure, atomic_write(path) as temporary:

@@ -1,4 +1,4 @@
-"""Filters that leave the phase as it is."""
+"""Tests of the zero-phase filters."""
 
 import math
 
@@ -19,7 +19,7 @@ def tone(frequency, length, rate, phase=0.0):
 
 @pytest.mark.parametrize("rate", [1000, 8000, 16000, 44100])
 @pytest.mark.parametrize("frequency", [41, 82, 200])
-def test_a_tone_keeps_its_ends(rate, frequency):
+def test_a_tone_is_preserved_at_its_ends(rate, frequency):
     edge = round(0.02 * rate)
     for phase in PHASES:
         wave = tone(frequency, 2 * rate, rate, phase)
@@ -37,7 +37,7 @@ def test_a_tone_of_a_few_periods_is_kept(rate, seconds):
         assert (high_pass(wave, rate, 20.0) - wave).abs().max() < 0.01
 
 
-def test_a_chord_in_noise_keeps_its_ends():
+def test_a_chord_in_noise_is_preserved_at_its_ends():
     clean = sum(tone(frequency, 2 * RATE, RATE, frequency) for frequency in (55, 110, 220, 331))
     wave = clean + 0.01 * torch.randn(2 * RATE)
     error = (high_pass(wave, RATE, 20.0) - wave).abs()
@@ -65,7 +65,7 @@ def test_any_length_and_rate(rate, length):
 
 
 @pytest.mark.parametrize("name", ["speech", "singing", "guitar"])
-def test_a_piece_of_a_recording_is_filtered_like_the_whole(name):
+def test_a_part_of_a_recording_is_filtered_like_the_whole_recording(name):
     samples, rate = soundfile.read(SAMPLES / f"{name}.wav", dtype="float32")
     wave = torch.from_numpy(samples)
     whole = high_pass(wave, rate, 20.0)
@@ -101,13 +101,13 @@ def test_a_cutoff_above_half_the_sample_rate_is_refused(cutoff):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.005])
-def test_little_rumble_is_left_bit_for_bit(share):
+def test_weak_rumble_is_kept_bit_for_bit(share):
     wave = tone(220, 2 * RATE, RATE) + math.sqrt(share) * tone(5, 2 * RATE, RATE)
     assert torch.equal(remove_rumble(wave, RATE), wave)
 
 
 @pytest.mark.parametrize("name", ["speech", "singing", "guitar"])
-def test_a_recording_without_rumble_is_left_bit_for_bit(name):
+def test_a_recording_without_rumble_is_unchanged_bit_for_bit(name):
     samples, rate = soundfile.read(SAMPLES / f"{name}.wav", dtype="float32")
     assert torch.equal(remove_rumble(torch.from_numpy(samples), rate), torch.from_numpy(samples))
 
@@ -119,13 +119,13 @@ def test_strong_rumble_is_removed(frequency):
     assert (remove_rumble(sound + rumble, RATE) - sound).square().mean() < 1e-3 * rumble.square().mean()
 
 
-def test_silence_and_short_waveforms_have_no_rumble():
+def test_silence_and_short_waveforms_are_unchanged():
     assert not remove_rumble(torch.zeros(1000), 1000).any()
     for length in (64, 65, 1000):
         assert remove_rumble(torch.randn(length), 44100).isfinite().all()
 
 
-def test_thumps_below_20_hz_are_no_rumble():
+def test_transients_below_20_hz_are_not_rumble():
     time = torch.arange(4 * 16000) / 16000
     thumps = torch.exp(-20 * (time % 1.0)) * torch.sin(2 * torch.pi * 12 * (time % 1.0))
     music = torch.sin(2 * torch.pi * 220 * time) + thumps

@@ -50,7 +50,7 @@ def test_epochs_count_from_one_and_outputs_have_the_clips_length(speech, device)
     assert all(step.output.shape == (999,) and not step.output.requires_grad for step in steps)
 
 
-def test_adam_makes_the_steps_of_torchs_adam(device):
+def test_adam_agrees_with_torch(device):
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.Linear(5, 3)).to(device) for _ in "ab")
     for net in (ours, theirs):
@@ -77,14 +77,14 @@ def test_the_loss_is_the_distance_to_the_corrupted_clip(speech, crit, distance):
         torch.testing.assert_close(step.loss, distance(step.output, problem.observed))
 
 
-def test_the_loss_falls(speech, device):
+def test_the_loss_decreases(speech, device):
     steps = run(problem_of(speech[:4000]).to(device), epochs=200, lr=0.01, channels=32)
     assert steps[-1].loss < 0.8 * steps[0].loss
 
 
-def test_the_level_of_a_clip_changes_nothing_but_the_level_of_the_outputs(speech):
+def test_the_level_of_a_clip_only_scales_the_outputs(speech):
     problem = problem_of(speech[:999])
-    faint = Problem(problem.observed / 64, problem.clean / 64, 16000)  # a power of two rounds nothing
+    faint = Problem(problem.observed / 64, problem.clean / 64, 16000)  # a power of two, to avoid rounding
     for crit in ("L1", "L2"):
         for one, two in zip(run(problem, crit=crit), run(faint, crit=crit), strict=True):
             torch.testing.assert_close(two.output * 64, one.output, rtol=1e-4, atol=1e-5)
@@ -92,7 +92,7 @@ def test_the_level_of_a_clip_changes_nothing_but_the_level_of_the_outputs(speech
     assert not torch.allclose(plain[1] * 64, plain[0], rtol=0.1, atol=1e-3)
 
 
-def test_without_normalising_the_network_makes_the_clip_itself(speech):
+def test_without_normalisation_the_network_output_is_the_estimate(speech):
     problem = problem_of(speech[:999])
     first, second = (build(GeneratorConfig(depth=1, channels=4, lstm_layers=0), seeded(0, "weights")) for _ in "ab")
     next(iter(Fit(problem, first, FitConfig(normalize=False), seeded(0, "input"))))
@@ -108,14 +108,14 @@ def test_weights_at_an_epoch_are_those_of_its_output(speech):
         assert torch.equal(generator(step.z, 999)[0, 0], step.output)
 
 
-def test_the_clean_clip_cannot_change_the_fit(speech):
+def test_the_fit_does_not_depend_on_the_clean_clip(speech):
     problem = problem_of(speech[:999])
     other = Problem(problem.observed, torch.rand(999), 16000)
     for one, two in zip(run(problem), run(other), strict=True):
         assert torch.equal(one.output, two.output)
 
 
-def test_samples_outside_the_mask_cannot_change_the_fit(speech):
+def test_the_fit_does_not_depend_on_samples_outside_the_mask(speech):
     mask = torch.ones(999, dtype=torch.bool)
     mask[300:350] = False
     problem = problem_of(speech[:999], mask)
@@ -126,7 +126,7 @@ def test_samples_outside_the_mask_cannot_change_the_fit(speech):
         assert torch.equal(one.loss, two.loss)
 
 
-def test_same_seed_same_fit_other_seed_other_fit(speech):
+def test_the_seed_determines_the_fit(speech):
     problem = problem_of(speech[:999])
     assert torch.equal(run(problem, seed=1)[-1].output, run(problem, seed=1)[-1].output)
     assert not torch.equal(run(problem, seed=1)[-1].output, run(problem, seed=2)[-1].output)
@@ -212,8 +212,8 @@ def test_cuda_starts_from_the_same_weights_and_input_as_the_cpu(speech):
     )
 
 
-def test_held_out_samples_take_no_part_in_the_fit(speech):
-    """Whatever they are, the outputs are the same; and without them held out they are not."""
+def test_held_out_samples_do_not_affect_the_fit(speech):
+    """Changing held-out samples does not change the outputs; changing fitted samples does."""
     problem = problem_of(speech[:999])
     other = problem.observed.clone()
     held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
@@ -229,7 +229,7 @@ def test_held_out_samples_take_no_part_in_the_fit(speech):
     assert not torch.equal(outputs(problem, None), outputs(changed, None))
 
 
-def test_held_out_samples_and_gaps_are_both_left_out(speech):
+def test_held_out_samples_and_gaps_are_both_excluded(speech):
     mask = torch.ones(999, dtype=torch.bool)
     mask[100:200] = False
     held_out = torch.zeros(999, dtype=torch.bool)
@@ -243,7 +243,7 @@ def test_held_out_samples_and_gaps_are_both_left_out(speech):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_a_compiled_network_gives_the_numbers_of_the_plain_one(speech):
+def test_a_compiled_network_agrees_with_the_plain_one(speech):
     settings = {**TINY, "epochs": 10, "lr": 0.01}
     plain = dawp.denoise(speech[:4000], **settings).history.column("loss")
     compiled = dawp.denoise(speech[:4000], **settings, compile=True).history.column("loss")

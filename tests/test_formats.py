@@ -24,7 +24,7 @@ def test_every_suffix_of_a_recording_has_a_format():
     assert set(FORMATS) == SOUND_SUFFIXES
 
 
-# Which format
+# Choice of the format
 
 
 def chosen(tmp_path, name, recording, subtype=None, rate=RATE, channels=2, frames=1000):
@@ -61,19 +61,19 @@ def test_a_wav_file_that_would_be_too_long_for_its_format_becomes_rf64(tmp_path)
     ("name", "rate", "channels"),
     [("a.flac", 48000, 10), ("a.mp3", 96000, 2), ("a.mp3", 48000, 6), ("a.opus", 44100, 2)],
 )
-def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path, name, rate, channels):
+def test_unsupported_rates_and_channels_are_refused(tmp_path, name, rate, channels):
     with pytest.raises(BadInput, match=f"{name}: .* {channels} channels at {rate} Hz"):
         chosen(tmp_path, name, Form("WAV", "PCM_16"), rate=rate, channels=channels)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sample_type_that_a_format_has_not_is_refused(tmp_path):
+def test_an_unsupported_subtype_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"subtype of .*a\.flac must be one of .*PCM_24.*, got FLOAT"):
         chosen(tmp_path, "a.flac", Form("WAV", "PCM_16"), "FLOAT")
 
 
 def kinds_of_recordings():
-    """Form and channels of every kind of mono and stereo file that libsndfile writes."""
+    """Yield the form and channels of every kind of mono and stereo file that libsndfile writes."""
     for container in sorted({*FORMATS.values(), "WAVEX"}):
         for subtype in soundfile.available_subtypes(container):
             for channels in (1, 2):
@@ -96,7 +96,7 @@ def test_the_output_of_any_kind_of_recording_can_be_read(tmp_path, form, channel
     assert torch.nn.functional.cosine_similarity(reread, samples, dim=1).min() > 0.9
 
 
-# What is written
+# Samples
 
 
 def test_rescale_scales_the_whole_file_to_full_scale(tmp_path):
@@ -163,7 +163,7 @@ def test_an_odd_number_of_bytes_keeps_the_number_of_frames(tmp_path, container, 
     assert torch.from_numpy(sound.T.copy()) == pytest.approx(samples, abs=0.02)
 
 
-def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
+def test_sound_that_looks_like_a_header_is_unchanged(tmp_path):
     words = struct.unpack("<8h", b"PEAK" + b"\x01\x02\x03\x04" * 3)
     samples = torch.tensor([[0.0] * 10 + [word / 2**15 for word in words] + [0.0] * 10], dtype=torch.float64)
     for form in (Form("WAV", "PCM_16"), Form("AU", "PCM_16")):
@@ -181,13 +181,13 @@ def test_sound_that_looks_like_a_header_is_left_alone(tmp_path):
         Form("AU", "PCM_16"),
     ],
 )
-def test_tags_are_kept_by_formats_that_have_them(tmp_path, form):
+def test_tags_are_kept_by_formats_that_support_them(tmp_path, form):
     written(tmp_path / "a", [0.1 * torch.randn(1, 16000)], form, tags={"TITLE": "Old tape", "ARTIST": "Nöbody"})
     with soundfile.SoundFile(tmp_path / "a") as file:
         assert file.title == ("" if form.format == "AU" else "Old tape")
 
 
-def test_a_refusal_of_the_library_is_one_line_without_a_half_written_file(tmp_path, monkeypatch):
+def test_a_write_error_of_the_library_leaves_no_file(tmp_path, monkeypatch):
     import soundfile as library
 
     def refuse(*given, **named):
@@ -199,11 +199,11 @@ def test_a_refusal_of_the_library_is_one_line_without_a_half_written_file(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-# Every format into every other
+# Conversion between formats
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_every_recording_can_be_written_into_every_format_and_read_again(tmp_path, suffix):
+def test_every_format_can_be_written_as_every_other_and_read_back(tmp_path, suffix):
     sources = [Form(form, sub) for form in {*FORMATS.values(), "WAVEX"} for sub in soundfile.available_subtypes(form)]
     tone = 0.25 * torch.sin(torch.arange(5000) * 0.05).repeat(2, 1).T
     for form in {form_of(tmp_path / f"a{suffix}", source, None, 48000, 2, 5000) for source in sources}:
@@ -220,7 +220,7 @@ def test_every_recording_can_be_written_into_every_format_and_read_again(tmp_pat
     [
         ("MPEG_LAYER_III", ".wav", "PCM_16"),
         ("VORBIS", ".wav", "PCM_16"),
-        ("GSM610", ".wav", "PCM_16"),  # of one channel only
+        ("GSM610", ".wav", "PCM_16"),  # one channel only
         ("DWVW_12", ".aiff", "PCM_16"),
         ("DOUBLE", ".flac", "PCM_24"),
         ("FLOAT", ".sph", "PCM_32"),
@@ -229,7 +229,7 @@ def test_every_recording_can_be_written_into_every_format_and_read_again(tmp_pat
         ("MPEG_LAYER_II", ".mp3", "MPEG_LAYER_III"),
     ],
 )
-def test_a_subtype_that_cannot_be_written_becomes_one_that_loses_nothing(tmp_path, source, suffix, expected):
+def test_an_unsupported_subtype_is_replaced_by_a_lossless_one(tmp_path, source, suffix, expected):
     assert chosen(tmp_path, f"a{suffix}", Form("WAV", source)).subtype == expected
 
 

@@ -1,4 +1,4 @@
-"""The table in docs/formats.md is what the code does: every cell is tried. DAWP_UPDATE_DOCS=1 writes it again."""
+"""Test every cell of the table in docs/formats.md. DAWP_UPDATE_DOCS=1 updates the table."""
 
 import difflib
 import os
@@ -53,7 +53,7 @@ FEATURES = {
 
 
 def copied(source: Path, output: Path, metadata: Metadata | None = None) -> bool:
-    """Write a recording's samples and metadata into an output; False if the format refuses them."""
+    """Write a recording's samples and metadata to an output; return False if the format does not support them."""
     samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
     facts = soundfile.info(source)
     pieces = torch.from_numpy(samples.T.copy())
@@ -97,7 +97,7 @@ def sample_types(suffix: str, folder: Path) -> list[str]:
 
 
 def row(suffix: str, folder: Path) -> tuple[str, ...]:
-    """Cells of a format, all but the first."""
+    """Return the cells of a format except the first."""
     plain = folder / f"plain{suffix}"
     if suffix not in FORMATS:
         return ("no", "no", "", "", "")
@@ -128,7 +128,7 @@ def table(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_table_of_formats_is_what_the_code_does(tmp_path):
+def test_the_table_of_formats_agrees_with_the_code(tmp_path):
     document = DOCUMENT.read_text(encoding="utf-8")
     before, rest = document.split(BEGIN)
     after = rest.split(END)[1]

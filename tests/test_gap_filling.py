@@ -1,4 +1,4 @@
-"""Autoregressive gap filling: exact where theory says so, finite everywhere, blind to level and direction of time."""
+"""Tests of autoregressive gap filling: exact cases, finite results, invariance to level and time reversal."""
 
 import math
 import subprocess
@@ -28,7 +28,7 @@ def sinusoids(seconds=1.5, rate=RATE, frequencies=(220.0, 331.7, 1234.5, 3001.0)
 
 
 def resonant_noise(seconds=1.5, seed=0, rate=RATE):
-    """Noise through a few resonances, which is predictable in part, with a noise floor."""
+    """Return noise filtered by resonances, which is partly predictable, with a noise floor."""
     from scipy.signal import lfilter
 
     rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def slow_burg(segments, order, weight):
                 power += v * (f[t] ** 2 + b[t - 1] ** 2)
                 pairs.append((f, b, t))
         k = -2 * product / power
-        for f, b, t in reversed(pairs):  # so that b[t - 1] is still that of the stage before
+        for f, b, t in reversed(pairs):  # so that b[t - 1] is still that of the previous stage
             f[t], b[t] = f[t] + k * b[t - 1], b[t - 1] + k * f[t]
         padded = [*model, 0.0]
         model = [a + k * c for a, c in zip(padded, reversed(padded), strict=True)]
@@ -130,7 +130,7 @@ def test_interpolation_at_an_end_is_extrapolation():
 
 @pytest.mark.parametrize("bounds", [[(60, 75)], [(3, 20)], [(110, 119)], [(10, 14), (20, 40), (90, 118)]])
 def test_interpolation_is_the_conditional_mean(bounds):
-    """Against the covariance of the process, inverted as it is."""
+    """Compare with the inverse of the covariance matrix of the process."""
     from scipy.linalg import toeplitz
     from scipy.signal import lfilter
 
@@ -284,7 +284,7 @@ def test_a_long_gap_has_no_jump_and_no_silence(milliseconds):
 
 
 def test_a_tone_does_not_ring_through_a_long_gap():
-    """What lies between is noise that is weaker than the tone, not the tone."""
+    """The gap contains weaker noise instead of the tone."""
     sound = sinusoids(4.0, frequencies=(440.0,))
     start, stop = 20_000, 44_000
     mask = mask_of(len(sound), (start, stop))
@@ -296,7 +296,7 @@ def test_a_tone_does_not_ring_through_a_long_gap():
 
 
 def test_auto_takes_the_better_recipe(speech):
-    """A voice with a moving pitch, and a sustained chord."""
+    """Compare a voice with a varying pitch and a sustained chord."""
     voice = speech.double().numpy()
     chord = sinusoids(2.0, frequencies=[f * k for f in (196.0, 246.9, 293.7) for k in range(1, 9)])
     chord += 1e-3 * np.random.default_rng(3).standard_normal(len(chord))

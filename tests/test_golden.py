@@ -540,21 +540,21 @@ def missing_names(found: dict[str, list[str]], reference: dict[str, list[str]]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_the_names_in_a_run_folder_stay(task, folder):
+def test_the_names_in_a_run_folder_are_unchanged(task, folder):
     check_names(task, of_run(task, folder))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_names_beside_a_restored_file_stay(task, folder):
+def test_the_names_beside_a_restored_file_are_unchanged(task, folder):
     check_names(f"restore {task}", of_restoration(task, folder))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_flags_stay(task, monkeypatch):
+def test_the_flags_are_unchanged(task, monkeypatch):
     check_names(f"{task}.py", of_flags(task, monkeypatch))
 
 
-def test_the_public_names_stay():
+def test_the_public_names_are_unchanged():
     check_names("dawp", of_package())
 
 

@@ -1,4 +1,4 @@
-"""What importing the package and asking for help load and change."""
+"""Tests of the modules and settings that importing the package and --help load and change."""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from dawp.config import Config
 from dawp.methods.deep_prior.generators.registry import build
 
 
-def test_a_waveform_in_a_result_out(speech):
+def test_denoise_returns_a_result(speech):
     result = dawp.denoise(speech, sample_rate=16000, **TINY)
     assert result.best["si_snr"].waveform.shape == speech.shape
     assert result.input["si_snr"] == pytest.approx(2.5, abs=0.1)
@@ -16,12 +16,12 @@ def test_a_waveform_in_a_result_out(speech):
     assert "SI-SNR (dB)" in str(result)
 
 
-def test_arrays_and_one_channel_tensors_are_taken_alike(speech):
+def test_arrays_and_one_channel_tensors_give_equal_results(speech):
     values = [
         dawp.denoise(form, **TINY).history.rows
         for form in (
             *(speech, speech[None], speech.numpy(), speech.double().numpy(), speech.numpy().astype(">f4")),
-            np.flip(np.flip(speech.numpy()).copy()),  # of negative stride
+            np.flip(np.flip(speech.numpy()).copy()),  # negative stride
         )
     ]
     assert all(value == values[0] for value in values)
@@ -40,13 +40,13 @@ def test_a_pair(speech):
     assert torch.equal(result.problem.observed, noisy)
 
 
-def test_the_seed_makes_the_result(speech):
+def test_the_seed_determines_the_result(speech):
     first, again, other = (dawp.denoise(speech, seed=seed, **TINY) for seed in (1, 1, 2))
     assert first.history.rows == again.history.rows
     assert first.history.rows != other.history.rows
 
 
-def test_other_sample_rates_are_worked_on_as_they_are(speech):
+def test_other_sample_rates_are_not_resampled(speech):
     result = dawp.denoise(speech, sample_rate=8000, **TINY)
     assert result.problem.sample_rate == 8000
     assert len(result.best["psnr"].waveform) == len(speech)
@@ -119,7 +119,7 @@ def test_inpaint_a_damaged_waveform(speech):
         dawp.denoise(damaged, **TINY)
 
 
-def test_the_last_weights_make_what_was_restored_without_a_clean_clip(speech):
+def test_the_last_weights_reproduce_the_restored_waveform(speech):
     damaged = speech.clone()
     damaged[4000:4020] = torch.nan
     result = dawp.inpaint(damaged, gaps="auto", ema=0.0, **TINY)

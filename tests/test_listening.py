@@ -31,7 +31,7 @@ def estimates(speech, count=6):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050])
-def test_the_values_are_those_of_the_metric_in_order(speech, rate):
+def test_pesq_values_agree_with_the_metric_in_order(speech, rate):
     waiting = [compute_later(PESQ, estimate, speech, rate) for estimate in estimates(speech)]
     torch.manual_seed(0)
     assert [resolve(value).item() for value in waiting] == [
@@ -39,7 +39,7 @@ def test_the_values_are_those_of_the_metric_in_order(speech, rate):
     ]
 
 
-def test_what_has_no_pesq_is_nan(speech):
+def test_pesq_that_cannot_be_computed_is_nan(speech):
     for estimate in (torch.zeros_like(speech), torch.full_like(speech, torch.nan)):
         assert resolve(compute_later(PESQ, estimate, speech, 16000)).isnan()
     long = torch.randn(20 * 16000)
@@ -50,7 +50,7 @@ def test_what_has_no_pesq_is_nan(speech):
         compute_later(PESQ, speech[1:], speech, 16000)
 
 
-def test_a_process_that_dies_costs_one_value_and_is_replaced(speech, caplog):
+def test_a_process_that_dies_loses_one_value_and_is_replaced(speech, caplog):
     assert resolve(compute_later(PESQ, speech, speech, 16000)) > 4
     with caplog.at_level(logging.WARNING):
         processes = list(pesq_pool._workers().processes)
@@ -64,7 +64,7 @@ def test_a_process_that_dies_costs_one_value_and_is_replaced(speech, caplog):
     assert not set(processes) & set(pesq_pool._workers().processes)
 
 
-def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
+def test_every_epoch_has_its_pesq_and_the_best_is_found(speech):
     noisy = speech + 0.05 * torch.randn(len(speech))
     outputs = []
     result = dawp.denoise(
@@ -82,7 +82,7 @@ def test_every_epoch_has_its_own_value_and_the_best_is_found(speech):
     assert torch.equal(best.waveform, outputs[best.epoch - 1])
 
 
-def test_what_still_waits_does_not_keep_a_command_from_ending():
+def test_pending_values_do_not_delay_the_end_of_a_command():
     code = (
         f"{SETUP}x = torch.randn(18 * 16000)\n"
         "waiting = [pesq_later(x) for _ in range(60)]; resolve(waiting[0])\n"
@@ -94,13 +94,13 @@ def test_what_still_waits_does_not_keep_a_command_from_ending():
     assert process.stdout.readline() == "begun\n"
     began = time.monotonic()
     errors = process.communicate()[1]
-    assert time.monotonic() - began < 15  # 60 of them take half a minute, and longer on a busy machine
+    assert time.monotonic() - began < 15  # 60 values take half a minute or more
     assert "PESQ" not in errors
     assert "terminate called" not in errors
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_listens_for_itself(speech):
+def test_a_forked_process_starts_its_own_pool(speech):
     code = (
         f"{SETUP}import multiprocessing; x = torch.randn(16000)\n"
         "def listen(queue):\n    queue.put(resolve(pesq_later(x)).item())\n"
@@ -117,7 +117,7 @@ def test_a_forked_process_listens_for_itself(speech):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
-def test_the_processes_end_with_the_one_that_asks(speech):
+def test_the_processes_end_with_their_parent(speech):
     code = (
         f"{SETUP}"
         "x = torch.randn(16000); print(resolve(pesq_later(x)).item()); "

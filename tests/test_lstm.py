@@ -20,7 +20,7 @@ def two_threads():
 
 
 def gradients(network, x, function):
-    """The output, and the gradients of a loss that weighs every part of it differently."""
+    """Return the output and the gradients of a loss that weights all its elements differently."""
     network.zero_grad()
     x = x.detach().requires_grad_()
     output = function(x)
@@ -39,7 +39,7 @@ def test_outputs_and_gradients_are_those_of_torch(two_threads, layers, frames, b
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
 
 
-def test_both_directions_are_under_way_at_once(two_threads, monkeypatch):
+def test_both_directions_run_in_parallel(two_threads, monkeypatch):
     inside, most, lock = 0, 0, threading.Lock()
     real = lstm._direction
 
@@ -59,7 +59,7 @@ def test_both_directions_are_under_way_at_once(two_threads, monkeypatch):
     assert most == 2
 
 
-def test_the_caller_keeps_its_number_of_threads_and_so_do_threads_to_come(two_threads):
+def test_the_number_of_threads_is_restored(two_threads):
     lstm._threads.cache_clear()
     lstm.outputs(nn.LSTM(4, 4, bidirectional=True), torch.randn(5, 1, 4))
     assert torch.get_num_threads() == 2
@@ -70,7 +70,7 @@ def test_the_caller_keeps_its_number_of_threads_and_so_do_threads_to_come(two_th
     assert seen == [2]
 
 
-def test_without_gradients_there_is_nothing_to_go_back_through(two_threads):
+def test_without_gradients_there_is_no_graph(two_threads):
     network = nn.LSTM(4, 4, bidirectional=True)
     with torch.no_grad():
         output = lstm.outputs(network, torch.randn(5, 1, 4))
@@ -79,7 +79,7 @@ def test_without_gradients_there_is_nothing_to_go_back_through(two_threads):
         assert lstm.outputs(network, torch.randn(5, 1, 4)).shape == (5, 1, 8)
 
 
-def test_another_size_is_refused(two_threads):
+def test_another_input_size_is_refused(two_threads):
     with pytest.raises(RuntimeError, match="Expected 4, got 3"):
         lstm.outputs(nn.LSTM(4, 4, bidirectional=True), torch.randn(5, 1, 3))
 
@@ -90,7 +90,7 @@ def test_the_weights_have_the_names_of_torch():
     assert names <= set(generator.state_dict())
 
 
-def test_a_fit_gives_the_same_numbers_every_time(two_threads):
+def test_a_fit_is_reproducible(two_threads):
     from dawp import denoise
 
     losses = [

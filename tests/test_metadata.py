@@ -1,4 +1,4 @@
-"""What a recording holds beside its samples is in the restored file too, or a line names it."""
+"""Test that metadata of a recording are kept in the restored file or reported as lost."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ EVERY_OUTPUT = ("wav", "rf64", "w64", "aiff", "caf", "flac", "ogg", "opus", "mp3
 
 
 def png():
-    """A picture of one pixel."""
+    """Return a PNG picture of one pixel."""
 
     def part(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -82,7 +82,7 @@ def sound(path, channels=1, frames=2000, subtype=None, format=None):
 
 
 def with_chunks(path, chunks, big=False):
-    """Add chunks behind the sound of a WAV or AIFF file."""
+    """Add chunks after the sound of a WAV or AIFF file."""
     order = ">" if big else "<"
     data = path.read_bytes()
     for name, content in chunks:
@@ -112,7 +112,7 @@ def masked(path, mask, channels, subtype="PCM_16"):
 
 
 def copied(source, output, scale=1.0, metadata=None, subtype=None):
-    """What a restoration does, with the recording itself for its result."""
+    """Write a recording like a restoration, with unchanged samples."""
     samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
     facts = soundfile.info(source)
     form = form_of(output, Form(facts.format, facts.subtype), subtype, rate, samples.shape[1], len(samples))
@@ -131,7 +131,7 @@ def chunks(path):
 
 
 def values(path):
-    """Tags by name, with all their values."""
+    """Return the values of all tags by name."""
     found = {}
     for name, text in read_metadata(path).tags:
         found.setdefault(name, []).append(text)
@@ -142,7 +142,7 @@ def values(path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "rf64"])
-def test_broadcast_chunks_markers_and_labels_are_copied_to_the_byte(tmp_path, suffix, caplog):
+def test_broadcast_chunks_markers_and_labels_are_copied_exactly(tmp_path, suffix, caplog):
     output = copied(broadcast(tmp_path / "a.wav"), tmp_path / f"b.{suffix}")
     found = chunks(output)
     for name, content in RIFF_CHUNKS.items():
@@ -152,7 +152,7 @@ def test_broadcast_chunks_markers_and_labels_are_copied_to_the_byte(tmp_path, su
     assert values(output) == {"TITLE": ["Réel"], "TRACKNUMBER": ["3/9"]}
 
 
-def test_another_format_keeps_the_tags_of_a_broadcast_file_and_names_the_rest(tmp_path, caplog):
+def test_other_formats_keep_the_tags_of_a_broadcast_file_and_report_the_rest(tmp_path, caplog):
     output = copied(broadcast(tmp_path / "a.wav"), tmp_path / "b.flac")
     assert FLAC(output).tags.as_dict() == {"title": ["Réel"], "tracknumber": ["3/9"]}
     (line,) = (record.message for record in caplog.records if "not kept" in record.message)
@@ -167,7 +167,7 @@ def test_a_checksum_of_the_recordings_samples_is_not_kept(tmp_path, caplog):
     assert "MD5" in caplog.text
 
 
-def test_markers_and_texts_of_an_aiff_file_are_copied_to_the_byte(tmp_path):
+def test_markers_and_texts_of_an_aiff_file_are_copied_exactly(tmp_path):
     mark = struct.pack(">HHI", 1, 1, 500) + b"\x06chorus\0"
     comments = struct.pack(">HIHH", 1, 0, 0, 4) + b"warm"
     added = [(b"NAME", b"Reel 12"), (b"AUTH", b"Choir"), (b"ANNO", b"tape 12"), (b"MARK", mark), (b"COMT", comments)]
@@ -221,7 +221,7 @@ def test_a_big_endian_wav_file_keeps_its_tags_and_names_its_chunks(tmp_path, cap
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_no_chunk_is_looked_for_within_the_sound(tmp_path, size):
+def test_chunks_are_not_searched_within_the_sound(tmp_path, size):
     path = sound(tmp_path / "a.wav")
     data = bytearray(path.read_bytes())
     data[40:44] = struct.pack("<I", size)
@@ -229,7 +229,7 @@ def test_no_chunk_is_looked_for_within_the_sound(tmp_path, size):
     assert read_metadata(path) == Metadata()
 
 
-def test_a_chunk_without_the_byte_that_makes_its_size_even_hides_no_others(tmp_path):
+def test_a_chunk_without_padding_byte_does_not_hide_others(tmp_path):
     path = sound(tmp_path / "a.wav")
     chunks = b"iXML" + struct.pack("<I", 3) + b"<x>" + b"bext" + struct.pack("<I", len(bext())) + bext()
     with path.open("ab") as file:
@@ -237,7 +237,7 @@ def test_a_chunk_without_the_byte_that_makes_its_size_even_hides_no_others(tmp_p
     assert [extra.name for extra in read_metadata(path).extras] == ["iXML", "bext"]
 
 
-def test_a_chunk_in_which_the_file_ends_is_named(tmp_path, caplog):
+def test_a_truncated_chunk_is_reported(tmp_path, caplog):
     path = with_chunks(sound(tmp_path / "a.wav"), [(b"bext", bext())])
     path.write_bytes(path.read_bytes()[:-50])
     assert read_metadata(path).extras == ()
@@ -274,7 +274,7 @@ def test_tags_and_picture_in_formats_with_vorbis_comments(tmp_path, suffix, kind
 
 
 @pytest.mark.parametrize("suffix", ["wav", "rf64", "aiff", "flac", "ogg", "opus", "mp3"])
-def test_tags_and_picture_survive_every_format_and_the_way_back(tmp_path, suffix):
+def test_tags_and_picture_are_kept_in_every_format_and_back(tmp_path, suffix):
     there = copied(tagged_flac(tmp_path / "a.flac"), tmp_path / f"b.{suffix}")
     again = copied(there, tmp_path / f"c.{suffix}")
     back = copied(again, tmp_path / "d.flac")
@@ -283,20 +283,20 @@ def test_tags_and_picture_survive_every_format_and_the_way_back(tmp_path, suffix
     assert (found.type, found.mime, found.desc, found.data) == (3, "image/png", "front", png())
 
 
-def test_a_caf_file_keeps_tags_and_names_what_it_cannot_hold(tmp_path, caplog):
+def test_a_caf_file_keeps_tags_and_reports_the_rest(tmp_path, caplog):
     there = copied(tagged_flac(tmp_path / "a.flac"), tmp_path / "b.caf")
     assert "pictures" in caplog.text
     assert values(copied(there, tmp_path / "c.caf")) == {**TAGS, "ARTIST": ["Choir; Organ"]}
 
 
 @pytest.mark.parametrize("suffix", ["au", "sph", "w64"])
-def test_formats_without_tags_name_them(tmp_path, suffix, caplog):
+def test_formats_without_tags_report_them(tmp_path, suffix, caplog):
     copied(tagged_flac(tmp_path / "a.flac"), tmp_path / f"b.{suffix}")
     assert all(name in caplog.text for name in ("title", "isrc", "pictures"))
 
 
 @pytest.mark.parametrize("suffix", ["mp3", "wav", "aiff"])
-def test_frames_that_only_id3_has_are_kept_there_and_named_elsewhere(tmp_path, suffix, caplog):
+def test_frames_specific_to_id3_are_kept_in_id3_and_reported_elsewhere(tmp_path, suffix, caplog):
     source = sound(tmp_path / "a.mp3")
     tag = ID3()
     for frame in (
@@ -322,7 +322,7 @@ def test_frames_that_only_id3_has_are_kept_there_and_named_elsewhere(tmp_path, s
 
 
 @pytest.mark.parametrize(("version", "flag"), [(3, 0x80), (4, 0x08)])
-def test_compressed_frames_are_named_and_never_expanded(tmp_path, version, flag, caplog):
+def test_compressed_frames_are_reported_and_never_expanded(tmp_path, version, flag, caplog):
     body = struct.pack(">I", 1 << 20) + zlib.compress(bytes(1 << 20))
     size = bytes([0, 0, len(body) >> 7, len(body) & 0x7F]) if version == 4 else struct.pack(">I", len(body))
     frames = b"PRIV" + size + bytes([0, flag]) + body + b"TIT2" + b"\0\0\0\2" + bytes(2) + b"\0a"
@@ -352,7 +352,7 @@ def module_block(code, content):
     return block
 
 
-def test_replaygain_is_dropped_and_named_where_the_level_has_changed(tmp_path, caplog):
+def test_replaygain_is_dropped_and_reported_if_the_level_changes(tmp_path, caplog):
     output = copied(tagged_flac(tmp_path / "a.flac"), tmp_path / "b.flac", scale=20)
     assert "REPLAYGAIN_TRACK_GAIN" not in values(output)
     assert values(output)["TITLE"] == TAGS["TITLE"]
@@ -383,12 +383,12 @@ def test_other_programs_read_the_channel_masks(tmp_path, suffix):
     for (mask, channels), name in {(0xB, 3): "2.1", (0x603, 4): "quad(side)", (0x60F, 6): "5.1(side)"}.items():
         output = copied(masked(tmp_path / "a.wav", mask, channels), tmp_path / f"{mask}.{suffix}")
         command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(output)]
-        said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        assert said["streams"][0]["channel_layout"] == name
+        probe = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert probe["streams"][0]["channel_layout"] == name
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "opus", "au"])
-def test_formats_without_masks_name_a_layout_that_is_not_their_default(tmp_path, suffix, caplog):
+def test_formats_without_masks_report_a_layout_other_than_their_default(tmp_path, suffix, caplog):
     copied(masked(tmp_path / "a.wav", 0x3, 2), tmp_path / f"a.{suffix}")
     assert "channel layout" not in caplog.text
     copied(masked(tmp_path / "b.wav", 0x603, 4), tmp_path / f"b.{suffix}")
@@ -396,7 +396,7 @@ def test_formats_without_masks_name_a_layout_that_is_not_their_default(tmp_path,
 
 
 def tones(path, **how):
-    """Six channels of one tone each."""
+    """Write six channels with one tone each."""
     time = np.arange(RATE // 2) / RATE
     samples = np.stack([0.2 * np.sin(2 * np.pi * 100 * (channel + 1) * time) for channel in range(6)], axis=1)
     soundfile.write(path, samples, RATE, **how)
@@ -419,17 +419,17 @@ def test_channels_are_in_the_order_of_each_format(tmp_path):
 
 
 @pytest.mark.parametrize("channels", range(1, 9))
-def test_the_order_of_vorbis_and_back_is_the_order_of_before(channels):
+def test_the_channel_order_of_vorbis_is_reversible(channels):
     there = Metadata().channel_order("OGG", channels) or range(channels)
     back = Metadata(vorbis_order=True).channel_order("WAV", channels) or range(channels)
     assert [list(there)[place] for place in back] == list(range(channels))
 
 
-# Samples, bytes, and bad input
+# Samples, bytes and bad input
 
 
 @pytest.mark.parametrize("suffix", EVERY_OUTPUT)
-def test_samples_are_the_same_with_and_without_metadata_and_bytes_every_time(tmp_path, suffix):
+def test_metadata_do_not_change_the_samples_and_files_are_reproducible(tmp_path, suffix):
     source = tagged_flac(tmp_path / "a.flac")
     first, again = copied(source, tmp_path / f"b.{suffix}"), copied(source, tmp_path / f"c.{suffix}")
     plain = copied(source, tmp_path / f"d.{suffix}", metadata=Metadata())
@@ -448,7 +448,7 @@ def test_ogg_files_of_other_sounds_can_be_joined(tmp_path, suffix):
 
 
 def damaged():
-    """Files whose metadata are damaged, with a sound that can be read."""
+    """Yield files with damaged metadata and readable sound."""
     rng = np.random.default_rng(2)
     noise = rng.bytes(400)
     yield "a.wav", [(b"id3 ", b"ID3\4\0\0\0\0\x7f\x7f" + noise)]
@@ -461,7 +461,7 @@ def damaged():
 
 @pytest.mark.parametrize(("name", "added"), list(damaged()))
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "mp3"])
-def test_damaged_metadata_never_stop_a_restoration(tmp_path, name, added, suffix):
+def test_damaged_metadata_do_not_stop_a_restoration(tmp_path, name, added, suffix):
     source = with_chunks(sound(tmp_path / name, subtype="PCM_16"), added, big=name.endswith("aiff"))
     output = copied(source, tmp_path / f"b.{suffix}")
     assert soundfile.info(output).frames == 2000
@@ -469,7 +469,7 @@ def test_damaged_metadata_never_stop_a_restoration(tmp_path, name, added, suffix
 
 
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3", "wav", "caf"])
-def test_bytes_that_are_not_as_they_should_be_never_stop_the_reading(tmp_path, suffix):
+def test_changed_bytes_do_not_stop_the_reading(tmp_path, suffix):
     path = copied(tagged_flac(tmp_path / "a.flac"), tmp_path / f"b.{suffix}")
     whole = path.read_bytes()
     rng = np.random.default_rng(3)
@@ -489,7 +489,7 @@ def test_metadata_that_would_make_the_file_unreadable_are_left_out(tmp_path, cap
     assert "metadata cannot be written" in caplog.text
 
 
-def test_a_failure_of_the_tag_library_leaves_the_sound_alone(tmp_path, monkeypatch, caplog):
+def test_a_failure_of_the_tag_library_keeps_the_sound(tmp_path, monkeypatch, caplog):
     source = tagged_flac(tmp_path / "a.flac")
 
     def spoil(path, *_):
@@ -524,7 +524,7 @@ def test_names_of_lost_metadata_are_printable(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
-def test_metadata_are_kept_in_a_file_of_any_name(tmp_path, suffix):
+def test_metadata_are_kept_for_any_file_name(tmp_path, suffix):
     source = tagged_flac(tmp_path / "a.flac")
     output = copied(source, tmp_path / f"{os.fsdecode(bytes([0xFF, 0x0A]))}.{suffix}")
     assert values(output)["ISRC"] == TAGS["ISRC"]
@@ -533,5 +533,5 @@ def test_metadata_are_kept_in_a_file_of_any_name(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", EVERY_OUTPUT)
 def test_a_file_without_metadata_has_none(tmp_path, suffix):
     found = read_metadata(copied(sound(tmp_path / "a.wav"), tmp_path / f"b.{suffix}"))
-    assert [name for name, _ in found.tags if name != "ENCODER"] == []  # libsndfile signs Ogg files
+    assert [name for name, _ in found.tags if name != "ENCODER"] == []  # libsndfile adds it to Ogg files
     assert (found.pictures, found.extras, found.channel_mask in (None, 0x4)) == ((), (), True)

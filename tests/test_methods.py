@@ -1,4 +1,4 @@
-"""Methods other than the deep prior, in the restoration of recordings."""
+"""Tests of methods other than the deep prior for restoration."""
 
 import json
 
@@ -14,7 +14,7 @@ from dawp.methods import base
 
 @pytest.fixture
 def damaged(tmp_path):
-    """The clean stereo tones ``[T, 2]``, which of its samples are missing, and a file with gaps in one channel."""
+    """Return clean stereo tones ``[T, 2]``, a mask of missing samples, and a file with gaps in one channel."""
     time = torch.arange(5 * RATE) / RATE
     tones = torch.stack([0.3 * torch.sin(2 * torch.pi * f * time) for f in (440.0, 997.0)], dim=1)
     missing = torch.zeros(tones.shape, dtype=torch.bool)
@@ -26,12 +26,12 @@ def damaged(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [None, "janssen", "ar_mean"])
-def test_a_method_fills_the_gaps_of_a_file_in_blocks(method, damaged, door, tmp_path):
+def test_a_method_fills_the_gaps_of_a_file_in_blocks(method, damaged, run_task, tmp_path):
     tones, missing, source = damaged
     output = tmp_path / "filled.wav"
     named = ["--method", method] if method else []
     flags = ["--restore", *named, "--block", "3", "--device", "cpu", "--workers", "1"]
-    assert door("inpaint", *flags, "--source", str(source), "-o", str(output)).returncode == 0
+    assert run_task("inpaint", *flags, "--source", str(source), "-o", str(output)).returncode == 0
     filled = torch.from_numpy(soundfile.read(output, dtype="float32")[0])
     error = (filled - tones)[missing].square().mean() / tones[missing].square().mean()
     assert 10 * torch.log10(error) < -40
@@ -45,13 +45,15 @@ def test_a_method_fills_the_gaps_of_a_file_in_blocks(method, damaged, door, tmp_
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--restore", "--method", "log_mmse"],  # of another task
+        ["--restore", "--method", "log_mmse"],  # a method of another task
         ["--restore", "--method", "nothing"],
         ["--method", "janssen"],
     ],
 )
-def test_a_method_that_cannot_be_used_is_refused(flags, damaged, door, tmp_path):
-    assert door("inpaint", *flags, "--source", str(damaged[2]), "--output_dir", str(tmp_path / "runs")).returncode == 2
+def test_a_method_that_cannot_be_used_is_refused(flags, damaged, run_task, tmp_path):
+    assert (
+        run_task("inpaint", *flags, "--source", str(damaged[2]), "--output_dir", str(tmp_path / "runs")).returncode == 2
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -71,15 +73,15 @@ def test_a_method_that_fails_is_bad_input(broken, monkeypatch, speech):
         dawp.restore(speech, RATE, task="denoise", method="broken")
 
 
-def test_a_missing_package_is_named(monkeypatch, speech):
+def test_a_missing_package_is_reported(monkeypatch, speech):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="nara_wpe"):
         dawp.restore(speech, RATE, task="dereverb", method="wpe")
 
 
 @pytest.mark.parametrize("settings", [{}, {"samplerate": 8000, "fits": 3, "noise_profile": "0:0.2"}])
-def test_settings_of_the_network_change_nothing(settings, monkeypatch, speech):
-    """The method gets the recording as it is: no high-pass, no other rate, no noise estimate."""
+def test_settings_of_the_network_have_no_effect(settings, monkeypatch, speech):
+    """The method receives the recording without high-pass, resampling or noise estimate."""
     seen = []
 
     def keep(problem):

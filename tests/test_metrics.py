@@ -32,7 +32,7 @@ def test_psnr_agrees_with_torchmetrics():
 
 
 def test_si_snr_of_a_known_angle():
-    """At 60 degrees the part along the target has a third of the power of the part across it: 10 log10(1/3)."""
+    """At 60 degrees the component along the target has a third of the power of the other one: 10 log10(1/3)."""
     target, across = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     estimate = math.cos(math.pi / 3) * target + math.sin(math.pi / 3) * across
     assert si_snr(estimate, target).item() == pytest.approx(10 * math.log10(1 / 3), abs=1e-4)
@@ -48,13 +48,13 @@ def test_psnr_of_a_known_error():
     assert psnr(torch.full((8,), 0.2), torch.zeros(8)).item() == pytest.approx(20.0, abs=1e-4)  # 10 log10(4 / 0.04)
 
 
-def test_silence_has_no_si_snr():
+def test_si_snr_of_silence_is_nan():
     assert si_snr(torch.zeros(10), torch.ones(10)).isnan()
     assert si_snr(torch.ones(10), torch.zeros(10)).isnan()
 
 
 @pytest.mark.parametrize(("rate", "mode"), [(16000, "wb"), (8000, "nb")])
-def test_pesq_is_a_direct_call(speech, rate, mode):
+def test_pesq_agrees_with_the_package(speech, rate, mode):
     target = torchaudio.functional.resample(speech, 16000, rate)
     estimate = target + 0.02 * torch.randn(len(target), generator=torch.Generator().manual_seed(0))
     expected = itu.pesq(rate, target.numpy(), estimate.numpy(), mode)
@@ -74,7 +74,7 @@ def test_pesq_at_a_rate_that_cannot_be_resampled_is_nan(speech):
         pesq(speech, speech, 15999, strict=True)
 
 
-def test_pesq_takes_batches(speech):
+def test_pesq_of_batches(speech):
     noise = torch.randn(2, 1, len(speech), generator=torch.Generator().manual_seed(0))
     estimates = speech + noise * torch.tensor([0.01, 0.1])[:, None, None]
     scores = pesq(estimates, speech.expand_as(estimates), 16000)
@@ -98,8 +98,8 @@ def test_pesq_that_cannot_be_computed_is_nan_never_zero(estimate, target):
         pesq(estimate, target, 16000, strict=True)
 
 
-def test_pesq_of_many_utterances_is_nan_and_no_crash():
-    """The pesq package overruns its arrays at more than 50 utterances and takes the process with it."""
+def test_pesq_of_many_utterances_is_nan():
+    """With more than 50 utterances, the pesq package overruns its arrays and crashes the process."""
     time = torch.arange(60 * 16000) / 16000
     bursts = torch.randn(len(time)) * 0.1 * ((time % 0.42) < 0.21)
     with pytest.raises(UndefinedMetric, match="longer than"):
@@ -114,7 +114,7 @@ def test_shapes_must_agree(metric):
         metric(torch.zeros(3), torch.zeros(4))
 
 
-def test_over_gaps_is_the_mean_of_the_gaps_each_by_itself():
+def test_over_gaps_is_the_mean_over_gaps():
     target = torch.tensor([1.0, 1.0, 5.0, 2.0, -1.0, 3.0])
     estimate = torch.tensor([2.0, 0.0, 9.0, 2.0, 1.0, 3.0])
     gaps = [(0, 2), (3, 6)]
@@ -124,18 +124,18 @@ def test_over_gaps_is_the_mean_of_the_gaps_each_by_itself():
     batch = torch.stack([estimate, target + 0.1])
     assert over_gaps(psnr, batch, target.expand(2, -1), windows).shape == (2,)
     changed = estimate.clone()
-    changed[2] = -100  # outside the gaps nothing counts
+    changed[2] = -100  # samples outside the gaps do not count
     assert over_gaps(si_snr, changed, target, windows) == over_gaps(si_snr, estimate, target, windows)
     estimate[:2] = 0
     assert over_gaps(si_snr, estimate, target, windows).isnan()
 
 
-def test_gaps_of_one_length_are_judged_together():
+def test_gaps_of_equal_length_are_evaluated_in_one_batch():
     windows = gap_windows([(3, 5), (10, 13), (20, 22)])
     assert [window.tolist() for window in windows] == [[[3, 4], [20, 21]], [[10, 11, 12]]]
 
 
-def test_a_single_sample_has_no_si_snr():
-    """Every number is a multiple of every other: the ratio would be infinite, and that of rounding at best."""
+def test_si_snr_of_a_single_sample_is_nan():
+    """A single sample is a multiple of any other, so that the ratio would be infinite."""
     assert si_snr(torch.tensor([0.3]), torch.tensor([0.7])).isnan()
     assert si_snr(torch.ones(2, 1), torch.ones(2, 1)).isnan().all()

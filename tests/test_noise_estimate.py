@@ -1,4 +1,4 @@
-"""The noise estimate: right on noise, silent on music."""
+"""Tests of the noise estimate on noise and on music."""
 
 import math
 
@@ -15,7 +15,7 @@ FLOOR = 10 ** (-12 / 20)
 
 
 def coloured(seconds, rate, exponent, seed=0):
-    """Noise with a power spectrum of 1 / f ** (2 * exponent) above 20 Hz, at an RMS of 1."""
+    """Return noise with a power spectrum of 1 / f ** (2 * exponent) above 20 Hz and an RMS of 1."""
     length = round(seconds * rate)
     white = torch.randn(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     shape = torch.fft.rfftfreq(length, 1 / rate).clamp(min=20.0) ** -exponent
@@ -24,7 +24,7 @@ def coloured(seconds, rate, exponent, seed=0):
 
 
 def chord(seconds, rate, notes=(110.0, 138.6, 164.8, 220.0, 277.2, 329.6), partials=12):
-    """A sustained organ chord, whose partials are dense, at an RMS of 1."""
+    """Return a sustained organ chord with dense partials and an RMS of 1."""
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     tones = [(k * note, k) for note in notes for k in range(1, partials + 1) if k * note < rate / 2.2]
     sound = sum(torch.sin(2 * math.pi * frequency * time + k * frequency) / k for frequency, k in tones)
@@ -32,7 +32,7 @@ def chord(seconds, rate, notes=(110.0, 138.6, 164.8, 220.0, 277.2, 329.6), parti
 
 
 def plucked(seconds, rate):
-    """Decaying notes of a string, one every 0.25 s, at an RMS of 1."""
+    """Return decaying notes of a string, one every 0.25 s, with an RMS of 1."""
     sound = torch.zeros(round(seconds * rate), dtype=torch.float64)
     for index in range(int(seconds / 0.25)):
         start = round(0.25 * index * rate)
@@ -44,7 +44,7 @@ def plucked(seconds, rate):
 
 
 def hits(seconds, rate):
-    """Noise bursts that die away, as of a hi-hat and a snare, at an RMS of 1."""
+    """Return decaying noise bursts like those of a hi-hat and a snare, with an RMS of 1."""
     noise = coloured(seconds, rate, 0.0, seed=5)
     time = torch.arange(len(noise), dtype=torch.float64) / rate
     sound = noise * torch.exp(-20 * (time % 0.25)) + 3 * noise * torch.exp(-12 * ((time + 0.5) % 1.0))
@@ -67,7 +67,7 @@ def bowed(seconds, rate):
 
 
 def gained(noisy, rate):
-    """Return the recording after a gain with the estimated noise."""
+    """Apply the spectral gain with the estimated noise."""
     spectrum = analyse(noisy, rate)
     gain = two_step_gain(np.abs(spectrum) ** 2, estimate_noise(noisy, rate), FLOOR)
     return synthesise(gain * spectrum, rate, len(noisy)).double()
@@ -78,7 +78,7 @@ def snr(estimate, clean):
 
 
 def exponential(rng, mean, frames=500, bins=257):
-    """The powers of Gaussian noise."""
+    """Return powers of Gaussian noise."""
     return rng.exponential(mean, (bins, frames))
 
 
@@ -121,7 +121,7 @@ def test_the_floor_is_that_of_the_noise_under_a_chord():
     power, alone = (np.abs(analyse(sound, RATE, 0.032)) ** 2 for sound in (chord(4, RATE) + noise, noise))
     floor, _ = noise_floor(power, RATE, 0.032)
     error = 10 * np.log10(floor / alone.mean(axis=1))
-    assert error[2:-2].max() < 3  # nowhere much too high
+    assert error[2:-2].max() < 3  # never much too high
     assert abs(np.median(error[len(error) // 2 :])) < 1.5
 
 
@@ -169,8 +169,8 @@ def test_a_tone_that_lasts_is_not_taken_for_noise(lowest):
 
 def test_the_share_of_tones_tells_a_chord_from_noise():
     assert tone_share(coloured(4, RATE, 0.0), RATE).max() < 0.1
-    assert tone_share(coloured(4, RATE, 1.0), RATE).max() < 0.1  # a slope is no tone
-    assert tone_share(chord(4, RATE), RATE)[1:12].min() > 0.9  # bands in which it has partials
+    assert tone_share(coloured(4, RATE, 1.0), RATE).max() < 0.1  # a spectral slope is not a tone
+    assert tone_share(chord(4, RATE), RATE)[1:12].min() > 0.9  # bands with partials
 
 
 # No harm
@@ -187,7 +187,7 @@ def test_music_with_noise_does_not_become_worse(sound, exponent, level):
     assert snr(gained(noisy, RATE), clean) > level - 0.1
 
 
-@pytest.mark.parametrize(("rate", "gain"), [(8000, 1), (44100, 4)])  # at 8 kHz there are partials nearly everywhere
+@pytest.mark.parametrize(("rate", "gain"), [(8000, 1), (44100, 4)])  # at 8 kHz almost all bins contain partials
 def test_white_noise_is_removed_from_a_chord(rate, gain):
     clean = chord(4, rate)
     noisy = clean + 0.1 * coloured(4, rate, 0.0)
@@ -220,7 +220,7 @@ def test_hum_is_kept():
 
 @pytest.mark.parametrize("frequencies", [(41.2,), (30.0, 41.2), (82.4,)])
 def test_low_tones_are_kept(frequencies):
-    """The lowest bins have no neighbours on one side, which must not make tones there look like noise."""
+    """The lowest bins have neighbours on one side only; tones there must not be detected as noise."""
     time = torch.arange(4 * RATE, dtype=torch.float64) / RATE
     tones = sum(torch.sin(2 * math.pi * frequency * time) for frequency in frequencies)
     noisy = tones + coloured(4, RATE, 0.0) * tones.std() * 10 ** (-26 / 20)
@@ -228,7 +228,7 @@ def test_low_tones_are_kept(frequencies):
 
 
 def test_unsteady_noise_is_removed_where_it_is_clear():
-    """The floor alone would leave noise whose level varies slowly by several dB."""
+    """The noise floor alone would not remove noise whose level varies slowly by several dB."""
     time = torch.arange(6 * RATE, dtype=torch.float64) / RATE
     noise = coloured(6, RATE, 0.0) * (0.5 + 0.5 * torch.sin(2 * math.pi * 0.5 * time) ** 2)
     clean = torch.where((time % 1.5 < 0.4), chord(6, RATE), 0)

@@ -1,4 +1,4 @@
-"""The quickstart notebook runs, and shows what it announces."""
+"""Test the quickstart notebook."""
 
 import os
 

@@ -39,13 +39,13 @@ TASKS = ("denoise", "dereverb", "inpaint")
 RATES = st.sampled_from([1000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000, 192000]) | st.integers(
     1000, 192000
 )
-MOST_SAMPLES = 12000  # in all channels, so that a restoration takes a fraction of a second
+MAX_SAMPLES = 12000  # in all channels, so that a restoration takes a fraction of a second
 LOSSLESS = {*BITS, *UNLIMITED}
 UNSAFE = ("ALAC_20", "DWVW_16", "DWVW_24")  # libsndfile 1.2.2 does not read what it writes
 
 
 def examples(count, slow=False):
-    """Settings of a test that tries ``count`` examples; one that fails is made no simpler where that would be slow."""
+    """Return the settings of a test with ``count`` examples; do not shrink failing examples of a slow test."""
     return settings(
         phases=[phase for phase in Phase if phase != Phase.explain and not (slow and phase == Phase.shrink)],
         max_examples=count * int(os.environ.get("DAWP_EXAMPLES", "1")),
@@ -63,12 +63,12 @@ def folder():
 
 
 def noise(frames, channels=1, seed=0):
-    """White noise ``[frames, channels]`` at -20 dBFS."""
+    """Return white noise ``[frames, channels]`` at -20 dBFS."""
     return 0.1 * np.random.default_rng(seed).standard_normal((frames, channels))
 
 
 def restored(place, source, *flags, task="denoise"):
-    """Restore ``source`` in ``place`` into the folder ``out``; check all that holds whatever the input."""
+    """Restore ``source`` in ``place`` into the folder ``out``, and check the properties that hold for any input."""
     before = {path for path in place.rglob("*") if path.is_file()}
     result = called(task, [*TINY, "--source", source, "-o", "out/", *flags], place)
     lines = result.stderr.splitlines()
@@ -83,7 +83,7 @@ def restored(place, source, *flags, task="denoise"):
 
 
 def sound(path):
-    """Samples ``[frames, channels]``."""
+    """Return the samples ``[frames, channels]``."""
     with Reader(path) as file:
         return file.read(0, 1 << 30)
 
@@ -92,7 +92,7 @@ def sound(path):
 
 
 def forms():
-    """Suffix, format and sample type of every kind of file that libsndfile writes and recordings can be."""
+    """Return the suffix, format and subtype of every kind of recording that libsndfile can write."""
     for suffix, container in FORMATS.items():
         for name in (container, "WAVEX") if container == "WAV" else (container,):
             for subtype in soundfile.available_subtypes(name):
@@ -102,7 +102,7 @@ def forms():
 
 @cache
 def can_hold(form, rate, channels):
-    """Whether libsndfile writes such a file, and can read it."""
+    """Return whether libsndfile can write such a file and read it back."""
     _, container, subtype = form
     file = io.BytesIO()
     try:
@@ -116,11 +116,11 @@ def can_hold(form, rate, channels):
 
 @st.composite
 def recordings(draw):
-    """Form, rate, channels and frames."""
+    """Draw form, rate, channels and frames."""
     form, rate, channels = draw(
         st.tuples(st.sampled_from(list(forms())), RATES, st.integers(1, 6)).filter(lambda drawn: can_hold(*drawn))
     )
-    frames = draw(st.integers(64, max(64, min(int(1.5 * rate), MOST_SAMPLES // channels))))
+    frames = draw(st.integers(64, max(64, min(int(1.5 * rate), MAX_SAMPLES // channels))))
     return form, rate, channels, frames
 
 
@@ -133,7 +133,7 @@ def recordings(draw):
     where=st.floats(0, 0.8),
 )
 @examples(40, slow=True)
-def test_a_restored_recording_is_like_the_recording(recording, task, working_rate, block, where):
+def test_a_restored_file_has_the_properties_of_its_recording(recording, task, working_rate, block, where):
     (suffix, container, subtype), rate, channels, frames = recording
     with folder() as place:
         name = f"a{suffix}"
@@ -159,16 +159,16 @@ def test_a_restored_recording_is_like_the_recording(recording, task, working_rat
         intact = np.ones(len(before), bool)
         intact[max(0, first - reach) : first + length + reach] = False
         np.testing.assert_allclose(after[intact], before[intact], atol=1e-7)
-    if task != "dereverb" and len(before) >= 1000:  # three epochs make nothing of the sound where it is not kept
+    if task != "dereverb" and len(before) >= 1000:  # in three epochs, dereverb does not learn the sound
         most = (
             0 if working_rate == "none" else math.ceil(rate / int(working_rate) / 4)
-        )  # of what has few high frequencies
+        )  # for sound with weak high frequencies
         for channel in range(channels):
             assert abs(lag(before[:, channel], after[:, channel])) <= most
 
 
 def lag(waveform, other):
-    """Samples by which the second is later than the first, at the peak of their correlation."""
+    """Return the lag of the second waveform in samples, at the peak of the cross-correlation."""
     size = 2 * len(waveform)
     spectrum = np.fft.rfft(other, size) * np.fft.rfft(waveform, size).conj()
     peak = int(np.fft.irfft(spectrum).argmax())
@@ -191,7 +191,7 @@ LISTS = st.builds(
 
 @given(content=LISTS | st.binary(max_size=200))
 @examples(100)
-def test_any_list_is_used_or_refused(content):
+def test_any_list_is_accepted_or_refused(content):
     with folder() as place:
         for name in ("a.wav", "b.wav", "c,d.wav"):
             soundfile.write(place / name, noise(100), 8000)
@@ -249,7 +249,7 @@ def test_any_gaps_are_filled_or_refused(gaps):
 
 @cache
 def original(form):
-    """The bytes of a sound file of 0.3 s; none if libsndfile does not write the format."""
+    """Return the bytes of a sound file of 0.3 s; empty if libsndfile does not write the format."""
     suffix, container, subtype = form
     with folder() as place:
         path = place / f"a{suffix}"
@@ -261,7 +261,7 @@ def original(form):
 
 
 PLACES = st.floats(0, 1) | st.integers(0, 100)
-"""Of a byte: share of the file, or one of the first hundred bytes."""
+"""Position of a byte: fraction of the file, or one of the first hundred bytes."""
 DAMAGES = st.tuples(
     st.sampled_from(["flip", "cut", "insert", "delete", "zero"]), PLACES, st.binary(min_size=1, max_size=40)
 )
@@ -359,7 +359,7 @@ def test_any_number_is_accepted_or_refused_in_one_line(task_and_values):
 
 @given(data=st.data(), rate=st.integers(1000, 4000), block=st.floats(0.1, 2), share=st.floats(0, 0.5))
 @examples(100)
-def test_blocks_cover_a_recording_and_fade_into_it_again(data, rate, block, share):
+def test_blocks_cover_a_recording_and_overlap_add_reproduces_it(data, rate, block, share):
     frames = data.draw(st.integers(64, 20000))
     config = Config.of("denoise", "restore", block=block, overlap=share * block)
     blocks = split_blocks(frames, rate, config)
@@ -379,7 +379,7 @@ SOME_RATES = st.sampled_from([1000, 1234, 4000, 7350, 8000, 11025, 16000, 22050,
 
 @given(rate=SOME_RATES, new_rate=SOME_RATES, frames=st.integers(1, 2000), data=st.data())
 @examples(50)
-def test_a_change_of_rate_keeps_the_length_and_what_is_missing(rate, new_rate, frames, data):
+def test_resampling_keeps_the_length_and_missing_samples(rate, new_rate, frames, data):
     waveform = torch.from_numpy(noise(frames)[:, 0]).float()
     start = data.draw(st.integers(0, frames - 1))
     stop = data.draw(st.integers(start, min(frames, start + 100)))
@@ -398,7 +398,7 @@ def test_a_change_of_rate_keeps_the_length_and_what_is_missing(rate, new_rate, f
 
 @given(flags=st.lists(st.booleans(), max_size=50))
 @examples(100)
-def test_stretches_are_the_groups_of_equal_flags(flags):
+def test_true_runs_agree_with_groupby(flags):
     expected, start = [], 0
     for value, group in groupby(flags):
         stop = start + len(list(group))
@@ -409,7 +409,7 @@ def test_stretches_are_the_groups_of_equal_flags(flags):
 
 @given(data=st.data(), shortest=st.floats(1e-4, 0.05))
 @examples(100)
-def test_marking_what_is_missing_changes_no_other_sample(data, shortest):
+def test_marking_missing_samples_changes_no_other_sample(data, shortest):
     rate, channels = 8000, 2
     waveform = torch.from_numpy(noise(1000, channels)).float()
     for start, length in data.draw(st.lists(st.tuples(st.integers(0, 999), st.integers(1, 300)), max_size=4)):
@@ -452,7 +452,7 @@ def test_psnr_is_symmetric_and_relative_to_its_range(pair, scale):
 
 @given(name=st.text(), longest=st.integers(1, 100))
 @examples(200)
-def test_a_safe_name_is_one_plain_visible_file(name, longest):
+def test_a_safe_name_is_a_plain_visible_file_name(name, longest):
     safe = safe_name(name, longest)
     assert safe == Path(safe).name
     assert safe.isprintable()
@@ -463,14 +463,14 @@ def test_a_safe_name_is_one_plain_visible_file(name, longest):
 
 @given(value=st.text(alphabet=st.characters()))
 @examples(200)
-def test_what_is_shown_is_one_printable_line(value):
+def test_printable_text_is_one_line(value):
     assert printable(value).isprintable()
     assert printable(printable(value)) == printable(value)
 
 
 @given(value=st.text(alphabet="a\n", min_size=1, max_size=50), times=st.integers(1, 10000))
 @examples(50)
-def test_what_is_shown_is_never_very_long_and_keeps_both_ends(value, times):
+def test_printable_text_is_shortened_in_the_middle(value, times):
     line, full = printable(value * times), "".join("a" if c == "a" else "\\n" for c in value) * times
     assert len(line) <= LONGEST_SHOWN
     assert line[:400] == full[:400]

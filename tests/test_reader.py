@@ -1,4 +1,4 @@
-"""Reading of sound files whose headers state more, less or other sound than there is."""
+"""Tests of reading damaged sound files and files with wrong headers."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ W64_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
 def sound(frames=3 * RATE, channels=1):
-    """A tone with a little noise: no part of it is like another, and none is silent."""
+    """Return a tone with weak noise; no two parts are equal, and none is silent."""
     seconds = np.arange(frames) / RATE
     noise = np.random.default_rng(0).standard_normal(frames)
     samples = 0.3 * np.sin(2 * np.pi * 440 * seconds) + 0.05 * noise
@@ -41,7 +41,7 @@ def warnings(caplog):
 
 
 def with_size(content, name, size, form="<I", offset=4):
-    """A file with another size in the chunk of that name."""
+    """Change the size of a chunk in a file."""
     changed = bytearray(content)
     struct.pack_into(form, changed, content.index(name) + offset, size)
     return bytes(changed)
@@ -84,24 +84,24 @@ def test_every_encoding_that_can_be_written_is_read(tmp_path, caplog, content):
     ("form", "subtype"),
     [("WAV", "PCM_16"), ("WAV", "GSM610"), ("WAV", "MS_ADPCM"), ("WAV", "NMS_ADPCM_16"), ("W64", "GSM610")],
 )
-def test_the_padding_of_the_last_block_is_no_sound(tmp_path, form, subtype):
+def test_the_padding_of_the_last_block_is_not_read(tmp_path, form, subtype):
     (tmp_path / "x").write_bytes(encoded(form, subtype, sound(10_000)))
     assert len(read(tmp_path / "x")) == 10_000
 
 
-def test_a_whole_block_of_padding_is_no_sound(tmp_path):
+def test_a_whole_block_of_padding_is_not_read(tmp_path):
     content = encoded("WAV", "GSM610", sound(6400))
     (tmp_path / "x.wav").write_bytes(with_size(content, b"fact", 6080, offset=8))
     assert len(read(tmp_path / "x.wav")) == 6080
 
 
-def test_a_wrong_count_of_frames_hides_no_sound(tmp_path):
+def test_all_sound_is_read_with_a_wrong_number_of_frames(tmp_path):
     for channels in (1, 2):
         (tmp_path / "x.wav").write_bytes(encoded("WAV", "IMA_ADPCM", sound(400, channels)))
         assert len(read(tmp_path / "x.wav")) >= 400
 
 
-def test_reading_goes_back_and_forth(tmp_path):
+def test_reading_forward_and_backward(tmp_path):
     (tmp_path / "x.flac").write_bytes(encoded("FLAC", "PCM_24"))
     whole = read(tmp_path / "x.flac")
     with Reader(tmp_path / "x.flac") as file:
@@ -126,7 +126,7 @@ AIFF_SSND, RF64_DS64 = (b"SSND", ">I", 4), (b"ds64", "<Q", 16)
         ("AU", (b".snd", ">I", 8)),
     ],
 )
-def test_a_size_that_is_too_small_hides_no_sound(tmp_path, caplog, form, where, size):
+def test_all_sound_is_read_with_a_size_that_is_too_small(tmp_path, caplog, form, where, size):
     content = encoded(form, "PCM_16")
     (tmp_path / "x").write_bytes(with_size(content, where[0], size, *where[1:]))
     (tmp_path / "intact").write_bytes(content)
@@ -145,7 +145,7 @@ def test_a_size_that_is_too_small_hides_no_sound(tmp_path, caplog, form, where, 
         ("AU", (b".snd", ">I", 8), 0x7FFFFFFF),
     ],
 )
-def test_a_size_that_is_left_open_is_no_fault(tmp_path, caplog, form, where, size):
+def test_an_open_size_is_not_a_fault(tmp_path, caplog, form, where, size):
     (tmp_path / "x").write_bytes(with_size(encoded(form, "PCM_16"), where[0], size, *where[1:]))
     assert len(read(tmp_path / "x")) == 3 * RATE
     assert not warnings(caplog)
@@ -173,7 +173,7 @@ def test_a_truncated_file_is_read_to_its_end(tmp_path, caplog, form):
     ],
     ids=["chunk", "truncated chunk", "tag", "zeros"],
 )
-def test_what_follows_the_sound_is_not_read_as_sound(tmp_path, caplog, after):
+def test_data_after_the_sound_are_not_read_as_sound(tmp_path, caplog, after):
     (tmp_path / "x.wav").write_bytes(encoded("WAV", "PCM_16") + after)
     assert len(read(tmp_path / "x.wav")) == 3 * RATE
     assert not warnings(caplog)
@@ -186,7 +186,7 @@ def test_a_chunk_after_the_sound_of_a_w64_file_is_not_read_as_sound(tmp_path):
 
 
 @pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "GSM610"])
-def test_a_block_that_is_cut_is_not_decoded(tmp_path, subtype):
+def test_a_truncated_block_is_not_decoded(tmp_path, subtype):
     content = encoded("WAV", subtype)
     (tmp_path / "intact").write_bytes(content)
     whole = read(tmp_path / "intact")
@@ -214,7 +214,7 @@ def test_a_flac_file_without_a_length(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_damaged_frames_of_a_flac_file_become_silence_and_move_nothing(tmp_path, caplog, channels):
+def test_damaged_frames_of_a_flac_file_become_silence_of_equal_length(tmp_path, caplog, channels):
     content = bytearray(encoded("FLAC", "PCM_16", sound(channels=channels)))
     (tmp_path / "intact.flac").write_bytes(content)
     content[len(content) // 2] ^= 4
@@ -242,7 +242,7 @@ def test_a_truncated_flac_file(tmp_path, caplog):
 
 
 def frames_of(content):
-    """Start of each frame of an MP3 file at a constant bit rate that has no padding: 16 kHz, 72 or so bytes."""
+    """Return the start of each frame of an MP3 file with constant bit rate and no padding (16 kHz)."""
     first = content.index(b"\xff\xf3")
     kbps = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
     starts = [first]
@@ -258,7 +258,7 @@ def test_a_truncated_mp3_file_gives_the_same_sound_each_time(tmp_path, caplog, s
     (tmp_path / "x.mp3").write_bytes(content[: int(share * len(content))])
     first = read(tmp_path / "x.mp3")
     for _ in range(3):
-        np.full(len(first) * 4, 0.5, dtype=np.float32)  # memory that may be used again
+        np.full(len(first) * 4, 0.5, dtype=np.float32)  # memory that may be reused
         assert np.array_equal(read(tmp_path / "x.mp3"), first)
     assert (share - 0.15) * 3 * RATE < len(first) < share * 3 * RATE + 1152
     assert correlation(first, read(tmp_path / "intact.mp3")[: len(first)]) > 0.99
@@ -267,8 +267,8 @@ def test_a_truncated_mp3_file_gives_the_same_sound_each_time(tmp_path, caplog, s
     assert f"{3 - len(first) / RATE:.3f} s" in warning.getMessage()
 
 
-def test_an_mp3_file_whose_frames_are_not_counted_is_read_whole(tmp_path, caplog):
-    """Without such a count libsndfile guesses it from the size of the first frame."""
+def test_an_mp3_file_without_a_frame_count_is_read_completely(tmp_path, caplog):
+    """Without a frame count, libsndfile estimates it from the size of the first frame."""
     quiet, loud = 1e-4 * sound(), sound()
     content = encoded("MP3", samples=np.concatenate([quiet, loud]))
     starts = frames_of(content)
@@ -278,13 +278,13 @@ def test_an_mp3_file_whose_frames_are_not_counted_is_read_whole(tmp_path, caplog
     assert not warnings(caplog)
 
 
-def test_an_mp3_file_with_another_one_after_it_is_read_whole(tmp_path):
+def test_concatenated_mp3_files_are_read_completely(tmp_path):
     (tmp_path / "x.mp3").write_bytes(2 * encoded("MP3"))
     samples = read(tmp_path / "x.mp3")
     assert 6 * RATE <= len(samples) < 6 * RATE + 3 * 1152
 
 
-def test_bytes_between_the_frames_of_an_mp3_file_are_passed_over(tmp_path, capfd):
+def test_bytes_between_the_frames_of_an_mp3_file_are_skipped(tmp_path, capfd):
     content = encoded("MP3")
     (tmp_path / "intact.mp3").write_bytes(content)
     starts = frames_of(content)
@@ -292,7 +292,7 @@ def test_bytes_between_the_frames_of_an_mp3_file_are_passed_over(tmp_path, capfd
     junk = np.random.default_rng(0).bytes(200_000)
     (tmp_path / "x.mp3").write_bytes(content[:at] + junk + content[at:])
     assert np.array_equal(read(tmp_path / "x.mp3"), read(tmp_path / "intact.mp3"))
-    assert capfd.readouterr().err == ""  # the decoder itself prints notes
+    assert capfd.readouterr().err == ""  # the decoder prints messages
 
 
 # Ogg
@@ -330,7 +330,7 @@ def test_a_stream_with_other_channels_is_left_out_with_a_warning(tmp_path, caplo
 
 @pytest.mark.parametrize("page", [2, 3, -2])
 @pytest.mark.parametrize("how", ["zeroed", "one bit"])
-def test_damaged_pages_of_an_ogg_file_are_missed(tmp_path, caplog, page, how):
+def test_damaged_pages_of_an_ogg_file_are_reported_as_missing(tmp_path, caplog, page, how):
     content = bytearray(encoded("OGG", samples=sound(6 * RATE)))
     starts = ogg_pages(content)[:-1]
     begin, end = starts[page], [*starts, len(content)][starts.index(starts[page]) + 1]
@@ -352,10 +352,10 @@ def test_a_truncated_ogg_file(tmp_path, caplog):
     assert len(warnings(caplog)) == 1
 
 
-# Files that cannot be read, and the callers
+# Unreadable files and callers
 
 
-def test_what_is_no_sound_is_bad_input(tmp_path):
+def test_a_file_without_sound_is_bad_input(tmp_path):
     for content in (b"", b"OggS", b"RIFF", b"no sound at all\n", encoded("OGG")[:100], encoded("MP3")[:50]):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(BadInput, match=r"cannot be read as sound|contains no samples"):
@@ -371,7 +371,7 @@ def test_a_fault_is_reported_once(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", sorted({*FORMATS.values()}))
-def test_damage_anywhere_gives_steady_samples_or_bad_input(tmp_path, name):
+def test_any_damage_gives_reproducible_samples_or_bad_input(tmp_path, name):
     rng = np.random.default_rng(sum(name.encode()))
     content = encoded(name, samples=sound(8000))
     for _ in range(15):

@@ -1,4 +1,4 @@
-"""What the documents say of flags, files, commands and results agrees with the code and the results."""
+"""Test that flags, files, commands and results in the documents agree with the code and the results."""
 
 import dataclasses
 import importlib.util
@@ -25,7 +25,7 @@ GROUPS = list(dict.fromkeys(group for task in TASKS for group in groups_of(task)
 
 
 def code_lines(text):
-    """The lines of the fenced blocks of a document."""
+    """Return the lines of the fenced code blocks of a document."""
     return "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).splitlines()
 
 
@@ -38,7 +38,7 @@ def test_every_flag_with_its_default_is_in_a_table_of_its_group(group):
     assert len(table) == len(dataclasses.fields(group))
 
 
-def test_the_page_of_flags_is_the_generated_one():
+def test_the_page_of_flags_is_up_to_date():
     spec = importlib.util.spec_from_file_location("make_flags", ROOT / "scripts" / "make_flags.py")
     make_flags = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make_flags)
@@ -60,7 +60,7 @@ def test_the_presets_are_listed_in_full(row, settings):
     assert [f"`{flag_of(name, value)}`" for name, value in settings.items()] == re.findall(r"`-[^`]+`", line)
 
 
-def test_no_placeholder_is_left():
+def test_documents_contain_no_placeholder():
     for document, text in DOCUMENTS.items():
         assert not re.findall(r"^[A-Z_]{4,}$", text, re.MULTILINE), document
 
@@ -117,13 +117,13 @@ def test_linked_sections_exist(document):
         assert anchor in slugs, f"{path}#{anchor}"
 
 
-def test_scripts_named_are_there_and_executable():
+def test_scripts_in_the_documents_exist_and_are_executable():
     for script in {script for text in DOCUMENTS.values() for script in re.findall(r"scripts/\w+\.sh", text)}:
         assert (ROOT / script).stat().st_mode & 0o111, script
 
 
 def tables():
-    """The cells of each table of the reproduction, from its summary on, without the headers."""
+    """Return the cells of the tables in docs/reproduction.md from the summary on, without headers."""
     text = DOCUMENTS["docs/reproduction.md"].split("\n## Does it reproduce?\n")[1]
     found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     return [
@@ -132,7 +132,7 @@ def tables():
 
 
 def results(name):
-    """By row and kinds of sound: what was measured, by the title of the measure, and the paper's numbers."""
+    """Return, by row and kinds of sound, the values by title of the measure and the paper's values."""
     cells = json.loads((ROOT / "results" / f"{name}.json").read_text())["cells"]
     return {
         (cell["row"], tuple(cell["kinds"])): (
@@ -144,12 +144,12 @@ def results(name):
 
 
 def mean(values):
-    """With the standard deviation, if there are several."""
+    """Format the mean, with the standard deviation if there are several values."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.2f}{spread}"
 
 
-def test_the_listed_results_are_those_of_the_results_folder():
+def test_the_listed_results_agree_with_the_results_folder():
     _, table3, readings, table2, table1 = tables()
     found = {row: values for (row, _), values in results("table3").items()}
     assert [row for row, *_ in table3] == list(found)
@@ -190,7 +190,7 @@ def test_the_listed_results_are_those_of_the_results_folder():
         assert listed == expected, title
 
 
-def test_the_listed_verdicts_are_those_of_the_results_folder():
+def test_the_listed_verdicts_agree_with_the_results_folder():
     verdicts = {row: (word, why) for row, word, why in tables()[0]}
     for name in ("table3", "table2"):
         for conclusion in json.loads((ROOT / "results" / f"{name}.json").read_text())["conclusions"]:

@@ -1,4 +1,4 @@
-"""What a restoration removed, by band."""
+"""Tests of the levels of the removed signal."""
 
 import json
 import math
@@ -14,7 +14,7 @@ EDGES = [*BAND_EDGES, RATE / 2]
 
 
 def band_noise(low, high, seconds=4.0, rate=RATE):
-    """Noise of standard deviation 1 between two frequencies ``[T]``."""
+    """Return band-limited noise ``[T]`` with standard deviation 1."""
     length = round(seconds * rate)
     spectrum = torch.fft.rfft(torch.randn(length, dtype=torch.float64))
     frequencies = torch.fft.rfftfreq(length, 1 / rate)
@@ -23,7 +23,7 @@ def band_noise(low, high, seconds=4.0, rate=RATE):
 
 
 def band_power(wave, low, high, rate=RATE):
-    """Power between two frequencies, of the whole at once (Parseval)."""
+    """Return the power of the whole signal between two frequencies (Parseval)."""
     spectrum = torch.fft.rfft(wave.double()).abs().square()
     frequencies = torch.fft.rfftfreq(wave.shape[-1], 1 / rate)
     return spectrum[..., (frequencies >= low) & (frequencies < high)].sum()
@@ -48,7 +48,7 @@ def test_missing_samples_count_as_silence():
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_levels_agree_with_the_power_of_the_whole(channels):
+def test_levels_agree_with_the_power_of_the_whole_signal(channels):
     sound = torch.stack([0.1 * band_noise(20, 8000) for _ in range(channels)])
     noise = torch.stack([0.05 * band_noise(450, 1500) for _ in range(channels)])
     removed = measured(sound + noise, sound)
@@ -62,7 +62,7 @@ def test_levels_agree_with_the_power_of_the_whole(channels):
 
 
 @pytest.mark.parametrize("band", range(5))
-def test_noise_counts_in_its_own_band(band):
+def test_noise_is_measured_in_its_band(band):
     low, high = EDGES[band], EDGES[band + 1]
     width = high - low
     sound = torch.stack([0.1 * band_noise(0, 8000)])
@@ -74,7 +74,7 @@ def test_noise_counts_in_its_own_band(band):
 
 
 @pytest.mark.parametrize("piece", [1, 100, 4096, 5000, 64000])
-def test_levels_do_not_depend_on_the_pieces(piece):
+def test_levels_do_not_depend_on_the_length_of_the_parts(piece):
     length = 3000 if piece == 1 else 64000
     recording, restored = torch.randn(1, length), 0.5 * torch.randn(1, length)
     in_pieces, whole = measured(recording, restored, piece=piece), measured(recording, restored, piece=length)
@@ -119,7 +119,7 @@ def test_more_than_half_of_the_power_is_suspicious(share, is_suspicious):
     assert measured((kept + gone)[None], kept[None]).is_suspicious == is_suspicious
 
 
-def test_rumble_may_be_most_of_a_recording():
+def test_removed_rumble_is_not_suspicious():
     sound, rumble = 0.1 * band_noise(150, 7000), band_noise(5, 60)
     removed = measured((sound + rumble)[None], sound[None])
     assert removed.total_db > -1

@@ -66,22 +66,22 @@ def test_a_repetition_without_a_clean_clip_is_drawn(folder):
     assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "gaps.png"}
 
 
-def test_while_a_fit_is_going_on_only_its_curves_are_drawn(folder):
+def test_only_curves_are_drawn_during_a_fit(folder):
     (folder / "best_si_snr.wav").unlink()
     (folder / "outputs" / "epoch_00002.wav").unlink()
     draw_repetition(folder, {})
     assert [path.name for path in folder.rglob("*.png")] == ["curves.png"]
 
 
-def test_a_curve_shows_the_corrupted_level_and_the_best_epoch(folder):
+def test_curves_show_the_corrupted_level_and_the_best_epoch(folder):
     draw_repetition(folder, {})
     without = imread(folder / "curves.png")
     draw_repetition(folder, FACTS)
     assert not np.array_equal(without, imread(folder / "curves.png"))
 
 
-def test_spectrograms_share_one_scale(folder):
-    """A clip 40 dB fainter than the others must look darker, not the same."""
+def test_spectrograms_have_a_common_scale(folder):
+    """A clip 40 dB below the others must be darker."""
     write_sound(folder / "clean.wav", 1e-3 * torch.randn(8000))
     draw_repetition(folder, FACTS)
     image = imread(folder / "spectrograms.png")[..., :3].mean(axis=2)
@@ -92,14 +92,14 @@ def test_spectrograms_share_one_scale(folder):
     assert np.median(upper) > np.median(lower) + 0.15
 
 
-def test_a_clip_of_the_shortest_length_can_be_drawn(folder):
+def test_a_clip_of_minimum_length_can_be_drawn(folder):
     for name in ("clean", "corrupted", "best_si_snr"):
         write_sound(folder / f"{name}.wav", 0.1 * torch.randn(64))
     draw_repetition(folder, FACTS)
     assert (folder / "spectrograms.png").exists()
 
 
-def test_no_window_system_and_no_figures_left_open(folder):
+def test_pyplot_is_not_used(folder):
     import matplotlib.pyplot as plt
 
     draw_repetition(folder, FACTS)

@@ -1,4 +1,4 @@
-"""Restoration in blocks; the real commands with --restore are in test_restore_command.py."""
+"""Tests of restoration in blocks; test_restore_command.py tests the command line."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def settings(task="denoise", **changed):
 
 @pytest.mark.parametrize("frames", [64, 1000, 1001, 4000, 16000, 16001, 99999, 160000])
 @pytest.mark.parametrize(("block", "overlap"), [(0.25, 0.05), (1.0, 0.5), (0.5, 0.0), (600.0, 0.5)])
-def test_blocks_are_equal_cover_everything_and_overlap_as_asked(frames, block, overlap):
+def test_blocks_are_equal_cover_the_recording_and_overlap(frames, block, overlap):
     blocks = split_blocks(frames, 4000, settings(block=block, overlap=overlap))
     assert (blocks[0].start, blocks[-1].stop) == (0, frames)
     sizes = {b.stop - b.start for b in blocks}
@@ -60,7 +60,7 @@ def test_a_block_of_too_few_samples_is_refused():
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.5])
-def test_blocks_of_one_waveform_are_faded_into_that_waveform(overlap):
+def test_overlap_add_of_blocks_reproduces_the_waveform(overlap):
     waveform = torch.randn(2, 12345)
     blocks = split_blocks(12345, 4000, settings(block=1.0, overlap=overlap))
     again = torch.cat(list(overlap_add((b, waveform[:, b.start : b.stop]) for b in blocks)), dim=1)
@@ -68,7 +68,7 @@ def test_blocks_of_one_waveform_are_faded_into_that_waveform(overlap):
     assert (again - waveform).abs().max() < 1e-6
 
 
-def test_a_fade_is_linear_and_its_gains_add_up_to_one():
+def test_the_cross_fade_is_linear_and_its_gains_sum_to_one():
     ones, zeros = torch.ones(1, 10), torch.zeros(1, 10)
     joined = torch.cat(list(overlap_add([(Block(0, 10), ones), (Block(6, 16), zeros)])), dim=1)[0]
     assert joined.tolist() == pytest.approx([1.0] * 6 + [0.8, 0.6, 0.4, 0.2] + [0.0] * 6)
@@ -100,7 +100,7 @@ def test_the_error_at_the_seams_is_no_larger_than_elsewhere():
 # Waveforms
 
 
-def test_a_waveform_keeps_its_shape_and_has_no_need_of_a_clean_one(speech):
+def test_a_waveform_is_restored_without_a_clean_version(speech):
     for waveform in (speech, speech[None], torch.stack([speech, -speech]), speech.numpy().astype("float64")):
         restored = dawp.restore(waveform, RATE, **SMALL, block=0.6, overlap=0.1)
         assert tuple(restored.shape) == tuple(waveform.shape)
@@ -126,7 +126,7 @@ def test_a_silent_channel_stays_silent(speech):
     assert not restored[1].any()
 
 
-def test_at_a_lower_working_rate_nothing_is_left_above_half_of_it():
+def test_the_output_is_band_limited_to_the_working_rate():
     waveform = torch.randn(48000)
     restored = dawp.restore(waveform, 48000, samplerate=16000, **SMALL, estimate="output")
     assert len(restored) == 48000
@@ -137,7 +137,7 @@ def test_at_a_lower_working_rate_nothing_is_left_above_half_of_it():
     assert spectrum[8500:].sum() > 0.1 * spectrum.sum()
 
 
-def test_a_waveform_without_a_gap_comes_back_unchanged(speech):
+def test_a_waveform_without_a_gap_is_unchanged(speech):
     waveform = speech.clone()
     restored = dawp.restore(waveform, RATE, "inpaint", block=0.3, overlap=0.1, **SMALL)
     assert torch.equal(restored, speech)
@@ -146,7 +146,7 @@ def test_a_waveform_without_a_gap_comes_back_unchanged(speech):
 
 
 def near(missing):
-    """The samples ``[channels, T]`` in a gap or within the 0.5 ms on either side that the estimate goes over in."""
+    """Return a mask ``[channels, T]`` of the samples in a gap or in the cross-fade of 0.5 ms on either side."""
     return torch.nn.functional.max_pool1d(missing.float(), 2 * 8 + 1, 1, 8) > 0
 
 
@@ -173,7 +173,7 @@ def test_named_gaps_are_filled_in_every_channel():
     assert torch.equal(restored[~near(missing)], waveform[~near(missing)])
 
 
-def test_equal_channels_of_which_one_lacks_samples_stay_equal_elsewhere():
+def test_equal_channels_stay_equal_outside_the_gaps_of_one():
     waveform = torch.randn(1, 8000).repeat(2, 1)
     waveform[:, 4000:4020] = 0
     waveform[1, 4000:4020] = torch.nan  # the same drop-out, as zeros and as NaN
@@ -185,7 +185,7 @@ def test_equal_channels_of_which_one_lacks_samples_stay_equal_elsewhere():
     assert restored[1, 4000:4020].all()
 
 
-def test_infinite_samples_are_missing_too_and_hide_no_drop_out():
+def test_infinite_samples_are_missing_and_do_not_hide_drop_outs():
     waveform = 0.1 * torch.randn(8000)
     waveform[1000] = torch.inf
     waveform[4000:4040] = 0
@@ -194,7 +194,7 @@ def test_infinite_samples_are_missing_too_and_hide_no_drop_out():
     assert restored[4000:4040].all()
 
 
-def test_gaps_are_filled_at_the_own_rate_also_when_the_working_rate_is_lower():
+def test_gaps_are_filled_at_the_rate_of_the_recording():
     waveform = 0.1 * torch.randn(48000)
     waveform[24000:24100] = torch.nan
     restored = dawp.restore(waveform, 48000, "inpaint", samplerate=16000, **SMALL)
@@ -203,7 +203,7 @@ def test_gaps_are_filled_at_the_own_rate_also_when_the_working_rate_is_lower():
     assert torch.equal(restored[24200:], waveform[24200:])
 
 
-def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
+def test_drop_outs_do_not_depend_on_the_blocks():
     waveform = 0.1 * torch.randn(2, 16000)
     for start, length in ((500, 100), (3180, 60), (7990, 40), (12000, 1500)):
         waveform[start % 2, start : start + length] = 0
@@ -247,18 +247,18 @@ def test_drop_outs_are_the_same_in_blocks_as_in_the_whole():
         (torch.randn(1000), {"sample_rate": None}, "sample_rate must be a whole number, got None"),
     ],
 )
-def test_what_cannot_be_restored_is_refused(waveform, given, words):
+def test_unusable_waveforms_and_settings_are_refused(waveform, given, words):
     with pytest.raises(BadInput, match=words):
         dawp.restore(waveform, **given)
 
 
-def test_a_setting_that_has_no_effect_is_told(speech, caplog):
+def test_a_setting_without_effect_is_reported(speech, caplog):
     with caplog.at_level(logging.WARNING, "dawp"):
         dawp.restore(speech, RATE, **SMALL, snr=5.0)
     assert "snr has no effect" in caplog.text
 
 
-def test_a_fit_that_diverges_is_no_restoration(speech):
+def test_a_diverged_fit_raises(speech):
     noisy = speech + 0.05 * torch.randn(len(speech))
     with pytest.raises(dawp.FitDiverged):
         dawp.restore(noisy, RATE, **{**SMALL, "epochs": 5}, lr=1e30)
@@ -268,7 +268,7 @@ def test_a_fit_that_diverges_is_no_restoration(speech):
 
 
 def tones(seconds, rate=RATE, noise=0.005):
-    """Two steady tones in white noise ``[T]``, and the tones alone."""
+    """Return two tones in white noise ``[T]``, and the tones alone."""
     time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     clean = (0.3 * torch.sin(2 * torch.pi * 440 * time) + 0.1 * torch.sin(2 * torch.pi * 1000 * time)).float()
     return clean + noise * torch.randn(len(clean)), clean
@@ -297,7 +297,7 @@ def test_strength_mixes_the_recording_and_the_result(speech, task):
     assert not torch.equal(all_, noisy)
 
 
-def test_strength_of_zero_is_the_recording_at_a_lower_working_rate_too(speech):
+def test_strength_of_zero_returns_the_recording_at_a_lower_working_rate(speech):
     assert torch.equal(dawp.restore(speech, RATE, samplerate=8000, strength=0.0, **SMALL), speech)
 
 
@@ -307,7 +307,7 @@ def test_strength_out_of_range_is_refused(speech, strength):
         dawp.restore(speech, RATE, strength=strength)
 
 
-def test_strength_has_no_effect_where_gaps_are_filled(caplog):
+def test_strength_has_no_effect_for_inpaint(caplog):
     waveform = 0.1 * torch.randn(8000)
     waveform[4000:4040] = torch.nan
     with caplog.at_level(logging.WARNING, "dawp"):
@@ -316,7 +316,7 @@ def test_strength_has_no_effect_where_gaps_are_filled(caplog):
     assert torch.equal(half, whole)
 
 
-def test_blocks_without_a_fit_join_as_if_they_were_one(no_fit):
+def test_blocks_without_a_fit_agree_with_a_single_block(no_fit):
     noisy, clean = tones(12)
     blocks = dawp.restore(noisy, RATE, **SMALL, block=2.0, overlap=0.25)
     whole = dawp.restore(noisy, RATE, **SMALL, block=12.0)
@@ -360,7 +360,7 @@ def test_clean_tones_are_hardly_changed(no_fit, frequencies):
 
 
 def noise_then_sound(band=None):
-    """A second of noise, then three of tones in it ``[T]``, and the tones alone."""
+    """Return one second of noise followed by three seconds of tones in noise ``[T]``, and the tones alone."""
     time = torch.arange(4 * RATE) / RATE
     sound = 0.1 * torch.sin(2 * torch.pi * 440 * time) + 0.1 * torch.sin(2 * torch.pi * 1300 * time)
     sound[:RATE] = 0
@@ -372,7 +372,7 @@ def noise_then_sound(band=None):
 
 
 @pytest.mark.parametrize("band", [None, (2000, 3000), (500, 900)])
-def test_noise_that_is_named_is_removed(band):
+def test_noise_in_the_profile_is_removed(band):
     noisy, sound = noise_then_sound(band)
     restored = dawp.restore(noisy, RATE, **SMALL, noise_profile="0.1:0.8")
     before, after = ((wave - sound).square().sum() for wave in (noisy, restored))
@@ -381,7 +381,7 @@ def test_noise_that_is_named_is_removed(band):
     assert restored[2000:14000].std() < 0.2 * noisy[2000:14000].std()
 
 
-def test_a_sound_that_is_named_noise_is_removed():
+def test_a_tone_in_the_noise_profile_is_removed():
     time = torch.arange(4 * RATE) / RATE
     hum = 0.1 * sum(torch.sin(2 * torch.pi * f * time) for f in (300.0, 900.0, 1500.0))
     sound = 0.2 * torch.sin(2 * torch.pi * 600 * time) * (time > 1)
@@ -391,7 +391,7 @@ def test_a_sound_that_is_named_noise_is_removed():
     assert (restored - sound).square().mean() < 0.2 * hum.square().mean()
 
 
-def test_stretches_of_noise_are_named_in_any_order():
+def test_noise_intervals_may_be_in_any_order():
     noisy, _ = noise_then_sound()
     one, other = (
         dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches) for stretches in ("0:0.3,0.5:0.4", "0.5:.4, 0:0.3")
@@ -424,14 +424,14 @@ def test_running_out_of_memory_names_the_setting_of_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("stretches", ["0:0.05", "3.5:1", "0:1,9:1", "4:1"])
-def test_stretches_that_cannot_be_measured_are_refused(stretches):
+def test_unusable_noise_intervals_are_refused(stretches):
     noisy, _ = noise_then_sound()
     with pytest.raises(BadInput, match="noise_profile: .*" + stretches.split(",")[-1]):
         dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches)
 
 
 @pytest.mark.parametrize("stretches", ["", "1", "a:b", "0:1,", "0:1:2", "0;1", "-1:1", "0:0", "0:-1", "nan:1", "0:inf"])
-def test_text_that_is_no_list_of_stretches_is_refused(speech, stretches):
+def test_malformed_noise_intervals_are_refused(speech, stretches):
     with pytest.raises(BadInput, match="noise_profile must"):
         dawp.restore(speech, RATE, noise_profile=stretches)
 
@@ -463,7 +463,7 @@ def test_a_long_gap_is_left_silent_with_a_warning(channels, caplog):
     assert "the block has no known sample, so the gap stays silent; try a longer block" in caplog.text
 
 
-def test_a_silent_channel_with_a_named_gap_is_no_reason_for_a_warning(caplog):
+def test_a_gap_in_a_silent_channel_gives_no_warning(caplog):
     waveform = torch.stack([torch.randn(8000), torch.zeros(8000)])
     with caplog.at_level(logging.WARNING, "dawp"):
         restored = dawp.restore(waveform, RATE, "inpaint", gaps="0.25:0.005", **SMALL)
@@ -489,7 +489,7 @@ def test_a_damaged_cached_block_is_recomputed(tmp_path):
         path.write_bytes(damaged)
         assert cache.get(0, Block(50, 150), 2) is None
     directory = whole.index(b"PK\x01\x02")
-    for place, value in ((10, 99), (8, 1)):  # a compression that there is not; encrypted
+    for place, value in ((10, 99), (8, 1)):  # an unknown compression; encrypted
         path.write_bytes(whole[: directory + place] + bytes([value]) + whole[directory + place + 1 :])
         assert cache.get(0, Block(50, 150), 2) is None
     np.save(path.with_suffix(".npy"), np.zeros((2, 100), dtype=np.float32))
@@ -514,12 +514,12 @@ def test_a_cached_block_with_unexpected_arrays_is_recomputed(tmp_path, arrays):
 
 
 class Stopped(Exception):
-    """What ends a restoration half way."""
+    """Interrupts a restoration."""
 
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    """Restore ``a.wav`` into ``out.wav`` in this process; ``after`` blocks something happens."""
+    """Restore ``a.wav`` into ``out.wav`` in this process; call a function after ``after`` blocks."""
 
     def restore(after=None, happening=None, **changed):
         made = []
@@ -549,7 +549,7 @@ def stop():
 
 
 @pytest.mark.parametrize("fits", [1, 2])
-def test_a_recording_that_fails_does_not_keep_the_others_from_being_restored(tmp_path, fits):
+def test_a_failed_recording_does_not_stop_the_others(tmp_path, fits):
     wild = torch.randn(8000)
     wild[6000:] = 0
     write_sound(tmp_path / "in/a.wav", wild)
@@ -566,7 +566,7 @@ def cached_blocks(folder):
     return sorted(path.name for path in folder.glob(".dawp-*/*/*.npz"))
 
 
-def test_an_interrupted_restoration_goes_on_with_the_next_block(command, tmp_path):
+def test_an_interrupted_restoration_resumes_with_the_next_block(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     assert command() == [0, 1, 2, 3]
     uninterrupted = (tmp_path / "out.wav").read_bytes()
@@ -586,7 +586,7 @@ def test_cached_blocks_belong_to_their_settings_and_recording(command, tmp_path)
     assert command(seed=1, output=tmp_path / "other.wav") == [0, 1, 2, 3]
     assert command(seed=1, save_removed=tmp_path / "gone.wav") == [0, 1, 2, 3]
     assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "other.wav").read_bytes()
-    assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # a quick try with other settings loses nothing
+    assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]  # other settings do not remove cached blocks
     for changed in ({"strength": 0.5}, {"noise_profile": "0:0.5"}, {"highpass": 30.0}):
         assert command(overwrite=True, **changed) == [0, 1, 2, 3]
     assert cached_blocks(tmp_path) == ["000000.npz", "000001.npz"]
@@ -594,14 +594,14 @@ def test_cached_blocks_belong_to_their_settings_and_recording(command, tmp_path)
     assert command(overwrite=True) == [0, 1, 2, 3]
 
 
-def test_cached_blocks_do_not_depend_on_the_files_that_are_written(command, tmp_path):
+def test_cached_blocks_do_not_depend_on_output_settings(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     with pytest.raises(Stopped):
         command(2, stop)
     assert command(save_removed=tmp_path / "gone.wav", subtype="FLOAT", clip_mode="clamp", strength=1) == [2, 3]
 
 
-def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
+def test_a_second_command_for_the_same_output_is_refused(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     refusals = []
 
@@ -619,11 +619,11 @@ def test_two_commands_do_not_restore_into_one_file(command, tmp_path):
     assert all(f"out.wav: is in use by process {os.getpid()} on " in refusal for refusal in refusals)
 
 
-def test_an_output_that_another_command_has_made_meanwhile_is_left_alone(command, tmp_path, monkeypatch):
+def test_an_output_written_meanwhile_by_another_command_is_kept(command, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
     real = files._sha256
 
-    def slow(path):  # between the look at what is there and the hold
+    def slow(path):  # between the check for the output and the lock
         (tmp_path / "out.wav").write_bytes(b"another's")
         return real(path)
 
@@ -632,7 +632,7 @@ def test_an_output_that_another_command_has_made_meanwhile_is_left_alone(command
     assert (tmp_path / "out.wav").read_bytes() == b"another's"
 
 
-def test_a_record_that_is_no_restorations_is_not_replaced(command, tmp_path):
+def test_a_json_file_that_is_not_a_record_is_not_replaced(command, tmp_path):
     write_sound(tmp_path / "a.wav")
     record = tmp_path / "out.wav.json"
     record.write_text("precious")
@@ -641,7 +641,7 @@ def test_a_record_that_is_no_restorations_is_not_replaced(command, tmp_path):
     assert record.read_text() == "precious"
     command(overwrite=True)
     (tmp_path / "out.wav").unlink()
-    command()  # its own record is no hindrance
+    command()  # a restoration record is replaced
 
 
 def test_restored_files_are_not_restored_again(command, tmp_path):
@@ -650,7 +650,7 @@ def test_restored_files_are_not_restored_again(command, tmp_path):
     assert [recording.path.name for recording in find_recordings(tmp_path)] == ["a.wav"]
 
 
-def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
+def test_failures_name_the_recording_and_leave_no_files(tmp_path, caplog):
     write_sound(tmp_path / "a.wav")
     config = settings(**{**SMALL, "epochs": 5}, source=tmp_path / "a.wav", output=tmp_path / "b.wav", lr=1e30)
     outcome = run(config, find_recordings(config.run.source, True))
@@ -670,7 +670,7 @@ def test_failures_name_the_recording_and_leave_nothing_behind(tmp_path, caplog):
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_tags_and_format_are_the_recordings(command, tmp_path):
+def test_tags_and_format_are_those_of_the_recording(command, tmp_path):
     path = tmp_path / "a.flac"
     with soundfile.SoundFile(path, "w", RATE, 1) as file:
         file.title, file.artist = "Old tape", "Nobody"
@@ -686,7 +686,7 @@ def test_recordings_of_very_low_rates_are_refused():
 
 
 def with_loud_fits(monkeypatch, level):
-    """Let the fit of any channel end with an estimate that is ``level`` everywhere."""
+    """Replace the estimate of every fit by the constant ``level``."""
 
     def solve(problem, *_):
         return SimpleNamespace(
@@ -698,7 +698,7 @@ def with_loud_fits(monkeypatch, level):
 
 @pytest.mark.parametrize("level", [-3.0, 3.0])
 @pytest.mark.parametrize("working_rate", [None, RATE // 2])
-def test_intact_samples_stay_exact_where_a_filled_one_goes_beyond_full_scale(
+def test_intact_samples_are_exact_if_a_filled_sample_exceeds_full_scale(
     command, tmp_path, monkeypatch, level, working_rate
 ):
     samples = (0.9 * torch.rand(2, 4000) * 2**15).round() / 2**15
@@ -713,7 +713,7 @@ def test_intact_samples_stay_exact_where_a_filled_one_goes_beyond_full_scale(
     assert restored[0, 2010:2030].abs().min() > 0.999
 
 
-def test_filled_samples_are_as_loud_as_the_loudest_intact_one_at_most(monkeypatch):
+def test_filled_samples_do_not_exceed_the_loudest_intact_one(monkeypatch):
     with_loud_fits(monkeypatch, 5.0)
     waveform = 3 * torch.rand(1, 4000)
     waveform[0, 100] = -3.5
@@ -737,7 +737,7 @@ def test_equal_channels_with_gaps_are_fitted_once(monkeypatch):
 
 @pytest.mark.parametrize("output", ["out", "in/out"])
 @pytest.mark.parametrize("removed", ["removed", "in/removed"])
-def test_what_was_removed_mirrors_the_tree_of_the_recordings(tmp_path, output, removed):
+def test_the_removed_signals_mirror_the_tree_of_the_recordings(tmp_path, output, removed):
     for name in ("in/a.wav", "in/b/a.wav", f"{removed}/earlier.wav", f"{output}/earlier.wav"):
         write_sound(tmp_path / name)
     config = settings(source=tmp_path / "in", output=tmp_path / output, save_removed=tmp_path / removed)

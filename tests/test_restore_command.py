@@ -1,4 +1,4 @@
-"""--restore, by the real commands."""
+"""Tests of --restore through the command line."""
 
 import json
 import os
@@ -28,19 +28,19 @@ TINY = [
     "--workers",
     "1",
 ]
-"""Restore with a network and a fit that take milliseconds an epoch."""
+"""Flags of a restoration with a network and a fit that take milliseconds per epoch."""
 
 
 @pytest.fixture
-def restore(door):
+def restore(run_task):
     def run(*flags, task="denoise", **how):
-        return door(task, *TINY, *flags, tiny=False, **how)
+        return run_task(task, *TINY, *flags, tiny=False, **how)
 
     return run
 
 
 def same_sound(path, other):
-    """Rate, channels, length, format and sample type."""
+    """Return whether sample rate, channels, length, format and subtype agree."""
     about, about_other = soundfile.info(path), soundfile.info(other)
     names = ("samplerate", "channels", "frames", "format", "subtype")
     return [getattr(about, name) for name in names] == [getattr(about_other, name) for name in names]
@@ -68,7 +68,7 @@ def test_one_recording_into_one_file(restore, tmp_path):
     assert record["settings"]["estimate"] == "mask"
 
 
-def test_the_time_it_takes_is_told_after_a_few_epochs(restore, tmp_path):
+def test_the_estimated_time_is_printed_after_a_few_epochs(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     result = restore("--source", "a.wav", "--epochs", "20")
     assert re.search(r"a\.wav: about \d s to go, less", result.stderr)
@@ -88,7 +88,7 @@ def test_the_time_it_takes_is_told_after_a_few_epochs(restore, tmp_path):
         ("a.caf", {"subtype": "ALAW"}),
     ],
 )
-def test_format_and_sample_type_are_the_recordings(restore, tmp_path, name, how):
+def test_format_and_subtype_are_those_of_the_recording(restore, tmp_path, name, how):
     write_sound(tmp_path / name, 0.1 * torch.randn(22050, 2), 22050, **how)
     result = restore("--source", name, "-o", "out/")
     assert result.returncode == 0, result.stderr
@@ -105,7 +105,7 @@ def test_format_and_sample_type_are_the_recordings(restore, tmp_path, name, how)
         (["-o", "b.flac", "--subtype", "PCM_16"], "b.flac", ("FLAC", "PCM_16")),
     ],
 )
-def test_or_those_that_are_asked_for(restore, tmp_path, flags, name, form):
+def test_format_and_subtype_can_be_chosen(restore, tmp_path, flags, name, form):
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(16000), subtype="FLOAT")
     result = restore("--source", "a.wav", *flags)
     assert result.returncode == 0, result.stderr
@@ -115,7 +115,7 @@ def test_or_those_that_are_asked_for(restore, tmp_path, flags, name, form):
     assert (about.samplerate, about.frames) == (16000, 16000)
 
 
-def test_a_folder_becomes_a_mirrored_tree_and_a_second_run_does_nothing(restore, tmp_path):
+def test_a_folder_is_restored_into_a_mirrored_tree_once(restore, tmp_path):
     for name in ("in/a.wav", "in/deep/b.flac", "in/deep/er/c.wav"):
         write_sound(tmp_path / name)
     (tmp_path / "in" / "note.txt").write_text("no sound")
@@ -145,7 +145,7 @@ def test_a_list_with_a_bad_recording_restores_the_others(restore, tmp_path):
     assert visible(tmp_path / "out") == ["x/a.wav", "x/a.wav.json", "y/a.wav", "y/a.wav.json"]
 
 
-def test_of_a_pair_the_second_is_restored(restore, tmp_path):
+def test_the_second_recording_of_a_pair_is_restored(restore, tmp_path):
     write_sound(tmp_path / "clean.wav", 0.1 * torch.randn(8000))
     write_sound(tmp_path / "noisy.wav", 0.1 * torch.randn(8000))
     (tmp_path / "pairs.txt").write_text("clean.wav,noisy.wav\n")
@@ -153,7 +153,7 @@ def test_of_a_pair_the_second_is_restored(restore, tmp_path):
     assert visible(tmp_path / "out") == ["noisy.wav", "noisy.wav.json"]
 
 
-def test_a_restored_file_older_than_its_recording_is_told(restore, tmp_path):
+def test_an_output_older_than_its_recording_is_reported(restore, tmp_path):
     for name in ("a", "b"):
         write_sound(tmp_path / "in" / f"{name}.wav")
     assert restore("--source", "in", "-o", "out").returncode == 0
@@ -165,7 +165,7 @@ def test_a_restored_file_older_than_its_recording_is_told(restore, tmp_path):
     assert "b.wav: already exists (use --overwrite" in again.stderr
 
 
-def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
+def test_an_output_is_only_replaced_with_overwrite(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     (tmp_path / "b.wav").write_bytes(b"precious")
     refused(restore("--source", "a.wav", "-o", "b.wav"), "b.wav: already exists", "--overwrite")
@@ -225,7 +225,7 @@ def test_an_output_is_only_replaced_when_told_to(restore, tmp_path):
         (["--source", "a.wav", "--fits", "0"], ["--fits must be a whole number at least 1", "got 0"]),
     ],
 )
-def test_bad_input_is_one_clear_line_and_nothing_is_written(restore, tmp_path, flags, words):
+def test_bad_input_is_one_line_and_nothing_is_written(restore, tmp_path, flags, words):
     write_sound(tmp_path / "a.wav")
     write_sound(tmp_path / "both" / "a.wav")
     write_sound(tmp_path / "both" / "a.flac")
@@ -247,7 +247,7 @@ def test_bad_input_is_one_clear_line_and_nothing_is_written(restore, tmp_path, f
     assert not list(tmp_path.rglob(".dawp*"))
 
 
-def test_output_needs_restore_and_the_flags_of_blocks_say_so(denoise, tmp_path):
+def test_output_flags_need_restore(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     refused(denoise("--source", "a.wav", "--save_removed", "b.wav"), "--save_removed", "needs --restore", "b.wav")
     assert visible(tmp_path) == ["a.wav"]
@@ -258,7 +258,7 @@ def test_output_needs_restore_and_the_flags_of_blocks_say_so(denoise, tmp_path):
     assert "--block has no effect" in denoise("--source", "a.wav", "--block", "2").stderr
 
 
-def test_flags_of_the_experiment_say_that_they_have_no_effect(restore, tmp_path):
+def test_flags_of_the_experiment_have_no_effect(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     result = restore("--source", "a.wav", "--snr", "5", "--clip_length", "2")
     assert "--snr has no effect" in result.stderr
@@ -266,7 +266,7 @@ def test_flags_of_the_experiment_say_that_they_have_no_effect(restore, tmp_path)
     assert result.returncode == 0
 
 
-# Strength, and what was removed
+# Strength and removed signal
 
 
 def sound_of(path):
@@ -275,7 +275,7 @@ def sound_of(path):
 
 @pytest.mark.parametrize("task", ["denoise", "dereverb"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
-def test_strength_of_zero_gives_the_recording_back(restore, tmp_path, subtype, task):
+def test_strength_of_zero_returns_the_recording(restore, tmp_path, subtype, task):
     write_sound(tmp_path / "a.wav", 0.2 * torch.randn(22050, 2).clamp(-1, 1), 22050, subtype=subtype)
     flags = ("--strength", "0", "--samplerate", "16000", "--block", "0.6", "--overlap", "0.1")
     result = restore("--source", "a.wav", "-o", "b.wav", "--save_removed", "r.wav", *flags, task=task)
@@ -290,7 +290,7 @@ def test_strength_of_zero_gives_the_recording_back(restore, tmp_path, subtype, t
     ("subtype", "tolerance"), [("FLOAT", 1e-6), ("PCM_24", 1.01 * 2**-23), ("PCM_16", 1.01 * 2**-15)]
 )
 @pytest.mark.parametrize("task", ["denoise", "dereverb"])
-def test_the_output_and_what_was_removed_add_up_to_the_recording(restore, tmp_path, subtype, tolerance, task):
+def test_the_output_and_the_removed_signal_sum_to_the_recording(restore, tmp_path, subtype, tolerance, task):
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(22050, 2), 22050, subtype=subtype)
     flags = ("--block", "0.6", "--overlap", "0.1", "--strength", "0.7")
     result = restore("--source", "a.wav", "-o", "b.wav", "--save_removed", "deep/r.wav", *flags, task=task)
@@ -305,7 +305,7 @@ def test_the_output_and_what_was_removed_add_up_to_the_recording(restore, tmp_pa
     assert f"removed {facts['db']:.1f} dB" in result.stderr
 
 
-def test_what_was_removed_is_recorded_by_band(restore, tmp_path):
+def test_the_removed_power_is_recorded_by_band(restore, tmp_path):
     frequencies = torch.fft.rfftfreq(3 * RATE, 1 / RATE)
     spectrum = torch.fft.rfft(torch.randn(3 * RATE)) * ((frequencies > 2000) & (frequencies < 5000))
     noise = torch.fft.irfft(spectrum)
@@ -322,13 +322,13 @@ def test_what_was_removed_is_recorded_by_band(restore, tmp_path):
     for band in facts["bands"]:
         inside = (frequencies >= band["from_hz"]) & (frequencies < band["to_hz"])
         expected = 10 * torch.log10(removed[inside].sum() / recording[inside].sum()).item()
-        if removed[inside].sum() > 1e-3 * removed.sum():  # elsewhere the windows' leakage counts
+        if removed[inside].sum() > 1e-3 * removed.sum():  # weaker bands contain spectral leakage
             assert band["db"] == pytest.approx(expected, abs=1)
     assert facts["bands"][3]["db"] > -2
     assert max(facts["bands"][1]["db"], facts["bands"][2]["db"]) < -15
 
 
-def test_a_recording_of_which_most_is_removed_is_told(restore, tmp_path):
+def test_removing_most_of_a_recording_is_reported(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     for strength, is_told in (("1", True), ("0.2", False)):
         flags = ("--noise_profile", "0:1", "--strength", strength)
@@ -338,7 +338,7 @@ def test_a_recording_of_which_most_is_removed_is_told(restore, tmp_path):
         assert [("b.wav" in line, "more than half" in line) for line in warnings] == [(True, True)] * is_told
 
 
-def test_where_gaps_are_filled_no_level_is_recorded(restore, tmp_path):
+def test_no_removed_level_is_recorded_for_inpaint(restore, tmp_path):
     samples = 0.1 * torch.randn(16000)
     samples[5000:5100] = torch.nan
     write_sound(tmp_path / "a.wav", samples, subtype="FLOAT")
@@ -351,7 +351,7 @@ def test_where_gaps_are_filled_no_level_is_recorded(restore, tmp_path):
     assert removed.nonzero().max() < 5100 + 8
 
 
-def test_what_was_removed_of_a_folder_mirrors_its_tree(restore, tmp_path):
+def test_the_removed_signals_of_a_folder_mirror_its_tree(restore, tmp_path):
     for name in ("in/a.wav", "in/deep/b.flac"):
         write_sound(tmp_path / name)
     flags = ("--source", "in", "-o", "out", "--save_removed", "in/removed")
@@ -371,7 +371,7 @@ def test_what_was_removed_of_a_folder_mirrors_its_tree(restore, tmp_path):
     assert (tmp_path / "in" / "removed" / "a.wav").exists()
 
 
-def test_of_an_output_that_is_there_already_nothing_is_said_to_be_removed(restore, tmp_path):
+def test_the_removed_signal_is_not_reported_for_an_existing_output(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     assert restore("--source", "a.wav", "-o", "out").returncode == 0
     result = restore("--source", "a.wav", "-o", "out", "--save_removed", "r.wav")
@@ -384,7 +384,7 @@ def test_of_an_output_that_is_there_already_nothing_is_said_to_be_removed(restor
     assert (tmp_path / "r.wav").read_bytes() == first
 
 
-def test_of_a_batch_a_recording_that_the_noise_profile_does_not_fit_is_left_out(restore, tmp_path):
+def test_a_recording_shorter_than_the_noise_profile_is_skipped(restore, tmp_path):
     write_sound(tmp_path / "in" / "long.wav", 0.1 * torch.randn(2 * RATE))
     write_sound(tmp_path / "in" / "short.wav", 0.1 * torch.randn(RATE))
     result = restore("--source", "in", "-o", "out", "--noise_profile", "1.2:0.5", "--save_removed", "removed")
@@ -394,7 +394,7 @@ def test_of_a_batch_a_recording_that_the_noise_profile_does_not_fit_is_left_out(
     assert visible(tmp_path / "removed") == ["long.wav"]
 
 
-def test_rumble_is_removed_unless_told_otherwise(restore, tmp_path):
+def test_rumble_is_removed_by_default(restore, tmp_path):
     time = torch.arange(3 * RATE) / RATE
     sound = 0.1 * torch.sin(2 * torch.pi * 440 * time)
     rumble = 0.2 * torch.sin(2 * torch.pi * 5 * time)
@@ -408,13 +408,13 @@ def test_rumble_is_removed_unless_told_otherwise(restore, tmp_path):
     assert left["--highpass", "0"] > 0.5
 
 
-def test_where_gaps_are_filled_highpass_auto_is_refused(restore, tmp_path):
+def test_highpass_auto_is_refused_for_inpaint(restore, tmp_path):
     write_sound(tmp_path / "a.wav")
     refused(restore("--source", "a.wav", "--highpass", "auto", task="inpaint"), "--highpass", "auto", task="inpaint")
     assert visible(tmp_path) == ["a.wav"]
 
 
-def test_hostile_names_stay_inside_the_output(restore, tmp_path):
+def test_outputs_of_unusual_names_stay_inside_the_output_folder(restore, tmp_path):
     name = "a\nb\x1b[31m.wav"
     write_sound(tmp_path / "x" / "outside.wav")
     write_sound(tmp_path / "x" / "in" / name)
@@ -429,9 +429,7 @@ def test_hostile_names_stay_inside_the_output(restore, tmp_path):
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_inpaint_fills_each_channel_where_it_lacks_samples_and_keeps_the_others_exactly(
-    restore, tmp_path, channels, subtype
-):
+def test_inpaint_fills_the_gaps_of_each_channel_and_keeps_all_other_samples(restore, tmp_path, channels, subtype):
     samples = (0.1 * torch.randn(16000, channels)).clamp(-1, 1)
     samples[samples == 0] = 0.1
     samples[5000:5100, 0] = 0
@@ -467,7 +465,7 @@ def test_a_recording_without_drop_outs_is_copied(restore, tmp_path):
     refused(restore("--source", "a.mp3", "-o", "whole.mp3", task="inpaint"), "--overwrite", task="inpaint")
 
 
-def test_in_another_format_a_recording_without_drop_outs_keeps_its_samples(restore, tmp_path):
+def test_a_recording_without_drop_outs_keeps_its_samples_in_another_format(restore, tmp_path):
     samples = (0.1 * torch.randn(16000, 2)).clamp(-1, 1)
     write_sound(tmp_path / "a.wav", samples, subtype="PCM_16")
     flags = ("--source", "a.wav", "-o", "out", "--output_format", "flac", "--block", "0.3", "--overlap", "0.1")
@@ -479,7 +477,7 @@ def test_in_another_format_a_recording_without_drop_outs_keeps_its_samples(resto
 
 
 @pytest.mark.parametrize("by", ["folder", "list"])
-def test_of_several_recordings_those_without_drop_outs_are_copied(restore, tmp_path, by):
+def test_recordings_without_drop_outs_in_a_batch_are_copied(restore, tmp_path, by):
     samples = 0.1 * torch.randn(8000)
     write_sound(tmp_path / "in" / "intact.wav", samples)
     samples[4000:4050] = 0
@@ -515,7 +513,7 @@ def test_inpaint_fills_named_gaps_of_the_recording(restore, tmp_path):
     refused(restore("--source", "a.wav", "--gaps", "3:1", task="inpaint"), "3:1 lies outside", task="inpaint")
 
 
-def test_dereverb_restores_too(restore, tmp_path):
+def test_dereverb_restores_a_recording(restore, tmp_path):
     write_sound(tmp_path / "hall.wav")
     assert restore("--source", "hall.wav", "-o", "dry.flac", task="dereverb").returncode == 0
     assert soundfile.info(tmp_path / "dry.flac").frames == 16000
@@ -551,7 +549,7 @@ def cached_blocks(folder):
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_path):
+def test_a_killed_restoration_resumes_with_the_same_result(restore, tmp_path):
     long_recording(tmp_path / "long.wav", 60)
     flags = ("--source", "long.wav", "--epochs", "2", "--estimate", "output")
     uninterrupted = restore(*flags, "-o", "a.wav")
@@ -572,7 +570,7 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
     while len(cached_blocks(tmp_path)) < 12 and process.poll() is None:
         time.sleep(0.01)
-    assert all(path.stat().st_mtime_ns == was for path, was in kept.items())  # not made again
+    assert all(path.stat().st_mtime_ns == was for path, was in kept.items())  # not recomputed
     process.send_signal(signal.SIGINT)
     assert "the same command" in process.communicate()[1].decode()
     assert process.returncode == 130
@@ -583,7 +581,7 @@ def test_killed_half_way_and_started_again_it_gives_the_same_file(restore, tmp_p
     assert not list(tmp_path.glob(".dawp-*"))
 
 
-def test_a_truncated_recording_is_restored_as_far_as_it_goes_with_one_warning(restore, tmp_path):
+def test_a_truncated_recording_is_restored_with_one_warning(restore, tmp_path):
     write_sound(tmp_path / "whole.mp3", 0.1 * torch.randn(32000, 2))
     content = (tmp_path / "whole.mp3").read_bytes()
     (tmp_path / "a.mp3").write_bytes(content[: len(content) * 2 // 3])
@@ -596,7 +594,7 @@ def test_a_truncated_recording_is_restored_as_far_as_it_goes_with_one_warning(re
 
 
 @pytest.mark.parametrize("name", ["a.ogg", "gsm.wav", "unsized.wav", "damaged.flac"])
-def test_sound_that_libsndfile_does_not_find_by_itself_is_restored(restore, tmp_path, name):
+def test_sound_that_libsndfile_omits_is_restored(restore, tmp_path, name):
     how = {"subtype": "GSM610"} if name == "gsm.wav" else {}
     path = write_sound(tmp_path / name, 0.1 * torch.randn(8000), 8000, **how)
     content = bytearray(path.read_bytes())
@@ -613,26 +611,26 @@ def test_sound_that_libsndfile_does_not_find_by_itself_is_restored(restore, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to tell a process's peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize(("workers", "longer"), [("1", 30), ("2", 60)])
-def test_a_long_recording_takes_no_more_memory_than_a_short_one(workers, longer, tmp_path):
+def test_memory_does_not_depend_on_the_length_of_the_recording(workers, longer, tmp_path):
     peaks = {}
-    short = 11  # seconds: with blocks of the same size, and one with a whole context on either side
+    short = 11  # seconds; same block size, and one block has a full context on both sides
     for seconds in (short, longer):
         long_recording(tmp_path / f"{seconds}.wav", seconds)
-        # Not ru_maxrss, which a process takes over from the one that began it.
+        # Not ru_maxrss, which a process inherits from its parent.
         code = (
             "import re, sys; sys.argv[0] = 'denoise.py'; from dawp.cli import main; code = main('denoise'); "
             r"print(re.search(r'VmHWM:\s+(\d+)', open('/proc/self/status').read())[1]); sys.exit(code)"
         )
         flags = [*TINY, "--epochs", "1", "--source", f"{seconds}.wav", "-o", f"out{seconds}.wav", "--workers", workers]
-        # Large arrays go back to the system at once, so that the peak is that of what was held together.
+        # Return large arrays to the system at once, so that the peak is that of simultaneous use.
         env = {**environment(), "PYTHONPATH": str(ROOT), "MALLOC_MMAP_THRESHOLD_": "65536"}
         command = [sys.executable, "-c", code, *flags]
         result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         peaks[seconds] = int(result.stdout.splitlines()[-1])
-    samples = (longer - short) * 44100 * 2 * 4 / 1024  # kB of float32 that are more in the longer one
+    samples = (longer - short) * 44100 * 2 * 4 / 1024  # additional kB of float32 in the longer one
     assert peaks[longer] - peaks[short] < samples / 4, peaks
 
 
@@ -646,8 +644,8 @@ def test_a_silent_noise_profile_is_refused(restore, tmp_path):
     assert visible(tmp_path) == ["a.wav"]
 
 
-def test_what_was_removed_is_written_again_after_an_interruption(restore, tmp_path):
-    """The command may be interrupted after this file is written and before the output is."""
+def test_the_removed_signal_is_rewritten_after_an_interruption(restore, tmp_path):
+    """The command may be interrupted between writing this file and the output."""
     write_sound(tmp_path / "a.wav", 0.1 * torch.randn(RATE))
     flags = ("--source", "a.wav", "-o", "b.wav", "--save_removed", "removed.wav")
     assert restore(*flags).returncode == 0

@@ -1,4 +1,4 @@
-"""The set-up script, with a fake interpreter: nothing is installed."""
+"""Tests of the set-up script with a fake interpreter, without installing anything."""
 
 import os
 import re
@@ -37,14 +37,14 @@ def setup(tmp_path):
     return run
 
 
-def test_it_installs_once_and_does_nothing_afterwards(setup):
+def test_setup_installs_once(setup):
     first, calls = setup()
     assert first.returncode == 0, first.stderr
     assert calls.count("-m pip install") == 1
     assert "-r requirements.txt -e .[baselines,cluster,tensorboard,dev]" in calls
     second, calls = setup()
     assert (second.returncode, second.stderr) == (0, "")
-    assert len(calls.splitlines()) == 2  # the two questions about the version
+    assert len(calls.splitlines()) == 2  # two checks of the version
 
 
 def test_changed_requirements_are_installed_into_the_same_environment(setup, tmp_path):
@@ -76,7 +76,7 @@ def test_another_python_recreates_the_environment(setup):
         ({"PIP_SAYS": "No matching distribution found"}, ["the installation failed", "install.log"]),
     ],
 )
-def test_it_stops_with_a_clear_line(setup, tmp_path, variables, words):
+def test_setup_stops_with_an_error_message(setup, tmp_path, variables, words):
     result, _ = setup(**variables)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The machinery of settings, and that it can be loaded without the packages that the settings are for."""
+"""Tests of the settings, and of importing them without signal processing packages."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_none_is_written_as_the_setting_defines_it():
 
 
 def test_the_configuration_loads_without_the_packages_of_signal_processing():
-    # The package itself still loads torch: an empty one in its place shows what the configuration needs.
+    # Replace the package by an empty one to see what the configuration imports.
     code = """
 import sys, types
 package = types.ModuleType("dawp")

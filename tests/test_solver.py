@@ -28,14 +28,14 @@ def solve_tiny(problem, **settings):
     return solve(problem, Config.of("denoise", **{**TINY, **settings}))
 
 
-def test_a_fit_gives_out_a_cleaner_clip_than_it_was_given(speech):
-    """The effect the paper is about, at a small size."""
+def test_a_fit_improves_the_clip(speech):
+    """The main effect of the paper, at a small size."""
     result = dawp.denoise(speech, preset="fast", epochs=400, pesq_every=1000, device="cpu")
     assert result.best["si_snr"].value > result.input["si_snr"] + 1.5
     assert result.best["si_snr"].epoch < 400
 
 
-def test_best_values_belong_to_their_waveforms_and_epochs(speech):
+def test_best_values_agree_with_their_waveforms_and_epochs(speech):
     result = solve_tiny(noisy(speech), epochs=20, lr=0.01)
     for metric, function in (("si_snr", si_snr), ("psnr", psnr)):
         best = result.best[metric]
@@ -45,7 +45,7 @@ def test_best_values_belong_to_their_waveforms_and_epochs(speech):
         assert function(best.waveform, speech).item() == pytest.approx(best.value, abs=1e-4)
 
 
-def test_the_kept_generator_makes_the_best_waveform_again(speech):
+def test_the_best_weights_reproduce_the_best_waveform(speech):
     result = solve_tiny(noisy(speech), epochs=20, lr=0.01)
     generator = Demucs(Config.of("denoise", **TINY).generator)
     generator.load_state_dict(result.generator["state_dict"])
@@ -60,7 +60,7 @@ def test_the_input_is_measured(speech):
     assert 1 < result.input["pesq"] < 4.65
 
 
-def test_repetitions_differ_and_each_can_be_made_again(speech):
+def test_repetitions_differ_and_are_reproducible(speech):
     config = Config.of("denoise", **TINY)
     first, second, again = (solve(noisy(speech), config, repetition) for repetition in (0, 1, 1))
     assert first.history.rows != second.history.rows
@@ -75,7 +75,7 @@ def test_a_diverged_fit_keeps_the_best_so_far(speech):
     assert result.facts()["error"] == result.error
 
 
-def test_pesq_on_what_is_no_speech_is_nan_with_one_warning(caplog):
+def test_pesq_without_speech_is_nan_with_one_warning(caplog):
     short = torch.sin(torch.arange(1000) / 5)
     with caplog.at_level("WARNING", logger="dawp"):
         result = solve_tiny(noisy(short), epochs=4, pesq_every=1)
@@ -86,7 +86,7 @@ def test_pesq_on_what_is_no_speech_is_nan_with_one_warning(caplog):
     assert "counts as NaN" in caplog.text
 
 
-def test_what_is_restored_is_the_running_mean_at_the_blind_stop(speech):
+def test_the_restored_waveform_is_the_running_mean_at_the_blind_stop(speech):
     result = solve_tiny(noisy(speech), epochs=80, lr=0.01, pesq_every=1000, stop="holdout", holdout=0.05)
     assert list(result.blind) == ["wmv", "holdout"]
     for name, evaluation in result.blind.items():
@@ -110,20 +110,20 @@ def test_the_best_pesq_comes_with_the_si_snr_of_that_epoch(speech):
         assert best["si_snr"] == result.history.column(f"{prefix}si_snr")[best["epoch"] - 1]
 
 
-def test_the_output_at_the_blind_stop_if_asked_or_without_a_running_mean(speech):
+def test_the_restored_waveform_can_be_the_output_at_the_blind_stop(speech):
     for settings in ({"estimate": "output"}, {"ema": 0.0}):
         result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, **settings)
         assert result.restored.values["si_snr"] == result.blind["wmv"].values["si_snr"]
 
 
-def test_the_last_epoch_if_asked(speech):
+def test_stop_last_uses_the_last_epoch(speech):
     result = solve_tiny(noisy(speech), epochs=20, pesq_every=1000, stop="epochs")
     assert (result.restored.epoch, list(result.blind)) == (20, ["wmv", "epochs"])
     assert all("epochs" not in row for row in result.history.rows)  # the quantity is the number of the epoch
 
 
 @pytest.mark.slow
-def test_the_blind_stops_keep_most_of_what_the_oracle_gains(speech):
+def test_blind_stops_retain_most_of_the_oracle_gain(speech):
     result = dawp.denoise(speech, preset="fast", stop="holdout", epochs=350, pesq_every=1000, device="cpu")
     possible = result.best["ema_si_snr"].value - result.input["si_snr"]
     assert possible > 1.5
@@ -134,8 +134,8 @@ def test_the_blind_stops_keep_most_of_what_the_oracle_gains(speech):
     assert gains["wmv"] > 0.3 * possible
 
 
-def test_the_stop_does_not_look_at_the_clean_clip(speech):
-    """Restored with and without a clean clip: the same; so are the weights, where the stop decides about them."""
+def test_the_blind_stop_does_not_depend_on_the_clean_clip(speech):
+    """The restored waveform and the weights at the stop are the same with and without a clean clip."""
     settings = {"epochs": 80, "lr": 0.01, "pesq_every": 1000, "stop": "holdout"}
     problem = noisy(speech)
     blind = solve_tiny(replace(problem, clean=None), **settings)
@@ -148,7 +148,7 @@ def test_the_stop_does_not_look_at_the_clean_clip(speech):
     torch.testing.assert_close(output, at_stop)
 
 
-def test_patience_ends_the_fit_and_changes_nothing_before(speech):
+def test_patience_ends_the_fit_without_changing_earlier_epochs(speech):
     settings = {"lr": 0.01, "pesq_every": 1000, "stop": "holdout", "holdout": 0.05}
     short = solve_tiny(noisy(speech), epochs=3000, patience=5, **settings)
     rows = len(short.history.rows)
@@ -158,26 +158,26 @@ def test_patience_ends_the_fit_and_changes_nothing_before(speech):
     assert torch.equal(long.restored.waveform, short.restored.waveform)
 
 
-def test_a_fit_that_diverges_at_once_has_restored_nothing(speech):
+def test_a_fit_that_diverges_in_its_first_epoch_has_no_result(speech):
     result = solve_tiny(noisy(speech), epochs=60, lr=1e30)
     assert result.restored is None
     assert result.blind == {}
 
 
-def test_on_epoch_sees_every_epoch(speech):
+def test_on_epoch_is_called_for_every_epoch(speech):
     seen = []
     config = Config.of("denoise", **TINY)
     solve(noisy(speech), config, on_epoch=lambda step, history: seen.append((step.epoch, len(history.rows))))
     assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
-def test_history_in_batches_is_history():
+def test_history_fetched_in_batches_is_the_same():
     rows = [{"loss": torch.tensor(1.5), "pesq": torch.tensor(2.25, dtype=torch.float64)}, {"loss": torch.tensor(0.5)}]
     one_by_one, together = History(1), History(50)
     for row in rows:
         one_by_one.append(row)
         together.append(row)
-    assert together.latest == {}  # nothing was fetched yet
+    assert together.latest == {}  # nothing has been fetched
     assert one_by_one.rows == together.rows == [{"loss": 1.5, "pesq": 2.25}, {"loss": 0.5}]
     assert together.latest == {"loss": 0.5}
 
@@ -197,7 +197,7 @@ def test_history_as_csv(tmp_path):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_finds_what_the_cpu_finds(speech):
+def test_cuda_agrees_with_the_cpu(speech):
     results = [solve_tiny(noisy(speech), epochs=120, lr=0.01, device=device) for device in ("cpu", "cuda")]
     values = [result.best["si_snr"].value for result in results]
     assert values[0] == pytest.approx(values[1], abs=0.5)
@@ -250,14 +250,14 @@ def test_a_clip_with_little_noise_is_not_fitted(speech, noise_db, estimate, is_f
         assert torch.equal(restored, mask(speech, speech, 16000, config.stop.mask_floor, noise.numpy(), noise.numpy()))
 
 
-def test_a_high_pass_takes_out_rumble_before_the_fit(speech):
+def test_the_high_pass_removes_rumble_before_the_fit(speech):
     time = torch.arange(len(speech)) / 16000
     rumble = 0.3 * torch.sin(2 * torch.pi * 8 * time)
     filtered = high_pass(speech + rumble, 16000, 40.0)
     inside = slice(4000, -4000)
     assert (filtered - high_pass(speech, 16000, 40.0))[inside].abs().max() < 1e-3
     tone = torch.sin(2 * torch.pi * 200 * time)
-    assert (high_pass(tone, 16000, 40.0) - tone)[inside].abs().max() < 1e-2  # in phase
+    assert (high_pass(tone, 16000, 40.0) - tone)[inside].abs().max() < 1e-2  # same phase
     assert high_pass(speech, 16000, 0.0) is speech
     for length in (64, 100):
         assert high_pass(torch.randn(length), 16000, 40.0).isfinite().all()

@@ -16,20 +16,20 @@ def noisy_speech(speech, snr=5.0):
 
 
 def masked(noisy, output, floor_db=-12.0):
-    """The mask with the noise of both estimated, as a fit has it."""
+    """Apply the mask with estimates of the noise of both signals, as in a fit."""
     power = np.abs(analyse(output, RATE)) ** 2
     noise_of_output = track_noise(power, frame_hop(len(output), RATE) / RATE)
     return mask(noisy, output, RATE, floor_db, estimate_noise(noisy, RATE), noise_of_output)
 
 
 def exponential(rng, mean, frames=500, bins=257):
-    """The powers of Gaussian noise."""
+    """Return powers of Gaussian noise."""
     return rng.exponential(mean, (bins, frames))
 
 
 @pytest.mark.parametrize("snr", [5.0, 15.0])
-def test_what_an_output_lacks_of_the_sound_stays(speech, snr):
-    """A dull output that is free of noise: the result is as near to the clean clip as without an output."""
+def test_sound_missing_from_the_output_is_kept(speech, snr):
+    """A noise-free output without high frequencies does not make the result worse."""
     noisy = noisy_speech(speech, snr)
     dull = high_pass(speech, RATE, 2000)
     noise = torch.from_numpy(analyse(noisy - speech, RATE)).abs().square().mean(dim=1, keepdim=True)
@@ -59,7 +59,7 @@ def test_a_good_output_is_used_fully(speech, exponent, snr):
 
 @pytest.mark.parametrize("length", [64, 65, 127, 1000, 16000, 16001])
 @pytest.mark.parametrize("rate", [1000, 8000, 16000, 44100])
-def test_what_is_analysed_is_synthesised_again(length, rate):
+def test_synthesis_inverts_analysis(length, rate):
     waveform = torch.randn(length)
     again = synthesise(analyse(waveform, rate), rate, length)
     assert again.shape == waveform.shape
@@ -72,7 +72,7 @@ def test_frames_last_32_ms_at_every_rate():
         assert 2 * (bins - 1) / rate == pytest.approx(0.032, abs=0.001)
 
 
-def test_the_gain_of_ephraim_and_malah():
+def test_the_gain_agrees_with_ephraim_and_malah():
     # prior 1, posterior 1: 1/2 exp(E1(1/2) / 2) with E1(0.5) = 0.5597735947
     assert spectral_gain(np.array(1.0), np.array(1.0)) == pytest.approx(0.5 * np.exp(0.5597735947 / 2))
     assert spectral_gain(np.array(1e6), np.array(1e6)) == pytest.approx(1)
@@ -80,36 +80,36 @@ def test_the_gain_of_ephraim_and_malah():
     assert (np.diff(gains) > 0).all()
 
 
-def test_the_gain_never_goes_below_its_floor_or_above_one():
+def test_the_gain_is_between_its_floor_and_one():
     power = exponential(np.random.default_rng(0), 1.0)
     gains = log_mmse(power, np.ones_like(power), floor=0.25)
     assert gains.min() == 0.25
     assert gains.max() <= 1
 
 
-def test_the_quieter_frames_tell_the_mean_power_of_noise():
+def test_quiet_power_is_the_mean_power_of_noise():
     power = exponential(np.random.default_rng(0), np.array([[1.0], [100.0], [1e-6]]), frames=100_000, bins=3)
     assert quiet_power(power)[:, 0] == pytest.approx([1.0, 100.0, 1e-6], rel=0.03)
 
 
-def test_the_mask_takes_out_noise_and_more_of_it_with_an_output_that_helps(speech):
+def test_the_mask_removes_more_noise_with_a_useful_output(speech):
     noisy = noisy_speech(speech)
     alone, helped = masked(noisy, noisy), masked(noisy, noisy_speech(speech, 15.0))
     assert si_snr(alone, speech) > 5 + 2
     assert si_snr(helped, speech) > si_snr(alone, speech) + 2
 
 
-def test_an_output_that_has_nothing_of_the_sound_does_no_harm(speech):
+def test_an_output_without_the_sound_does_no_harm(speech):
     noisy = noisy_speech(speech)
     assert si_snr(masked(noisy, torch.zeros_like(noisy)), speech) > 5 + 1.5
 
 
-def test_a_floor_of_0_db_leaves_the_clip_as_it_is(speech):
+def test_a_floor_of_0_db_leaves_the_clip_unchanged(speech):
     noisy = noisy_speech(speech)
     assert (masked(noisy, noisy, 0.0) - noisy).abs().max() < 1e-6
 
 
-def test_the_level_does_not_matter(speech):
+def test_the_mask_does_not_depend_on_the_level(speech):
     noisy, output = noisy_speech(speech), noisy_speech(speech, 15.0)
     for gain in (1e-3, 1e3):
         scaled = masked(gain * noisy, gain * output) / gain

@@ -25,7 +25,7 @@ def clean_clip():
 
 
 def outputs_of(noise_levels):
-    """Outputs that are better and worse: the clean clip with noise of given amounts."""
+    """Return outputs of different quality: the clean clip with noise of the given levels."""
     rng = torch.Generator().manual_seed(0)
     return [clean_clip() + level * torch.randn(800, generator=rng) for level in noise_levels]
 
@@ -73,7 +73,7 @@ def test_nan_is_never_best():
     assert (best.epoch, best.value, best.tensors[0].item()) == (2, 1.0, 1.0)
 
 
-def test_nothing_but_nan_is_no_best():
+def test_a_metric_that_is_always_nan_has_no_best():
     best = Best()
     assert (best.epoch, best.tensors) == (None, [])
     best.update(torch.tensor(math.nan), 1, [torch.zeros(3)])
@@ -82,7 +82,7 @@ def test_nothing_but_nan_is_no_best():
     assert best.tensors == []
 
 
-def test_what_is_kept_is_a_copy():
+def test_the_best_waveform_is_a_copy():
     best, tensor = Best(), torch.ones(3)
     best.update(torch.tensor(1.0), 1, [tensor])
     tensor.zero_()
@@ -115,7 +115,7 @@ def test_estimates_against_the_corrupted_clip():
     assert rows[0]["si_snr_vs_corrupted"] == si_snr(outputs[0], clean_clip() + 0.1)
 
 
-def test_pesq_is_computed_when_asked_only(speech):
+def test_pesq_is_computed_only_every_pesq_every_epochs(speech):
     generator = Demucs(GeneratorConfig(depth=1, channels=2, lstm_layers=0))
     oracle = OracleStop(Problem(speech * 0.9, speech, 16000), MetricConfig(pesq_every=2, ema=0.0), generator)
     z = torch.zeros(1, 1, 4)
@@ -135,7 +135,7 @@ def steps(outputs):
 
 
 def follow(stop, outputs):
-    """What the stop measured at each epoch that it measured anything at."""
+    """Return the values of the stop by epoch."""
     values = {}
     for step in steps(outputs):
         value = stop.update(step, {OUTPUT: step.output, MEAN: step.output + 1})
@@ -155,7 +155,7 @@ def test_the_variance_is_that_of_the_latest_outputs_relative_to_the_power_of_the
         assert values[epoch] == pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_the_variance_stop_finds_where_the_outputs_settle_and_is_not_taken_in_by_silence():
+def test_the_variance_stop_finds_the_minimum_and_ignores_silence():
     rng = torch.Generator().manual_seed(0)
     amounts = [*(0.5 for _ in range(60)), *(0.01 for _ in range(60)), *(0.5 for _ in range(60))]
     clip = clean_clip()
@@ -167,8 +167,8 @@ def test_the_variance_stop_finds_where_the_outputs_settle_and_is_not_taken_in_by
     torch.testing.assert_close(stop.estimates[MEAN], [*silent, *settling][stop.epoch - 1] + 1)
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.5])  # a constant output is no likeness of a clip that is not around zero
-def test_the_variance_stop_is_not_taken_in_by_an_output_that_holds_still_before_anything_is_learnt(offset):
+@pytest.mark.parametrize("offset", [0.0, 0.5])  # a constant output does not resemble a clip with an offset
+def test_the_variance_stop_ignores_a_constant_output_at_the_start(offset):
     rng = torch.Generator().manual_seed(0)
     clip = clean_clip() + offset
     pattern = 0.01 * (1 + torch.randn(800, generator=rng))
@@ -180,15 +180,15 @@ def test_the_variance_stop_is_not_taken_in_by_an_output_that_holds_still_before_
     assert all(math.isfinite(value) for value in values.values())
 
 
-def test_an_output_that_never_comes_to_resemble_the_clip_has_a_stop_all_the_same():
+def test_an_output_unlike_the_clip_still_has_a_stop():
     stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, None)
     follow(stop, [torch.full((800,), 0.1)] * (WINDOW + 10))
     assert stop.epoch >= WINDOW
 
 
 @pytest.mark.parametrize("offset", [0.1, 0.5])
-def test_gaps_are_no_part_of_the_clip_that_outputs_are_to_resemble(offset):
-    """They are zeros in the corrupted clip: beside a constant far above the sound, nearly all of its variance."""
+def test_gaps_are_excluded_from_the_similarity_of_outputs_to_the_clip(offset):
+    """Gaps are zeros in the corrupted clip, which would dominate the variance of a clip with a large offset."""
     rng = torch.Generator().manual_seed(0)
     clip = offset + 0.001 * clean_clip()
     mask = torch.ones(800, dtype=torch.bool)
@@ -200,7 +200,7 @@ def test_gaps_are_no_part_of_the_clip_that_outputs_are_to_resemble(offset):
     assert 100 + WINDOW <= stop.epoch <= 200
 
 
-def test_a_constant_clip_asks_for_no_likeness():
+def test_a_constant_clip_requires_no_similarity():
     clip = torch.full((800,), 0.1)
     rng = torch.Generator().manual_seed(0)
     amounts = [*([0.05] * 60), *([0.001] * 60), *([0.05] * 60)]
@@ -211,7 +211,7 @@ def test_a_constant_clip_asks_for_no_likeness():
     assert stop.is_over(180)
 
 
-def test_patience_waits_for_the_variance_stop_until_something_is_learnt():
+def test_patience_starts_after_the_output_resembles_the_clip():
     stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, 10)
     follow(stop, [torch.full((800,), 0.1)] * 100)
     assert not stop.is_over(100)
@@ -225,8 +225,8 @@ def test_a_fit_shorter_than_the_window_stops_at_its_end():
     assert stop.epoch == 3
 
 
-def test_the_holdout_stop_finds_the_output_that_is_right_about_samples_it_has_not_seen():
-    """Outputs between zero and the clip, then with the noise that the fit sees but the held-out samples have not."""
+def test_the_holdout_stop_finds_the_best_output_on_held_out_samples():
+    """The outputs approach the clip, then fit the noise, which is independent in the held-out samples."""
     rng = torch.Generator().manual_seed(0)
     clip = torch.sin(torch.arange(20000) / 7)
     problem = Problem(clip + 0.5 * torch.randn(20000, generator=rng), clip, 16000)
@@ -257,7 +257,7 @@ def test_the_last_epoch():
     assert torch.equal(stop.estimates[OUTPUT], outputs[-1])
 
 
-def test_single_samples_are_held_out_by_their_share():
+def test_the_given_fraction_of_single_samples_is_held_out():
     problem = Problem(torch.ones(50000), None, 16000)
     held_out = hold_out(problem, 0.1, torch.Generator().manual_seed(0))
     assert held_out.sum() == 5000
@@ -266,7 +266,7 @@ def test_single_samples_are_held_out_by_their_share():
     assert drawn[:, -100:].any(dim=0).all()  # any sample can be: the last, too
 
 
-def test_where_there_are_gaps_stretches_of_their_length_are_held_out():
+def test_with_gaps_intervals_of_their_length_are_held_out():
     mask = torch.ones(50000, dtype=torch.bool)
     for start in (1000, 2000, 30000):
         mask[start : start + 40] = False
@@ -290,7 +290,7 @@ def test_where_there_are_gaps_stretches_of_their_length_are_held_out():
         (30000, [(1000 * i, 1000 * i + 800) for i in range(30)]),
     ],
 )
-def test_about_the_asked_share_is_held_out_whatever_the_gaps(length, gaps):
+def test_the_held_out_fraction_is_the_requested_one_for_any_gaps(length, gaps):
     mask = torch.ones(length, dtype=torch.bool)
     for start, stop in gaps:
         mask[start:stop] = False
@@ -302,14 +302,14 @@ def test_about_the_asked_share_is_held_out_whatever_the_gaps(length, gaps):
         assert 0 < share <= 0.04 or held_out.sum() == 1
 
 
-def test_outputs_that_do_not_move_have_no_variance_but_rounding():
+def test_the_variance_of_constant_outputs_is_rounding():
     stop = VarianceStop(Problem(clean_clip(), None, 16000), 1000, None, None)
     values = follow(stop, [1e5 * clean_clip(), *[clean_clip()] * (4 * WINDOW)])
     assert list(values.values())[-1] == pytest.approx(1e-6, rel=1e-3)
 
 
-def test_a_long_clip_takes_no_more_memory_for_the_variance():
-    """And some of the samples tell what all would."""
+def test_the_memory_of_the_variance_does_not_depend_on_the_length():
+    """A subset of the samples gives the same value."""
     clip = torch.randn(200_000)
     outputs = [torch.randn(200_000) + 3 * clip for _ in range(WINDOW)]
     stop = VarianceStop(Problem(clip, None, 16000), 1000, None, None)

@@ -37,7 +37,7 @@ def test_nan_is_counted_and_not_averaged():
     assert (pesq["mean"], pesq["count"], pesq["nan"]) == (2.0, 1, 2)
 
 
-def test_the_number_of_nan_clips_stands_beside_the_mean():
+def test_the_table_states_the_number_of_nan_clips():
     text = table(summarise([result(4.0, 2.0), result(5.0, None)]))
     (line,) = [line for line in text.splitlines() if "PESQ" in line]
     assert "1 of 2 NaN" in line
@@ -51,7 +51,7 @@ def test_the_table_of_one_clip():
     assert "oracle" in lines[-1]
 
 
-def test_the_table_of_several_clips_says_how_many_and_how_many_diverged():
+def test_the_table_states_the_number_of_clips_and_of_diverged_fits():
     text = table(summarise([result(4.0), result(5.0, error="diverged")]))
     assert "+2.00 ± 0.71" in text
     assert "means over 2 repetitions" in text
@@ -59,24 +59,24 @@ def test_the_table_of_several_clips_says_how_many_and_how_many_diverged():
 
 
 def at_best_pesq(si_snr, best=4.0):
-    """A result with the SI-SNR of the output that PESQ likes best; the corrupted clip has 2.5 dB."""
+    """Return a result with the SI-SNR of the output of the best PESQ; the corrupted clip has 2.5 dB."""
     one = result(best)
     one["best"]["pesq"]["si_snr"] = si_snr
     return one
 
 
-def test_the_table_says_where_the_best_pesq_is_no_restorations():
+def test_the_table_reports_the_best_pesq_of_nearly_silent_outputs():
     warning = "PESQ is best where SI-SNR is far below the corrupted clip's"
     assert f"{warning}, at -17.50 dB: " in table(summarise([at_best_pesq(-17.5)]))
     several = [at_best_pesq(si_snr) for si_snr in (-17.5, -0.6, -0.4, 4.0, None)]
     assert f"{warning} in 2 of 5 repetitions: " in table(summarise(several))
     assert summarise(several)["metrics"]["pesq"]["far_below"] == {"count": 2, "mean": pytest.approx(-9.05)}
-    slow = at_best_pesq(-17.5, best=-16.0)  # PESQ likes what is next to the best there is
+    slow = at_best_pesq(-17.5, best=-16.0)  # the best PESQ is close to the best SI-SNR
     for fine in (at_best_pesq(4.0), at_best_pesq(None), result(4.0), slow):
         assert warning not in table(summarise([fine]))
 
 
-def test_a_fit_that_diverged_at_once_has_no_best_pesq():
+def test_a_fit_that_diverged_in_its_first_epoch_has_no_best_pesq():
     nothing = {**result(4.0), "best": {}, "error": "the loss is not finite at epoch 1"}
     summary = summarise([at_best_pesq(-17.5), nothing])
     assert summary["metrics"]["pesq"]["far_below"]["count"] == 1
@@ -84,11 +84,11 @@ def test_a_fit_that_diverged_at_once_has_no_best_pesq():
 
 
 def test_the_table_is_the_same_from_a_file(tmp_path):
-    """JSON has no NaN: what could not be computed comes back as null."""
+    """JSON has no NaN; missing values are null."""
     summary = summarise([result(4.0, None)])
     write_json(tmp_path / "summary.json", summary)
     assert table(read_json(tmp_path / "summary.json")) == table(summary)
-    assert " - " in table(summary)  # what has no value
+    assert " - " in table(summary)  # a missing value
 
 
 def test_rows_for_the_csv():
@@ -109,7 +109,7 @@ def with_others(value, restored, baseline):
     }
 
 
-def test_what_was_restored_and_the_baselines_have_their_rows():
+def test_the_restored_clip_and_the_baselines_have_rows():
     summary = summarise([with_others(6.0, 5.0, 3.0), with_others(6.0, 5.5, 4.0)])
     assert summary["restored"]["si_snr"]["best"]["mean"] == 5.25
     assert summary["baselines"]["wiener"]["si_snr"]["gain"]["mean"] == 1.0
@@ -126,12 +126,12 @@ def test_rows_for_the_csv_have_the_baselines():
     assert (row["restored_si_snr"], row["wiener_si_snr"], row["wiener_gain_si_snr"]) == (5.0, 3.0, 0.5)
 
 
-def test_a_repetition_without_a_clean_clip_has_nothing_to_tell():
+def test_a_repetition_without_a_clean_clip_has_no_summary():
     unjudged = {**result(4.0), "best": {}, "input": {}, "restored": {"epoch": 20, "metrics": {}}}
     assert table(summarise([unjudged])) == "no clean clip to judge by"
 
 
-def test_the_share_of_the_oracles_gain_that_a_blind_stop_keeps():
+def test_the_share_of_the_oracle_gain_retained_by_a_blind_stop():
     results = [{**result(value), "blind": {"wmv": judged(kept, 2.5, 7)}} for value, kept in ((6.5, 5.5), (4.5, 4.5))]
     summary = summarise(results)
     assert summary["blind"]["wmv"]["si_snr"]["share"] == pytest.approx(2.5 / 3)
@@ -141,7 +141,7 @@ def test_the_share_of_the_oracles_gain_that_a_blind_stop_keeps():
     assert "blind stop" not in table(lost)
 
 
-def test_the_share_is_over_the_repetitions_that_both_stops_have():
+def test_the_share_covers_repetitions_with_both_stops():
     kept = {**result(12.5), "blind": {"wmv": judged(10.5, 2.5, 7)}}
     diverged = {**result(4.5, error="diverged"), "blind": {}}
     summary = summarise([kept, diverged])
@@ -149,8 +149,8 @@ def test_the_share_is_over_the_repetitions_that_both_stops_have():
     assert summary["blind"]["wmv"]["si_snr"]["best"]["nan"] == 1
 
 
-def test_the_share_is_told_by_a_metric_that_the_gain_of_is_known():
-    """Gaps of zeros have no SI-SNR, so that there is no gain by it."""
+def test_the_share_uses_a_metric_with_a_known_gain():
+    """SI-SNR is undefined for gaps of zeros, so that there is no gain."""
     gap = {"value": 5.0, "epoch": 10, "gain": None}
     psnr = {"value": 36.0, "epoch": 10, "gain": 4.0}
     one = result(4.0, gap_si_snr=gap, gap_psnr=psnr)

@@ -1,4 +1,4 @@
-"""The registry of tasks, and what each task allows."""
+"""Tests of the registry of tasks and of the settings that each task allows."""
 
 import dataclasses
 import json
@@ -86,7 +86,7 @@ def limit(clean, sample_rate, config, rng):
 
 @pytest.fixture
 def ceiling():
-    """A task from outside the package, registered for one test."""
+    """Register a task from outside the package for one test."""
     register(Task("ceiling", "Undo a limiter.", CeilingConfig, limit, presets={"fast": {"epochs": 4}}))
     yield get_task("ceiling")
     del TASKS["ceiling"]
@@ -107,7 +107,7 @@ def test_an_unknown_task_ends_with_2_and_the_names_of_all(capsys):
         assert all(name in err for name in TASKS)
 
 
-def test_a_task_is_run_as_by_its_entry_script(tmp_path, monkeypatch):
+def test_the_module_runs_a_task_like_its_entry_script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_sound(tmp_path / "a.wav")
     flags = [*TINY_FLAGS, "--source", "a.wav"]

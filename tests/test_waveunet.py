@@ -19,8 +19,8 @@ def small(**settings):
     return WaveUNet(GeneratorConfig(generator="waveunet", **{**SMALL, **settings}))
 
 
-def test_the_number_of_parameters_is_that_of_the_paper_of_the_wave_u_net():
-    """Counted from Stoller et al.'s Table 1 (12 levels of 24 l channels, kernels 15 and 5), with one output."""
+def test_the_number_of_parameters_agrees_with_the_wave_u_net_paper():
+    """Computed from Table 1 of Stoller et al. (12 levels of 24 l channels, kernels 15 and 5), with one output."""
     down = sum((24 * (level - 1) or 1) * 24 * level * 15 + 24 * level for level in range(1, 13))
     bottom = 288 * 312 * 15 + 312
     up = sum(24 * (2 * level + 1) * 24 * level * 5 + 24 * level for level in range(1, 13))
@@ -29,8 +29,8 @@ def test_the_number_of_parameters_is_that_of_the_paper_of_the_wave_u_net():
     assert sum(parameter.numel() for parameter in generator.parameters()) == down + bottom + up + last == 10_263_002
 
 
-def test_the_shapes_on_the_way_are_those_of_the_paper_of_the_wave_u_net():
-    """Their Table 1: 16384 samples become 4 frames of 288 channels, 312 at the bottom, 24 at the end of the way up."""
+def test_the_intermediate_shapes_agree_with_the_wave_u_net_paper():
+    """Table 1: 16384 samples become 4 frames of 288 channels, 312 in the bottleneck, 24 at the end of the decoder."""
     generator = WaveUNet(GeneratorConfig(generator="waveunet"))
     shapes = {}
     watched = {"down": generator.down[-1], "bottom": generator.bottom, "up": generator.up[-1], "last": generator.last}
@@ -42,7 +42,7 @@ def test_the_shapes_on_the_way_are_those_of_the_paper_of_the_wave_u_net():
 
 
 @pytest.mark.parametrize("levels", [1, 2, 5])
-def test_exactly_as_many_samples_out_as_asked(levels):
+def test_the_output_has_the_requested_length(levels):
     generator = small(waveunet_levels=levels)
     for length in (*range(64, 100), 1000, 1001, 4095):
         assert generator(torch.zeros(1, 1, generator.valid_length(length)), length).shape == (1, 1, length)
@@ -53,7 +53,7 @@ def test_too_short_is_refused():
         small().valid_length(63)
 
 
-def test_tanh_reaches_the_peak_and_no_further_and_linear_is_free():
+def test_tanh_is_bounded_by_the_peak_and_linear_is_not():
     loud = torch.sin(torch.arange(800) / 7) * torch.linspace(0.1, 3, 800)
     bounded, linear = small(), small(waveunet_output="linear")
     assert bounded.gain_for(loud) == loud.abs().max()
@@ -66,8 +66,8 @@ def test_tanh_reaches_the_peak_and_no_further_and_linear_is_free():
         assert peak == pytest.approx(2.0) if generator is bounded else peak > 1000
 
 
-def test_decimation_and_interpolation_keep_time():
-    """A slow sine comes out where it went in, however many levels it passes."""
+def test_decimation_and_interpolation_preserve_timing():
+    """A slow sine is not shifted by any number of levels."""
     slow = torch.sin(torch.arange(4096) / 4096 * 2 * torch.pi)[None, None]
     for levels in (1, 4, 7):
         x = slow
@@ -78,11 +78,11 @@ def test_decimation_and_interpolation_keep_time():
         inside = slice(256, -256)
         torch.testing.assert_close(
             x[..., inside], slow[..., inside], atol=6e-3, rtol=0
-        )  # what straight lines miss of a sine
+        )  # the error of linear interpolation
 
 
-def test_what_is_at_a_place_in_z_comes_out_at_that_place():
-    """An impulse of input noise comes out around where it went in: the skip connections and the trim keep time."""
+def test_an_impulse_in_the_input_noise_keeps_its_position():
+    """Skip connections and trimming do not shift an impulse in the input noise."""
     torch.manual_seed(0)
     generator, length = small(waveunet_output="linear"), 401
     z = torch.zeros(1, 1, generator.valid_length(length))
@@ -94,14 +94,14 @@ def test_what_is_at_a_place_in_z_comes_out_at_that_place():
     assert abs(centre.item() - length / 2) < 6
 
 
-def test_a_fit_comes_closer_to_the_clip(speech):
+def test_a_fit_approaches_the_clip(speech):
     problem = Problem(speech, None, 16000)
     generator = build(GeneratorConfig(generator="waveunet", **SMALL), seeded(0, "weights"))
     losses = [step.loss.item() for step in Fit(problem, generator, FitConfig(epochs=60, lr=3e-3), seeded(0, "input"))]
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_it_serves_all_tasks(speech):
+def test_the_waveunet_works_for_all_tasks(speech):
     for solve in (dawp.denoise, dawp.dereverb, dawp.inpaint):
         result = solve(speech, **{**TINY, **SMALL, "generator": "waveunet"})
         assert result.best["si_snr"].waveform.shape == speech.shape

@@ -209,7 +209,7 @@ def test_the_package_imports_no_higher_layer_and_has_no_import_cycle():
     TopologicalSorter(imported).prepare()  # raises CycleError
 
 
-# Real commands
+# Command line
 
 FITS = [
     "--depth",
@@ -244,7 +244,7 @@ def command(task, *flags):
 
 
 @pytest.mark.slow
-def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
+def test_the_numbers_do_not_depend_on_the_number_of_workers(run_task, tmp_path):
     flags = [
         *FITS,
         "--epochs",
@@ -262,7 +262,7 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
     ]
     runs = []
     for workers in ("1", "2"):
-        result = door("denoise", *flags, "--workers", workers, "--name", f"with-{workers}", tiny=False)
+        result = run_task("denoise", *flags, "--workers", workers, "--name", f"with-{workers}", tiny=False)
         assert result.returncode == 0, result.stderr
         runs.append(numbers(tmp_path / "evals" / "denoise" / f"with-{workers}"))
     assert len(runs[0]) == 2
@@ -270,13 +270,13 @@ def test_the_numbers_do_not_depend_on_the_number_of_workers(door, tmp_path):
 
 
 @pytest.mark.slow
-def test_restored_files_do_not_depend_on_the_number_of_workers(door, tmp_path):
+def test_restored_files_do_not_depend_on_the_number_of_workers(run_task, tmp_path):
     for name in ("a", "b"):
         write_sound(tmp_path / "in" / f"{name}.wav", torch.randn(40000, 2) * 0.1)
     flags = [*FITS[:-2], "--epochs", "20", "--restore", "--source", "in", "--block", "1", "--fits", "2"]
     flags += ["--estimate", "output"]
     for workers in (1, 2):
-        result = door("denoise", *flags, "--workers", workers, "-o", f"out{workers}", tiny=False)
+        result = run_task("denoise", *flags, "--workers", workers, "-o", f"out{workers}", tiny=False)
         assert result.returncode == 0, result.stderr
     for name in ("a.wav", "b.wav"):
         assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
@@ -285,7 +285,7 @@ def test_restored_files_do_not_depend_on_the_number_of_workers(door, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(workers, tmp_path):
+def test_a_command_killed_at_any_time_resumes_with_the_same_results(workers, tmp_path):
     flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", workers]
     whole = subprocess.run(
         command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
@@ -303,7 +303,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        # Once it is under way, at any moment: of a fit, a checkpoint, the files at the end.
+        # Kill it at any time after the start: during a fit, a checkpoint, or writing the results.
         before = {path: path.stat().st_mtime_ns for path in run.glob("*/fit_*.checkpoint")}
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -328,7 +328,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_numbers(worker
 
 @CPU
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(tmp_path):
+def test_a_killed_worker_loses_no_results(tmp_path):
     flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", "2"]
     process = subprocess.Popen(
         command("denoise", *flags, "--name", "hit"),
@@ -359,18 +359,20 @@ def test_workers_start_with_sigint_blocked(tmp_path):
     script.write_text(
         "import multiprocessing, signal\n"
         "from dawp.parallel.processes import _sigint_blocked\n"
-        "def tell(pipe):\n"
+        "def send(pipe):\n"
         "    pipe.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"
         "    for _ in range(2):\n"
         "        ours, theirs = multiprocessing.Pipe()\n"
-        "        process = multiprocessing.get_context('spawn').Process(target=tell, args=(theirs,))\n"
+        "        process = multiprocessing.get_context('spawn').Process(target=send, args=(theirs,))\n"
         "        with _sigint_blocked():\n"
         "            process.start()\n"
         "        print(ours.recv(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
     )
-    told = subprocess.run([sys.executable, script], env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True)
-    assert told.stdout.decode().splitlines() == ["True False"] * 2, told.stderr.decode()
+    result = subprocess.run(
+        [sys.executable, script], env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert result.stdout.decode().splitlines() == ["True False"] * 2, result.stderr.decode()
 
 
 @CPU
@@ -421,10 +423,10 @@ def test_no_process_outlives_the_command(how, tmp_path):
     while any(running(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(running(pid) for pid in workers)
-    assert len(list(run.glob("*/fit_*.checkpoint"))) == 2  # what was computed is kept
+    assert len(list(run.glob("*/fit_*.checkpoint"))) == 2  # the computed epochs are kept
 
 
-def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(tmp_path, monkeypatch):
+def test_an_interrupted_run_keeps_only_folders_with_checkpoints(tmp_path, monkeypatch):
     from dawp.io.sources import find_recordings
     from dawp.runs import experiment
 
@@ -450,7 +452,7 @@ def test_of_the_folders_of_an_interrupted_run_only_those_with_checkpoints_stay(t
     assert not list(tmp_path.rglob("*.checkpoint"))
 
 
-def test_outputs_of_before_an_interruption_are_kept(tmp_path, monkeypatch):
+def test_outputs_saved_before_an_interruption_are_kept(tmp_path, monkeypatch):
     from dawp.io.sources import find_recordings
     from dawp.runs import experiment
 
