@@ -10,7 +10,8 @@ import soundfile
 import torch
 
 from dawp.dsp import nmf
-from dawp.dsp.blind_highpass import blind_cutoff, blind_high_pass
+from dawp.dsp.blind_highpass import blind_cutoff, blind_high_pass, power_response
+from dawp.dsp.filters import high_pass
 from dawp.dsp.spectral import SMALLEST_PRIOR, spectral_gain
 from dawp.methods.base import METHODS
 from dawp.problem import Problem
@@ -217,17 +218,7 @@ def test_blocks_of_a_stereo_file(run_task, tmp_path, few_rounds):
     clean = torch.stack([tones(4), tones(4).flip(0)], dim=1)
     noisy = clean + 0.03 * torch.stack([noise(4), noise(4, seed=1)], dim=1)
     soundfile.write(tmp_path / "noisy.wav", noisy.numpy(), RATE, "FLOAT")
-    flags = [
-        "--restore",
-        "--method",
-        "nmf",
-        "--device",
-        "cpu",
-        "--workers",
-        "1",
-        "--source",
-        str(tmp_path / "noisy.wav"),
-    ]
+    flags = [*"--restore --method nmf --device cpu --workers 1 --source".split(), str(tmp_path / "noisy.wav")]
     restored = []
     for block in (30, 2.5):
         output = tmp_path / f"{block}.wav"
@@ -267,7 +258,25 @@ def test_a_bass_is_kept():
     assert db(sound, blind_high_pass(sound, RATE) - sound) > 30
 
 
+def test_drums_in_rumble_are_kept():
+    time = torch.arange(6 * RATE) / RATE
+    drums = torch.exp(-5 * (time % 1.1)) * rumble(6, 60)
+    sound = tones(6) + 0.01 * noise(6) + tones(6).std() * (drums + 0.1 * rumble(6, 60, seed=4))
+    assert blind_cutoff(sound, RATE) == 0
+    assert db(sound, blind_high_pass(sound, RATE) - sound) > 10
+
+
 def test_weak_rumble_is_left():
     sound = tones(6) + 0.01 * noise(6)
     sound = sound + 0.08 * sound.std() * rumble(6, 60)
     assert torch.equal(blind_high_pass(sound, RATE), sound)
+
+
+def test_the_power_response_of_a_high_pass():
+    sound = noise(4)
+    response = power_response(sound, high_pass(sound, RATE, 500), RATE)[:, 0]
+    frequencies = np.linspace(0, RATE / 2, len(response))
+    assert response[frequencies < 250].max() < 0.05
+    assert response[frequencies > 800].min() > 0.9
+    assert response.max() <= 1
+    assert (power_response(sound, sound, RATE) == 1).all()

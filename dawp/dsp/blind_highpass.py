@@ -1,7 +1,7 @@
 """A high-pass filter whose cutoff is chosen from the recording alone.
 
 Traffic, wind and handling noise have most of their power below the voice, but so do bass instruments and drums. A bin
-is taken for noise if its level fluctuates as that of Gaussian noise does and does not follow the sound above it.
+counts as noise if its level fluctuates like that of Gaussian noise and does not follow the level of the sound above it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dawp.dsp.filters import high_pass, remove_rumble
@@ -28,7 +29,8 @@ LAG = 4  # frames; windows that far apart do not overlap
 FLUCTUATION_DB = (3.4, 6.4)  # 4.77 for Gaussian noise
 MAX_RISE_DB, MAX_RISE_SHARE, BASS_HZ = 2.0, 0.3, 65.0
 MIN_SECONDS = 1.0
-MIN_REMOVED = 10**-1.8  # share of the power; weaker rumble is often part of the recording, as a room's
+MAX_SPREAD_DB = 3.5  # arithmetic to geometric mean of the power over time; 2.51 for Gaussian noise, more for drums
+MIN_REMOVED = 10**-1.6  # share of the power; weaker rumble is often part of the recording
 FLOOR = 10 ** (-18 / 20)
 
 
@@ -40,7 +42,7 @@ def blind_high_pass(waveform: Tensor, sample_rate: int) -> Tensor:
         sample_rate: in Hz.
 
     Returns:
-        ``[T]``; filtered by ``remove_rumble`` where no cutoff is found or less than 1.6 % of the power lies below it.
+        ``[T]``; filtered by ``remove_rumble`` if no cutoff is found or less than 2.5 % of the power is below it.
     """
     cutoff = blind_cutoff(waveform, sample_rate)
     if cutoff:
@@ -50,10 +52,33 @@ def blind_high_pass(waveform: Tensor, sample_rate: int) -> Tensor:
     return remove_rumble(waveform, sample_rate)
 
 
+def power_response(before: Tensor, after: Tensor, sample_rate: int) -> Array:
+    """Return the effect of a filter on the power of a recording, to scale a noise estimate made before the filter.
+
+    The noise is estimated before ``blind_high_pass``, because the estimate depends on the share of the noise in the
+    power of the recording.
+
+    Args:
+        before: ``[T]``.
+        after: filtered, ``[T]``.
+        sample_rate: in Hz.
+
+    Returns:
+        Ratio of the mean powers in each bin of ``spectral.analyse``, at most 1, ``[bins, 1]``.
+    """
+    if torch.equal(before, after):
+        return np.ones((len(analyse(before, sample_rate)), 1))
+    old, new = ((np.abs(analyse(waveform, sample_rate)) ** 2).mean(axis=1) for waveform in (before, after))
+    response: Array = np.minimum(new / np.maximum(old, SMALLEST_POWER), 1)[:, None]
+    return response
+
+
 def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
     """Return the frequency in Hz below which a recording holds only noise; 0 if there is none from 20 to 90 Hz.
 
-    The cutoff is the last bin before the first one from 20 Hz on that is not noise.
+    The cutoff is the last bin before the first one from 20 Hz on that is not noise. The power of these bins must also
+    vary over time like that of Gaussian noise: the ratio of its arithmetic to its geometric mean, averaged over the
+    bins, is at most 3.5 dB.
 
     Args:
         waveform: ``[T]``.
@@ -66,7 +91,11 @@ def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
     first, last = int(np.searchsorted(frequencies, FIRST_HZ)), int(np.searchsorted(frequencies, LAST_HZ, "right"))
     is_noise = noise_bins(power, _activity(waveform, sample_rate), frequencies)[first:last]
     count = len(is_noise) if is_noise.all() else int(np.argmin(is_noise))
-    return float(frequencies[first + count - 1]) if count else 0.0
+    if not count:
+        return 0.0
+    low = power[first : first + count]
+    spread = (_db(low.mean(axis=1)) - _db(low).mean(axis=1)).mean()
+    return float(frequencies[first + count - 1]) if spread <= MAX_SPREAD_DB else 0.0
 
 
 def noise_bins(power: Array, activity: Array, frequencies: Array) -> NDArray[np.bool_]:

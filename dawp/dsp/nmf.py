@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from dawp.dsp.blind_highpass import blind_high_pass
+from dawp.dsp.blind_highpass import blind_high_pass, power_response
+from dawp.dsp.filters import remove_rumble
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import (
     SMALLEST_POWER,
@@ -41,7 +42,9 @@ MIN_RATIO, MAX_RATIO = 1e-6, 1e8
 SMALLEST = 1e-12
 
 
-def reduce_noise(waveform: Tensor, sample_rate: int, noise: Powers | None = None, seed: int = 0) -> Tensor:
+def reduce_noise(
+    waveform: Tensor, sample_rate: int, noise: Powers | None = None, seed: int = 0, floor_db: float = FLOOR_DB
+) -> Tensor:
     """Remove the noise from a recording.
 
     Args:
@@ -50,24 +53,31 @@ def reduce_noise(waveform: Tensor, sample_rate: int, noise: Powers | None = None
         noise: power ``[bins, frames]`` of the noise in each bin of ``spectral.analyse(waveform, sample_rate)``; None to
             apply ``blind_high_pass`` and estimate it.
         seed: of the initialisations.
+        floor_db: minimum gain in dB.
 
     Returns:
         ``[T]``; the waveform itself if no noise is found.
     """
-    filtered = blind_high_pass(waveform, sample_rate) if noise is None else waveform
+    filtered = unfiltered = waveform
+    if noise is None:
+        filtered, unfiltered = blind_high_pass(waveform, sample_rate), remove_rumble(waveform, sample_rate)
+    response = power_response(unfiltered, filtered, sample_rate)
     spectrum = analyse(filtered, sample_rate)
     hop, frames = frame_hop(len(filtered), sample_rate), spectrum.shape[1]
     gain, weight, is_noisy = np.zeros(spectrum.shape), np.zeros(frames), False
     for start, stop, fade in _segments(frames, hop / sample_rate):
-        part = filtered[start * hop : (stop - 1) * hop if stop < frames else len(filtered)]
-        local = estimate_noise(part, sample_rate) if noise is None else noise[:, start:stop]
+        if noise is None:
+            part = unfiltered[start * hop : (stop - 1) * hop if stop < frames else len(filtered)]
+            local = np.maximum(response * estimate_noise(part, sample_rate), SMALLEST_POWER)
+        else:
+            local = noise[:, start:stop]
         weight[start:stop] += fade
         if local.max() <= SMALLEST_POWER:
             gain[:, start:stop] += fade
             continue
         rng = np.random.default_rng((seed, start))
         power = np.abs(spectrum[:, start:stop]) ** 2
-        gain[:, start:stop] += fade * committee_gain(power, local, 10 ** (FLOOR_DB / 20), rng)
+        gain[:, start:stop] += fade * committee_gain(power, local, 10 ** (floor_db / 20), rng)
         is_noisy = True
     return synthesise(gain / weight * spectrum, sample_rate, len(filtered)) if is_noisy else filtered
 
