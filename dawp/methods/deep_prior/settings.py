@@ -32,7 +32,7 @@ class FitConfig(Settings):
         "remove what lies below this frequency in Hz before the fit (Butterworth, zero phase); 0 for nothing",
         at_least=0,
         at_most=1000,
-        none="20 Hz where there is strong rumble below it, else nothing",
+        none="chosen from the recording: up to 90 Hz if only noise lies below, 20 Hz for strong rumble, or nothing",
         none_word="auto",
     )
     compile: bool = setting(
