@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dawp.dsp import autoregression, gaps
-from dawp.dsp.autoregression import Model
+from dawp.dsp.autoregression import Model, Slope, VaryingModel, WeightedRun
 from dawp.dsp.gaps.fillers import MAX_PEAK
 from dawp.dsp.gaps.pseudo_gaps import MUSIC, SPEECH, choose, pseudo_gaps, stack_weights
 from dawp.dsp.gaps.window import Gap, Recording, runs
@@ -162,6 +162,56 @@ def test_interpolation_has_the_least_residual_energy():
 
 
 # Gaps
+
+
+@pytest.mark.parametrize("gap_is_used", [False, True])
+def test_a_varying_model_solves_the_weighted_normal_equations(gap_is_used):
+    """Compare the recursion of the normal equations with least squares over all predicted samples."""
+    order, size, start, stop, context = 7, 90, 40, 52, 39.0
+    samples = np.random.default_rng(1).standard_normal(size)
+    slope = Slope(45.5, 1 / 45)
+    left, right = WeightedRun(0, start, 0.5, 0.5, start), WeightedRun(stop, size, 0.5, 0.5, stop - 1)
+    inside = [WeightedRun(start, stop, 0.3)] if gap_is_used else []
+    apart = 0 if gap_is_used else order
+    ahead = [left._replace(start=order), *inside, right._replace(start=stop + apart)]
+    behind = [left._replace(stop=start - apart), *inside, right._replace(stop=size - order)]
+    model = autoregression.fit_varying(samples, ahead, behind, order, context, slope, (1e-7, 1e-3))
+    rows, targets = [], []
+    for runs_, step in ((ahead, -1), (behind, 1)):
+        for run in runs_:
+            for t in range(run.start, run.stop):
+                distance = start - t if t < start else t - stop + 1
+                weight = 0.3 if start <= t < stop else math.cos(math.pi * distance / context / 2) ** 2
+                others = samples[[t + step * k for k in range(1, order + 1)]]
+                rows.append(math.sqrt(weight) * np.concatenate([others, others * (t - 45.5) / 45]))
+                targets.append(-math.sqrt(weight) * samples[t])
+    design = np.array(rows)
+    gram = design.T @ design
+    power = np.trace(gram[:order, :order]) / order
+    gram += power * np.diag([1e-7] * order + [1e-3] * order)
+    solution = np.linalg.solve(gram, design.T @ np.array(targets))
+    np.testing.assert_allclose(np.concatenate(model), solution, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("length", [1, 5, 12])
+def test_a_varying_model_fills_with_the_least_residual_energy(length):
+    rng = np.random.default_rng(2)
+    order, size, start = 6, 60, 30
+    samples, slope = rng.standard_normal(size), Slope(31.5, 1 / 40)
+    model = VaryingModel(rng.standard_normal(order) / 6, rng.standard_normal(order) / 6)
+    filled = autoregression.interpolate_varying(samples, start, start + length, model, slope)
+
+    def residuals(values):
+        x = np.concatenate([samples[:start], values, samples[start + length :]])
+        tau = (np.arange(size) - 31.5) / 40
+        coefficients = [1.0] * size, *(model.constant[:, None] + np.multiply.outer(model.slope, tau))
+        ahead = [sum(c[t] * x[t - k] for k, c in enumerate(coefficients)) for t in range(order, size)]
+        behind = [sum(c[t] * x[t + k] for k, c in enumerate(coefficients)) for t in range(size - order)]
+        return np.array(ahead + behind)
+
+    base = residuals(np.zeros(length))
+    columns = np.stack([residuals(unit) - base for unit in np.eye(length)], axis=1)
+    np.testing.assert_allclose(filled, np.linalg.lstsq(columns, -base)[0], rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS)
