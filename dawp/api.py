@@ -106,7 +106,7 @@ def inpaint(
     other drop-outs, are filled, and there are no metrics. Drop-outs of ``corrupted`` are filled as well.
 
     Returns:
-        The result; ``result.restored.waveform`` is what it made of the clip without a look at the clean one.
+        The result; ``result.restored.waveform`` is the estimate, which does not depend on the clean clip.
 
     Example:
         >>> import torch
@@ -212,7 +212,7 @@ def _solve(
 
 
 def _check_names(settings: dict[str, Any], taken: Collection[str] = ()) -> None:
-    """Refuse the settings that choose files and stretches of them, save ``taken``: a waveform is taken as it is."""
+    """Refuse the settings that select files and parts of them, except ``taken``: a waveform is used as it is."""
     for group in (RunConfig, RestoreConfig, ClipConfig):
         for field in dataclasses.fields(group):
             if field.name in settings and field.name not in taken:

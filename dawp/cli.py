@@ -262,7 +262,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
         tensorboard.write(outcome.folder, config.report.tensorboard)
     text = f"sounds, pictures and numbers: {printable(outcome.folder)}"
     text += f"\nto look and listen, open:      {printable(page)}" if page else ""
-    _tell(config, outcome, text, report=page, summary=summary)
+    _print_outcome(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 
 
@@ -274,12 +274,12 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
         return BAD_INPUT
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    _tell(config, outcome, f"restored: {printable(outcome.folder)}")
+    _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 
-def _tell(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
-    """On standard output: the text, or for scripts one JSON object, or the path alone."""
+def _print_outcome(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
+    """Print the text to standard output, or one JSON object (``--json``), or only the path (``--quiet``)."""
     if config.report.json:
         print(json_text({**dataclasses.asdict(outcome), **more}))
     else:
@@ -305,7 +305,7 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
 
 
 def _parse(text: str, kind: type, none_word: str | None) -> Any:
-    """A flag's text as its setting's type; what does not parse goes on as text, for the setting to refuse."""
+    """Return a flag's text as its setting's type, or as text, which the setting refuses, if it cannot be parsed."""
     if text.lower() == none_word:
         return None
     if kind in (Path, tuple):

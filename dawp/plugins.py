@@ -37,7 +37,7 @@ def add_part(parts: dict[str, Part], name: str, part: Part, kind: str) -> None:
         parts: the registry, by name.
         name: of the part.
         part: the part.
-        kind: what it is, for the message.
+        kind: the kind of part, for the message.
 
     Raises:
         ValueError: the name is taken.

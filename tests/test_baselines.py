@@ -161,7 +161,7 @@ def test_a_baseline_that_fails_is_nan_with_a_warning(speech, monkeypatch, caplog
     monkeypatch.setitem(base.METHODS, "inpaint", broken)
     estimates = baselines.run("inpaint", with_gap(speech, 4000, 4020))
     assert [estimate.isnan().all().item() for estimate in estimates.values()] == [True, True, False]
-    assert "baseline a cannot be computed and counts as NaN: no luck" in caplog.text
+    assert "baseline a cannot be computed, its values are NaN: no luck" in caplog.text
     assert len(caplog.records) == 2
 
 

@@ -265,7 +265,7 @@ def test_a_gap_of_one_sample_has_no_si_snr(speech, caplog):
     result = dawp.inpaint(speech, corrupted=broken, **TINY)
     assert result.best["gap_si_snr"].epoch is None
     assert result.best["gap_psnr"].epoch is not None
-    assert "the gap at 0.5625 s is one sample long: gap SI-SNR counts as NaN" in caplog.text
+    assert "the gap at 0.5625 s is one sample long: gap SI-SNR is NaN" in caplog.text
 
 
 def test_psnr_on_gaps_uses_the_range_of_the_whole_clip(speech):

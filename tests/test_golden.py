@@ -52,7 +52,7 @@ CASES = {
     "glu": f"denoise {SHORT} {NETWORK} --glu --skip --crit L2 --lr 1e-2 --epochs 40 --stop holdout --patience 10",
     "no scaling": f"denoise {SHORT} {NETWORK} --no_normalize --input_noise gaussian --stop holdout --holdout 0.1",
     "skip": f"denoise {SHORT} {NETWORK} --depth 2 --skip --crit L2 --ema 0 --estimate output --highpass 100 --fits 2",
-    "input noise drawn anew": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
+    "input noise redrawn": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
     "moving variance": f"denoise {SHORT} {NETWORK} --crit L2 --lr 3e-2 --epochs 70 --stop wmv",
     "waveunet": f"denoise {SHORT} {WAVEUNET} --snr none --noise_std 0.05 --level_dbfs -20 --stop epochs "
     "--estimate mask",

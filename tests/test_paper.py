@@ -171,7 +171,7 @@ def test_interrupted_table_resumes_with_the_missing_fits(tmp_path, monkeypatch):
 
 @pytest.fixture
 def headline(tmp_path, monkeypatch):
-    """Return a function that gives the first line of a report on made-up results, of which some may be missing."""
+    """Return a function that returns the first line of a report on made-up results, some of them missing."""
 
     def run(*flags, lacks=0, diverged=0, study="table1"):
         def found(parts):

@@ -394,7 +394,7 @@ def test_a_tone_in_the_noise_profile_is_removed():
 def test_noise_intervals_may_be_in_any_order():
     noisy, _ = noise_then_sound()
     one, other = (
-        dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches) for stretches in ("0:0.3,0.5:0.4", "0.5:.4, 0:0.3")
+        dawp.restore(noisy, RATE, **SMALL, noise_profile=intervals) for intervals in ("0:0.3,0.5:0.4", "0.5:.4, 0:0.3")
     )
     assert torch.equal(one, other)
 
@@ -423,17 +423,17 @@ def test_running_out_of_memory_names_the_setting_of_blocks(monkeypatch):
         dawp.restore(torch.randn(1000), RATE, **SMALL)
 
 
-@pytest.mark.parametrize("stretches", ["0:0.05", "3.5:1", "0:1,9:1", "4:1"])
-def test_unusable_noise_intervals_are_refused(stretches):
+@pytest.mark.parametrize("intervals", ["0:0.05", "3.5:1", "0:1,9:1", "4:1"])
+def test_unusable_noise_intervals_are_refused(intervals):
     noisy, _ = noise_then_sound()
-    with pytest.raises(BadInput, match="noise_profile: .*" + stretches.split(",")[-1]):
-        dawp.restore(noisy, RATE, **SMALL, noise_profile=stretches)
+    with pytest.raises(BadInput, match="noise_profile: .*" + intervals.split(",")[-1]):
+        dawp.restore(noisy, RATE, **SMALL, noise_profile=intervals)
 
 
-@pytest.mark.parametrize("stretches", ["", "1", "a:b", "0:1,", "0:1:2", "0;1", "-1:1", "0:0", "0:-1", "nan:1", "0:inf"])
-def test_malformed_noise_intervals_are_refused(speech, stretches):
+@pytest.mark.parametrize("intervals", ["", "1", "a:b", "0:1,", "0:1:2", "0;1", "-1:1", "0:0", "0:-1", "nan:1", "0:inf"])
+def test_malformed_noise_intervals_are_refused(speech, intervals):
     with pytest.raises(BadInput, match="noise_profile must"):
-        dawp.restore(speech, RATE, noise_profile=stretches)
+        dawp.restore(speech, RATE, noise_profile=intervals)
 
 
 @pytest.mark.parametrize("how", [{"task": "dereverb"}, {"task": "inpaint"}, {"estimate": "mean"}])

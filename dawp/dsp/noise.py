@@ -1,10 +1,9 @@
 """The power of the noise in a recording, bin by bin, estimated from the recording alone.
 
 A noise estimate that is too high takes out the recording itself, so two estimates are combined. The noise floor is
-steady and smooth over frequency, and never higher than what the quietest bins of a whole band have in common. Tracked
-noise follows unsteady noise from frame to frame, but takes sustained tones and drums for noise, too. The tracked
-estimate is used only in the bands where what it would remove looks like noise: without tones, and of nearly the same
-level throughout.
+steady and smooth over frequency, and never higher than the common level of the quietest bins of a whole band. Tracked
+noise follows unsteady noise from frame to frame, but mistakes sustained tones and drums for noise. The tracked estimate
+is used only in bands where it resembles noise: no tones, and a nearly constant level.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
 
 
 def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array, support: float) -> Powers:
-    """Lower an estimate that is weak, because what it finds can be a part of the recording.
+    """Lower a weak estimate, because it can be part of the recording.
 
     Breath, bow noise and distortion are steady, too. The weaker the noise is, the more of the estimate they can be, and
     the less there is to gain. Noise that fills most of the spectrogram is certain, since a sound that is so weak rarely

@@ -230,7 +230,7 @@ class _Faults:
         if self.left_out:
             texts.append(f"{self.left_out:.2f} s with another sample rate or number of channels are left out")
         if self.is_understated:
-            texts.append(f"the header states less than the {length} of sound in the file, all of which is read")
+            texts.append(f"the header states less than the {length} of sound in the file; all of it is read")
         return "; ".join(texts)
 
 

@@ -1,4 +1,4 @@
-"""The registry of metrics, and the names of what is measured.
+"""The registry of metrics, and the names of measurements.
 
 This module loads no signal processing: the command line reads it for its help.
 """
@@ -99,12 +99,12 @@ def register(metric: Metric) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured: a metric of an estimate, in a region, against a target.
+    """A metric of an estimate, in a region, against a target.
 
     Attributes:
         metric: name of the metric.
         region: ``CLIP`` or ``GAPS``.
-        estimate: ``OUTPUT`` or ``MEAN``; an estimate that is neither, as that of a baseline, counts as ``OUTPUT``.
+        estimate: ``OUTPUT`` or ``MEAN``; ``OUTPUT`` also for any other estimate, such as that of a baseline.
         target: ``CLEAN`` or ``CORRUPTED``.
 
     Example:
@@ -121,7 +121,7 @@ class Measurement:
 
     @classmethod
     def parse(cls, name: str) -> Measurement:
-        """Return the measurement that has a name on disk; any other name counts as that of an unknown metric."""
+        """Return the measurement of a name on disk; any other name is read as that of an unknown metric."""
         rest = name.removeprefix(_MEAN_PREFIX)
         estimate = OUTPUT if rest == name else MEAN
         metric = rest.removeprefix(_GAPS_PREFIX)

@@ -117,7 +117,7 @@ class _Workers:
                 value.set_result(torch.tensor(pesq_process.ANSWER.unpack(answer)[0], dtype=torch.float64))
                 continue
             reason = "its process could not be started, or has ended"
-            log.warning("%s counts as NaN for an estimate: %s", arguments[0].label, reason)
+            log.warning("%s is NaN for an estimate: %s", arguments[0].label, reason)
             value.set_result(torch.tensor(torch.nan, dtype=torch.float64))
             if process is not None:
                 self._stop(process)

@@ -105,8 +105,8 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def diverged(count: int, of: int) -> str:
-    """That fits diverged, and what is taken of them."""
-    return f"{count} of {of} fits diverged: their best before that counts"
+    """Return the line that reports how many fits diverged."""
+    return f"{count} of {of} fits diverged: their best values before the divergence are used"
 
 
 def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -150,9 +150,9 @@ def doubt(measurement: Measurement, where: str) -> str:
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
-    """A blind stop's mean gain by a metric as a share of the oracle's, over the repetitions in which both have one.
+    """Return a blind stop's mean gain as a share of the oracle's, over the repetitions in which both have one.
 
-    NaN where the oracle gains next to nothing: a share of that tells nothing.
+    NaN if the oracle's gain is close to zero: a share of it has no meaning.
     """
     gains = [
         (_number(result["blind"].get(stop, {}).get("metrics", {}).get(name, NOTHING)["gain"]), _number(best["gain"]))

@@ -32,8 +32,8 @@ class WorkConfig(Settings):
     fits_per_gpu: int = setting(1, "fits that share a GPU", at_least=1, at_most=256)
     checkpoint_every: float | None = setting(
         60.0,
-        "seconds between checkpoints of a fit, from which the same command goes on after an interruption; "
-        "they are rarer where one takes longer than a twentieth of that",
+        "seconds between checkpoints of a fit, from which the same command resumes after an interruption; "
+        "the interval is at least 20 times the time to write one",
         above=0,
         at_most=1e6,
         none="no checkpoints",

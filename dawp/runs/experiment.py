@@ -211,7 +211,7 @@ class _Run:
                     self._refused = True
                     if self._alone:
                         raise
-                    self._failures.append(str(refusal))  # the other runs go on
+                    self._failures.append(str(refusal))  # the other runs continue
                     log.error("%s", refusal)
                     bars.skip_fits(fits * sum(there not in self._finished for there in self._repetition_dirs[index:]))
                     return

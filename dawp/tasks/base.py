@@ -210,10 +210,10 @@ def parse_stretches(name: str, text: str, expected: str) -> list[tuple[float, fl
         BadInput: the text is no such list; the message names the setting.
     """
     try:
-        pairs = [tuple(float(number) for number in stretch.split(":")) for stretch in text.split(",")]
-        stretches = [(start, length) for start, length in pairs]
+        pairs = [tuple(float(number) for number in interval.split(":")) for interval in text.split(",")]
+        intervals = [(start, length) for start, length in pairs]
     except ValueError:
-        stretches = []
-    if not stretches or not all(abs(number) <= LONGEST_CLIP for pair in stretches for number in pair):  # nor NaN
+        intervals = []
+    if not intervals or not all(abs(number) <= LONGEST_CLIP for pair in intervals for number in pair):  # nor NaN
         raise BadInput(f"{name} must be {expected} in seconds, got {printable(text)}")
-    return stretches
+    return intervals

@@ -50,8 +50,8 @@ class NoiseConfig(CorruptionConfig):
     )
     noise_profile: str | None = setting(
         None,
-        "stretches of a recording to restore that hold noise alone, as START:LENGTH,START:LENGTH,... in seconds; the "
-        "spectrum of the noise is measured there",
+        "intervals of a recording to restore that contain only noise, as START:LENGTH,START:LENGTH,... in seconds; the "
+        "noise spectrum is measured in them",
         none="the noise is estimated from each block and 3 s on either side of it",
         brief="noise-only intervals, START:LENGTH,... in seconds",
     )
@@ -61,7 +61,7 @@ class NoiseConfig(CorruptionConfig):
         for start, length in self.profile:
             if start < 0 or length <= 0:
                 raise BadInput(
-                    "noise_profile must have stretches that start at 0 s or later and last longer than 0 s, "
+                    "noise_profile must have intervals that start at 0 s or later and last longer than 0 s, "
                     f"got {start:g}:{length:g}"
                 )
         if self.noise_source is not None and not self.noise_source.exists():

@@ -65,8 +65,8 @@ class ReverbConfig(CorruptionConfig):
     )
     reference: str = setting(
         "direct",
-        "what counts as clean: the sound by the direct path alone, the dry clip at the direct path's delay and gain, "
-        "or the dry clip as the simulation is given it, sooner than it is heard",
+        "clean reference: the direct-path signal, the dry clip with the direct path's delay and gain, or the dry clip "
+        "without the delay",
         choices=("direct", "dry", "unaligned"),
     )
     rir: Path | None = setting(

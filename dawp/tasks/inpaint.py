@@ -22,7 +22,7 @@ CROSSFADE = 0.0005  # seconds on either side of a gap in which the estimate goes
 
 @dataclass(frozen=True)
 class GapConfig(CorruptionConfig):
-    """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
+    """Gap: the samples to remove from clean clips, and the gaps of damaged recordings."""
 
     gap_ms: float = setting(
         2.0,
@@ -146,14 +146,13 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
         raise BadInput(
             f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor zeros, near "
             f"silence, a repeated value or noise from {config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms between sounds; "
-            "clip_length 0 takes the whole "
-            "recording, gaps can name what is to be filled"
+            "clip_length 0 uses the whole recording, gaps sets the intervals to fill"
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
 
 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
-    """The problem of a waveform of which the samples in ``missing`` are gone."""
+    """Return the problem of a waveform whose samples in ``missing`` are lost."""
     from dawp.io.audio import true_runs
     from dawp.operators.mask import Mask
     from dawp.problem import Problem

@@ -21,7 +21,7 @@ class FitConfig(Settings):
     )
     lr: float = setting(1e-4, "learning rate of Adam", above=0, at_most=1e30)
     crit: str = setting("L1", "loss: mean absolute (L1) or mean squared (L2) difference", choices=("L1", "L2"))
-    normalize: bool = setting(True, "fit at unit RMS whatever the clip's level; the output is scaled back")
+    normalize: bool = setting(True, "scale the clip to unit RMS for the fit, and the output back")
     input_noise: str = setting("uniform", "distribution of the network's input noise", choices=("gaussian", "uniform"))
     input_std: float | None = setting(
         None, "standard deviation of the input noise", above=0, at_most=1e6, none="gaussian 0.1, uniform from -1 to 1"

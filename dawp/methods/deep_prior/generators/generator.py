@@ -58,6 +58,6 @@ class Generator(nn.Module, ABC):
 
 
 def centre_trim(x: Tensor, length: int) -> Tensor:
-    """The middle ``length`` samples of the last axis; an odd surplus goes on the right."""
+    """Return the middle ``length`` samples of the last axis; if the surplus is odd, one more is cut on the right."""
     start = (x.shape[-1] - length) // 2
     return x[..., start : start + length]

@@ -1,7 +1,7 @@
-"""The two directions of a bidirectional LSTM at the same time, on two cores.
+"""A bidirectional LSTM that runs its two directions in parallel on two cores.
 
-On a CPU oneDNN runs them one after the other, on one core whatever the number of threads. Here each direction of a
-layer has a thread of its own, forward and backward; the weights stay those of nn.LSTM, and so do the numbers.
+On a CPU oneDNN runs the directions one after the other on a single core, for any number of threads. Here each direction
+of a layer has its own thread in the forward and backward passes. Weights and numbers are those of nn.LSTM.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     z -> (convolution, decimate) x L -> convolution -> (interpolate, concatenate, convolution) x L -> 1x1 -> waveform
 
-Each level of the way up takes over what its twin on the way down had: a network that is said to hold a weak prior.
+Each level of the decoder concatenates the features of the encoder's level. The paper reports that it has a weak prior.
 """
 
 from __future__ import annotations
