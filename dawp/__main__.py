@@ -13,10 +13,10 @@ PROG = "python -m dawp"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a task, or list the tasks where none is given.
+    """Run a task, or list the tasks if none is given.
 
     Args:
-        argv: the task and its flags; those of the command line if None.
+        argv: the task and its flags; None to use the command line.
 
     Returns:
         The exit code of ``dawp.cli.main``; 2 for an unknown task, or a plugin that cannot be imported.

@@ -1,4 +1,4 @@
-"""The command line: flags made from the settings, one clear line for bad input, an exit code for scripts."""
+"""The command line: flags generated from the settings, one-line errors, and exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
 
     Args:
         task: name of a registered task.
-        argv: the arguments; those of the command line if None.
+        argv: the arguments; None to use the command line.
         prog: the command in messages and in the results; ``TASK.py`` if None.
 
     Returns:
-        0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
+        0: success; 1: a file could not be written; 2: bad input, nothing was done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
     limit_spinning()  # before PyTorch is loaded
@@ -248,13 +248,13 @@ def _run(config: Config, command: Sequence[str]) -> int:
         return BAD_INPUT
     log = logging.getLogger(__name__)
     if not outcome.done and not outcome.failures:
-        log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
+        log.info("all %d repetitions exist already, nothing to do", outcome.skipped)
     elif outcome.skipped:
-        log.info("%d repetitions were there already", outcome.skipped)
+        log.info("%d repetitions existed already", outcome.skipped)
     there = outcome.folder / SUMMARY
     summary = read_json(there) if there.exists() else None
     if summary and not (config.report.quiet or config.report.json):
-        print(f"\n{table(summary)}\n")  # before anything else can go wrong
+        print(f"\n{table(summary)}\n")  # first, since the report may fail
     page = outcome.folder / REPORT if config.report.report else None
     if page and is_stale(outcome.folder):
         write_report(outcome.folder)
@@ -317,7 +317,7 @@ def _parse(text: str, kind: type, none_word: str | None) -> Any:
 
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:
-    """What a setting does, with its choices, and with what none stands for where that is not the default."""
+    """Return the help of a setting with its choices, and the meaning of none if that is not the default."""
     text = help_of(setting)
     if choices := choices_of(setting):
         text += f" ({', '.join(choices)})"

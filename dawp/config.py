@@ -29,7 +29,7 @@ from dawp.tasks.base import PRESETS, CorruptionConfig, get_task
 NOT_OF_THE_NUMBERS = tuple(
     setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
 )
-"""Settings on which no number depends, but for rounding."""
+"""Settings that affect no number, except by rounding."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Config:
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
-        """Return the settings of a preset, with single ones changed by name.
+        """Return the settings of a preset, with some of them changed by name.
 
         Raises:
             BadInput: an unknown task, preset or setting, or a value out of bounds.

@@ -53,7 +53,7 @@ def _machine_cores() -> int:
 
 @contextmanager
 def memory_as_bad_input(what: str, length_setting: str) -> Iterator[None]:
-    """Raise BadInput where the memory runs out, so that only one recording fails.
+    """Raise BadInput if memory runs out, so that only one recording fails.
 
     Args:
         what: the recording, for the message.

@@ -1,4 +1,4 @@
-"""The errors a user can meet, and how names and values are shown in them."""
+"""Errors for invalid input, and functions that format names and values in messages."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ LONGEST_SHOWN = 1000  # characters
 
 
 class BadInput(ValueError):
-    """Something the user gave cannot be used; the message is one line with the value and what was expected."""
+    """Invalid input. The message is one line with the value and the expected value."""
 
 
 class FitDiverged(ArithmeticError):
-    """The loss of a fit stopped being a finite number."""
+    """The loss of a fit became NaN or infinite."""
 
 
 def printable(value: object) -> str:
-    """``value`` as one printable line: file names may hold line feeds, escape codes or undecodable bytes.
+    """Return ``value`` as one printable line: file names may contain line feeds, escape codes or undecodable bytes.
 
-    The middle of a very long value is left out.
+    The middle of a very long value is omitted.
 
     Example:
         >>> print(printable("a\\nb.wav"))
@@ -30,7 +30,7 @@ def printable(value: object) -> str:
 
 
 def os_error_line(error: OSError) -> str:
-    """``error`` as one line: the file first, like any other message, and what went wrong with it.
+    """Return ``error`` as one line that starts with the file, as other messages do.
 
     Example:
         >>> print(os_error_line(OSError(28, "No space left on device", "a.wav")))

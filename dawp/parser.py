@@ -16,7 +16,7 @@ SOURCE_ARGUMENT = "source_argument"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser with errors of one line, and hints for unknown flags and arguments.
+    """A parser with one-line errors, and hints for unknown flags and arguments.
 
     The positional argument ``SOURCE_ARGUMENT``, if there is one, is returned as ``source``.
     """

@@ -110,7 +110,7 @@ def test_inpaint_a_damaged_waveform(speech):
     assert (alone.best, alone.input) == ({}, {})
     assert torch.equal(alone.restored.waveform, pair.restored.waveform)
     assert alone.restored.waveform.isfinite().all()
-    assert str(alone) == "no clean clip to judge by"
+    assert str(alone) == "no clean clip, so no metrics"
     for array in (damaged.numpy(), damaged[None]):
         assert torch.equal(dawp.inpaint(array, gaps="auto", **TINY).restored.waveform, alone.restored.waveform)
     with pytest.raises(dawp.BadInput, match="waveform holds NaN"):

@@ -138,7 +138,7 @@ def test_a_response_that_delays_the_sound_beyond_the_clip_is_refused(tmp_path):
     response = torch.zeros(12000)
     response[9000], response[11000] = 1.0, 0.5
     settings = {"rir_source": write_sound(tmp_path / "far.wav", response), "reference": "unaligned"}
-    with pytest.raises(BadInput, match=r"needs 0\.562 s to the microphone, longer than the clip"):
+    with pytest.raises(BadInput, match=r"delay to the microphone is 0\.562 s, longer than the clip"):
         reverberate(torch.randn(8000), **settings)
     assert reverberate(torch.randn(9100), **settings).observed.abs().max() > 0.1
 

@@ -87,7 +87,7 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> None:
-    """Add a metric: fits, tables, summaries and the report find it by its name.
+    """Add a metric to the registry, for fits, tables, summaries and the report.
 
     Raises:
         ValueError: there is a metric of that name, or the name is reserved.
@@ -105,7 +105,7 @@ class Measurement:
         metric: name of the metric.
         region: ``CLIP`` or ``GAPS``.
         estimate: ``OUTPUT`` or ``MEAN``; ``OUTPUT`` also for any other estimate, such as that of a baseline.
-        target: ``CLEAN`` or ``CORRUPTED``.
+        target: the clip that the estimate is compared with, ``CLEAN`` or ``CORRUPTED``.
 
     Example:
         >>> Measurement("si_snr", GAPS, MEAN).name
@@ -159,7 +159,7 @@ class Measurement:
 
     @property
     def of_output(self) -> Measurement:
-        """The same of the output: the measurement that is also made of the corrupted clip."""
+        """The measurement of the output with the same metric and region, which the corrupted clip has too."""
         return replace(self, estimate=OUTPUT)
 
     @property
@@ -169,7 +169,7 @@ class Measurement:
 
 
 def measurements(gaps: bool = True) -> list[Measurement]:
-    """Return everything that is measured of an estimate, the most informative first.
+    """Return all measurements of an estimate, the most informative first.
 
     Args:
         gaps: include the metrics on the gaps alone.

@@ -216,7 +216,7 @@ class _Run:
                     bars.skip_fits(fits * sum(there not in self._finished for there in self._repetition_dirs[index:]))
                     return
                 self._started = True
-            if not config.run.overwrite and (facts := finished(repetition_dir)):  # by a command that has ended since
+            if not config.run.overwrite and (facts := finished(repetition_dir)):  # by another command in the meantime
                 self._finished[repetition_dir] = facts
                 bars.skip_fits(fits)
                 continue

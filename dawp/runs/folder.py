@@ -56,9 +56,7 @@ class Plan:
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
-    """Return ``<output_dir>/<task>/<name>``. By default, source, corruption, preset and a hash of the settings make the
-    name.
-    """
+    """Return ``<output_dir>/<task>/<name>``; the default name is source, corruption, preset and a hash of settings."""
     name = config.run.name
     if name is None:
         settings = json.dumps(_identity(config, recordings), sort_keys=True)

@@ -87,8 +87,8 @@ class Checkpoints:
     """The checkpoints of all fits of one problem, in a folder.
 
     Args:
-        folder: which is there.
-        saved: called with its path whenever a file is new.
+        folder: an existing folder.
+        saved: called with the path of a file after each write.
     """
 
     def __init__(self, folder: Path, saved: Callable[[Path], None] | None = None) -> None:
@@ -112,7 +112,7 @@ def found(folder: Path, number: int | None = None) -> list[Path]:
 
 
 def clear(folder: Path) -> None:
-    """Take away the checkpoints of fits that are not needed any more."""
+    """Delete the checkpoints of fits that are no longer needed."""
     for path in found(folder):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""One fit of a problem, with everything that watches it."""
+"""One fit of a problem, with its stopping rules and metrics."""
 
 from __future__ import annotations
 

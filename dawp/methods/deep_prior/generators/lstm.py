@@ -22,7 +22,7 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def outputs(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """What a bidirectional LSTM makes of a sequence from a state of zeros: ``lstm(x)[0]``.
+    """Compute ``lstm(x)[0]`` of a bidirectional LSTM with an initial state of zeros.
 
     Args:
         lstm: of one size of input and hidden state, without dropout or projection.
@@ -45,7 +45,7 @@ def outputs(lstm: nn.LSTM, x: Tensor) -> Tensor:
 
 
 class _Layer(torch.autograd.Function):
-    """One layer, each direction a graph of its own that its own thread makes and goes back through."""
+    """One layer. Each direction has its own graph, which its own thread builds and differentiates."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def _direction(x: Tensor, weights: Sequence[Tensor], backwards: bool) -> tuple[l
 
 
 def _together(first: Callable[[], Made], second: Callable[[], Made]) -> tuple[Made, Made]:
-    """Both results, each made by a thread of its own."""
+    """Return the results of both directions, each computed by its own thread."""
     threads, before = _threads(), torch.get_num_threads()
     torch.set_num_threads(1)  # MKL has one number for all threads, and two of them for each direction are far slower
     try:
