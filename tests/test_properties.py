@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import called
+from conftest import call_main
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_restore_command import TINY
@@ -70,7 +70,7 @@ def noise(frames, channels=1, seed=0):
 def restored(place, source, *flags, task="denoise"):
     """Restore ``source`` in ``place`` into the folder ``out``, and check the properties that hold for any input."""
     before = {path for path in place.rglob("*") if path.is_file()}
-    result = called(task, [*TINY, "--source", source, "-o", "out/", *flags], place)
+    result = call_main(task, [*TINY, "--source", source, "-o", "out/", *flags], place)
     lines = result.stderr.splitlines()
     assert result.returncode in (0, 2, 3), result.stderr
     assert "Traceback" not in result.stderr
