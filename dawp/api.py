@@ -212,7 +212,7 @@ def _solve(
 
 
 def _check_names(settings: dict[str, Any], taken: Collection[str] = ()) -> None:
-    """Refuse the settings that select files and parts of them, except ``taken``: a waveform is used as it is."""
+    """Refuse the settings that select files and parts of them, except ``taken``: a waveform is used unchanged."""
     for group in (RunConfig, RestoreConfig, ClipConfig):
         for field in dataclasses.fields(group):
             if field.name in settings and field.name not in taken:

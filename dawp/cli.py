@@ -215,7 +215,7 @@ def show_notices(prog: str, quiet: bool) -> None:
 
 
 def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
-    """Return the given flags that have no effect on the results, with the other settings as they are."""
+    """Return the given flags that have no effect on the results in combination with the other settings."""
     effective = config.effective()
     return [name for name in given if name not in effective]
 

@@ -113,7 +113,7 @@ class Config:
         return method is None or method.needs is not None
 
     def effective(self) -> dict[str, Any]:
-        """Return the settings that have an effect with the others as they are, by name."""
+        """Return the settings that have an effect in combination with the others, by name."""
         settings: dict[str, Any] = {"task": self.task}
         unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
         groups = [group for key, group in self.groups.items() if key not in unused]

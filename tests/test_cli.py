@@ -451,7 +451,7 @@ def test_one_bad_recording_in_a_batch_is_skipped_with_exit_code_3(denoise, tmp_p
 def test_other_settings_in_a_named_run_are_refused(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     assert denoise("--source", "a.wav", "--name", "x").returncode == 0
-    refused(denoise("--source", "a.wav", "--name", "x", "--seed", 5), "seed is 0 there and 5 here")
+    refused(denoise("--source", "a.wav", "--name", "x", "--seed", 5), "seed is 0 in the folder and 5 in this command")
     assert denoise("--source", "a.wav", "--name", "x", "--seed", 5, "--overwrite").returncode == 0
 
 

@@ -192,9 +192,9 @@ def test_other_settings_have_another_folder(tmp_path, sounds):
 
 def test_a_folder_with_other_settings_is_refused_with_both_shown(tmp_path, sounds):
     run(tmp_path, sounds[:1], name="x", lr=0.01)
-    with pytest.raises(BadInput, match=r"lr is 0\.01 there and 0\.02 here"):
+    with pytest.raises(BadInput, match=r"lr is 0\.01 in the folder and 0\.02 in this command"):
         run(tmp_path, sounds[:1], name="x", lr=0.02)
-    with pytest.raises(BadInput, match=r"recordings is .*a\.wav.* there and .*b\.wav"):
+    with pytest.raises(BadInput, match=r"recordings is .*a\.wav.* in the folder and .*b\.wav"):
         run(tmp_path, sounds[1:2], name="x", lr=0.01)
 
 

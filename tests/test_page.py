@@ -160,7 +160,7 @@ def test_levels_are_matched_by_rms():
     assert min(volumes.values()) == 0.25  # quiet sounds do not lower the volume of the others
 
 
-def test_an_unfinished_run_lists_what_is_missing(finished, tmp_path):
+def test_an_unfinished_run_lists_the_missing_fits(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     unfinished, other = repetition_folders(folder)
     (unfinished / "result.json").unlink()

@@ -104,7 +104,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
         target: of the same shape.
         sample_rate: in Hz.
         strict: raise UndefinedMetric, with the reason, where PESQ is not defined (no utterance found, too short or too
-            long, silence), in place of NaN.
+            long, silence), instead of returning NaN.
 
     Returns:
         ``[...]``, float64, on the CPU.

@@ -24,7 +24,7 @@ from dawp.plugins import import_object
 
 log = logging.getLogger(__name__)
 
-Measured = Tensor | Future[Tensor]  # a scalar, or one to come
+Measured = Tensor | Future[Tensor]  # a scalar, or a pending one
 
 
 def compute(metric: Metric, estimate: Tensor, target: Tensor, sample_rate: int) -> float:

@@ -86,8 +86,8 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
     """Collect the variables of the template."""
     about = read_json(folder / RUN_CONFIG)
     settings = {name: value for group in about["settings"].values() for name, value in group.items()}
-    asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
-    planned = max(asked, len(repetition_folders(folder)))  # a later command may have added some
+    requested = settings["experiment_repetition"] or len(about["identity"]["recordings"])
+    planned = max(requested, len(repetition_folders(folder)))  # a later command may have added some
     clips, results = [], []
     for repetition_dir in repetition_folders(folder):
         facts = finished(repetition_dir)

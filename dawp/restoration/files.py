@@ -349,7 +349,7 @@ class BatchRestoration:
             return None
 
     def _close_if_over(self, file: FileRestoration) -> None:
-        """Write a recording if all its blocks are done, and close it if none of its jobs is running or to come."""
+        """Write a recording if all its blocks are done, and close it if none of its jobs is running or waiting."""
         if file not in self._open or file.running or not (file.all_submitted or file.failed):
             return
         self._open.remove(file)

@@ -36,7 +36,7 @@ from dawp.runs.environment import environment
 
 SUMMARY = "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
-"""Settings that may differ when a run resumes. The identity lists the recordings in place of ``source``."""
+"""Settings that may differ when a run resumes. The identity lists the recordings instead of ``source``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
         config: all settings.
         recordings: used in turn, in an order drawn from the seed.
         published: results of a paper to show in the report, as
-            ``{"where": text, "values": {metric: {"best": number}}}``, with "gain" in place of "best" for gains.
+            ``{"where": text, "values": {metric: {"best": number}}}``, with "gain" instead of "best" for gains.
     """
 
     config: Config
@@ -99,11 +99,11 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
         if any(folder.resolve() in path.resolve().parents for path in inputs):
             raise BadInput(f"{printable(folder)}: holds recordings of this command, --overwrite would delete them")
         return
-    asked = _identity(config, recordings)
+    requested = _identity(config, recordings)
     differing = [
-        f"{name} is {printable(there.get(name))} there and {printable(asked.get(name))} here"
-        for name in [*asked, *(there.keys() - asked.keys())]
-        if there.get(name) != asked.get(name)
+        f"{name} is {printable(there.get(name))} in the folder and {printable(requested.get(name))} in this command"
+        for name in [*requested, *(there.keys() - requested.keys())]
+        if there.get(name) != requested.get(name)
     ]
     if differing:
         raise BadInput(

@@ -70,7 +70,7 @@ def repeat(
         reporter: receives the progress of the fits.
         part: the fit to run ahead of the others; None to run the remaining fits and write the results.
         problem: to solve.
-        recording: that it was made of.
+        recording: the recording of the problem.
         config: all settings.
         index: of the repetition.
         draw: called when the files have changed.

@@ -30,7 +30,7 @@ class RunConfig(Settings):
     output_dir: Path = setting(
         Path("evals"), "folder for the results of all runs", brief="folder for the results of experiments"
     )
-    name: str | None = setting(None, "name of this run's folder", none="made from the settings")
+    name: str | None = setting(None, "name of this run's folder", none="derived from the settings")
     overwrite: bool = setting(
         False,
         "delete the earlier results of this run and restart; with --restore, replace existing output files",

@@ -203,7 +203,7 @@ def make_problem(
     return get_task(task).corrupt(clean, sample_rate, config, rng)
 
 
-def parse_stretches(name: str, text: str, expected: str) -> list[tuple[float, float]]:
+def parse_intervals(name: str, text: str, expected: str) -> list[tuple[float, float]]:
     """Parse ``START:LENGTH,START:LENGTH,...`` as start and length in seconds of each interval.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
-from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_intervals, register
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ class NoiseConfig(CorruptionConfig):
         """Start and length in seconds of each interval of ``noise_profile``."""
         if self.noise_profile is None:
             return []
-        return parse_stretches("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
+        return parse_intervals("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
 
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dawp.errors import BadInput
 from dawp.io.settings import LONGEST_GAP_MS
 from dawp.settings import setting
-from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_intervals, register
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class GapConfig(CorruptionConfig):
         """
         if self.gaps is None or self.gaps == "auto":
             return []
-        return parse_stretches("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
+        return parse_intervals("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
 
     @property
     def sources_are_corrupted(self) -> bool:

@@ -148,7 +148,7 @@ def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
 
 
 class Choice(NamedTuple):
-    """How the gaps of a stretch are filled."""
+    """A recipe for the gaps of an interval."""
 
     recipe: Recipe
     share: float = 0.0  # weight of the fill that uses the other channels
@@ -188,7 +188,7 @@ def _places_near(recording: Recording, gaps: Sequence[Gap]) -> list[Gap]:
 
 def _recipe_at(recording: Recording, places: Sequence[Gap], workers: int) -> Recipe:
     """Choose between `SPEECH` and `MUSIC` at pseudo-gaps."""
-    # The time-varying model takes most of the time, so that a constant one stands for it where the case is clear.
+    # The time-varying model takes most of the time, so a constant one is used instead if the result is clear.
     short, music = np.mean(
         list(parallel_map(functools.partial(_snrs, recording, ({SHORT: 1.0}, MUSIC)), places, workers)), 0
     )

@@ -27,7 +27,7 @@ from dawp.metrics.pesq_pool import Measured
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
-FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
+FETCH_EVERY = 50  # epochs whose values are fetched together if fetching makes the host wait for the device
 
 OnEpoch = Callable[[Epoch, History], None]
 Bar = Any  # a tqdm bar

@@ -98,7 +98,7 @@ def _threads() -> ThreadPoolExecutor:
     both = threading.Barrier(2)
     for started in [threads.submit(both.wait) for _ in range(2)]:  # one alone would do both if it were quick
         started.result()
-    torch.set_num_threads(before)  # for threads yet to come take over what was set last
+    torch.set_num_threads(before)  # new threads inherit the last value
     return threads
 
 
