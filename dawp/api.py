@@ -248,9 +248,12 @@ def _as_samples(waveform: ArrayLike | Tensor, name: str, damaged: bool) -> Tenso
     if not samples.is_floating_point():
         raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {samples.dtype}")
     if samples.ndim and samples.shape[-1] < MIN_LENGTH:
-        raise BadInput(f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed")
+        raise BadInput(
+            f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed",
+            code="unusable_recording",
+        )
     if not damaged and not torch.isfinite(samples).all():
-        raise BadInput(f"{name} holds NaN or infinite samples")
+        raise BadInput(f"{name} holds NaN or infinite samples", code="unusable_recording")
     return samples.float().clone()
 
 
@@ -262,4 +265,4 @@ def _check_sample_rate(sample_rate: int) -> int:
             raise BadInput("samplerate must be a whole number, got None")
         return checked
     except BadInput as refusal:
-        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
+        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1), code=refusal.code) from None

@@ -18,7 +18,7 @@ from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
-from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
 from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
@@ -48,10 +48,11 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
     try:
         plugins.load()
     except BadInput as refusal:
-        print(f"{prog or f'{task}.py'}: error: {refusal}", file=sys.stderr)
+        print_error(prog or f"{task}.py", str(refusal), refusal.code, "--json" in (sys.argv if argv is None else argv))
         return BAD_INPUT
     parser = get_parser(task, prog)
     given = vars(parser.parse_args(argv))
+    as_json = given.get("json", False)
     show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
         preset = given.pop("preset", "restore" if given.get("restore") else "paper")
@@ -61,10 +62,10 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(config, command)
     except BadInput as refusal:
-        print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
+        print_error(parser.prog, _with_dashes(str(refusal), given), refusal.code, as_json)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
+        print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         without = "" if given.get("restore") else " without --overwrite"
@@ -245,7 +246,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
     draw = draw_repetition if config.report.pictures else draw_nothing
     outcome = experiment.run(config, recordings, draw, command, progress=not config.report.quiet)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
-        return BAD_INPUT
+        return _print_failures(config, outcome)
     log = logging.getLogger(__name__)
     if not outcome.done and not outcome.failures:
         log.info("all %d repetitions exist already, nothing to do", outcome.skipped)
@@ -271,7 +272,7 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
 
     outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
     if not outcome.done and not outcome.skipped:
-        return BAD_INPUT
+        return _print_failures(config, outcome)
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
     _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
@@ -284,6 +285,14 @@ def _print_outcome(config: Config, outcome: Outcome, text: str, **more: Any) -> 
         print(json_text({**dataclasses.asdict(outcome), **more}))
     else:
         print(outcome.folder if config.report.quiet else text)
+
+
+def _print_failures(config: Config, outcome: Outcome) -> int:
+    """Print the outcome of a command that finished nothing, with its first failure, if ``--json`` is set."""
+    if config.report.json:
+        first = {"error": outcome.failures[0], "code": outcome.failure_codes[0]}
+        print(json_text({**first, **dataclasses.asdict(outcome)}))
+    return BAD_INPUT
 
 
 def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_listed: bool) -> None:

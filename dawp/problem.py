@@ -58,7 +58,7 @@ class Problem:
                 shapes = f"observed {list(self.observed.shape)}, {name} {list(waveform.shape)}"
                 raise BadInput(f"a problem needs clips of one shape [T], got {shapes}")
             if not torch.isfinite(waveform).all():
-                raise BadInput(f"the {name} clip contains NaN or infinite samples")
+                raise BadInput(f"the {name} clip contains NaN or infinite samples", code="unusable_recording")
         mask = self.mask
         if mask is not None and (mask.shape != self.observed.shape or not mask.any()):
             raise BadInput("the mask must have the clip's shape and at least one known sample")
@@ -68,11 +68,13 @@ class Problem:
             )
         counted = self.observed if mask is None else self.observed[mask]
         if not counted.any():
-            raise BadInput("the corrupted clip is silent: there is nothing to fit")
+            raise BadInput("the corrupted clip is silent: there is nothing to fit", code="unusable_recording")
         if self.clean is not None and not self.clean.any():
-            raise BadInput("the clean clip is silent: metrics are undefined")
+            raise BadInput("the clean clip is silent: metrics are undefined", code="unusable_recording")
         if self.clean is not None and torch.equal(self.observed, self.clean):
-            raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
+            raise BadInput(
+                "the corrupted clip equals the clean one: there is nothing to restore", code="unusable_recording"
+            )
 
     @property
     def mask(self) -> Tensor | None:

@@ -486,7 +486,7 @@ def test_recordings_without_drop_outs_in_a_batch_are_copied(restore, tmp_path, b
     flags = ("--source", "in" if by == "folder" else "in/list.txt", "-o", "out", "--json")
     result = restore(*flags, task="inpaint")
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"folder": "out", "done": 2, "skipped": 0, "failures": []}
+    assert json.loads(result.stdout) == {"folder": "out", "done": 2, "skipped": 0, "failures": [], "failure_codes": []}
     copied = {
         name: (tmp_path / "out" / name).read_bytes() == (tmp_path / "in" / name).read_bytes()
         for name in ("intact.wav", "deep/damaged.wav")

@@ -60,9 +60,9 @@ class Method:
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
-            raise BadInput(str(error)) from error
+            raise BadInput(str(error), code="job_failed") from error
         if not estimate.isfinite().all():
-            raise BadInput("its output is not finite")
+            raise BadInput("its output is not finite", code="job_failed")
         return estimate
 
 
@@ -118,7 +118,8 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
     if missing:
         raise BadInput(
             f"{what} packages that are not installed: {', '.join(missing)} "
-            "(pip install '.[baselines]' in the toolkit's folder)"
+            "(pip install '.[baselines]' in the toolkit's folder)",
+            code="missing_package",
         )
 
 

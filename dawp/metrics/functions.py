@@ -13,7 +13,7 @@ from dawp.metrics.base import UndefinedMetric
 from dawp.metrics.pesq_process import pesq_score
 
 LONGEST_PESQ = 19.0
-"""Seconds. The pesq package crashes the process beyond 50 utterances, each of which lasts at least 0.4 s."""
+"""Seconds. The pesq package crashes the process beyond 50 utterances, which last at least 0.4 s each."""
 
 
 def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:

@@ -38,10 +38,15 @@ def write_report(folder: Path) -> Path:
         BadInput: the folder holds no run, or config.json lacks some keys.
     """
     if run_identity(folder) is None:
-        raise BadInput(f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
+        raise BadInput(
+            f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)", code="damaged_results"
+        )
     lacking = NEEDED - read_json(folder / RUN_CONFIG).keys()
     if lacking:
-        raise BadInput(f"{printable(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
+        raise BadInput(
+            f"{printable(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs",
+            code="damaged_results",
+        )
     page = folder / REPORT
     assets = Assets(folder)
     text = _render(_collect(folder, assets))

@@ -31,6 +31,6 @@ class ReportConfig(Settings):
     )
     json: bool = setting(
         False,
-        "instead of the table print one JSON object to standard output: folder, failures and summary",
+        "instead of the table print one JSON object to standard output: folder, failures with their codes, and summary",
         brief="print one JSON object",
     )

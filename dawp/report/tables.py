@@ -26,7 +26,7 @@ def facts_of_run(about: dict[str, Any], done: int, planned: int, seconds: float)
         ("clips", f"{done} of {planned}" if done < planned else f"{done}"),
         ("device", about["device"]),
         ("time of the fits", format_duration(seconds) if done else "-"),
-        ("begun", about.get("begun") or "-"),
+        ("started", about.get("begun") or "-"),
         ("seed", about["seed"]),
         ("versions", versions),
     ]

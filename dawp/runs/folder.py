@@ -88,16 +88,22 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
         BadInput: the folder cannot be used.
     """
     if folder.is_symlink():
-        raise BadInput(f"{printable(folder)}: is a link, not a run's folder")
+        raise BadInput(f"{printable(folder)}: is a link, not a run's folder", code="output_exists")
     there = run_identity(folder)
     if there is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise BadInput(f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
+            raise BadInput(
+                f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)",
+                code="output_exists",
+            )
         return
     if config.run.overwrite:
         inputs = [path for recording in recordings for path in recording.paths]
         if any(folder.resolve() in path.resolve().parents for path in inputs):
-            raise BadInput(f"{printable(folder)}: holds recordings of this command, --overwrite would delete them")
+            raise BadInput(
+                f"{printable(folder)}: holds recordings of this command, --overwrite would delete them",
+                code="output_exists",
+            )
         return
     requested = _identity(config, recordings)
     differing = [
@@ -108,7 +114,8 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
     if differing:
         raise BadInput(
             f"{printable(folder)}: holds a run with other settings: {'; '.join(differing)} "
-            "(--overwrite deletes it, another --name keeps both)"
+            "(--overwrite deletes it, another --name keeps both)",
+            code="output_exists",
         )
 
 
@@ -134,7 +141,7 @@ def start(folder: Path, plan: Plan, command: Sequence[str], lock: ExitStack) -> 
             }
             write_json(folder / RUN_CONFIG, about)
     except OSError as error:
-        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})") from None
+        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})", code="io_error") from None
 
 
 def note_published(folder: Path, published: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, printable, with_context
 from dawp.io import audio
 from dawp.io.files import OUTPUTS, RESULT, atomic_write, write_json
 from dawp.io.sources import Recording
@@ -50,7 +50,7 @@ def make_problem_of(recording: Recording, config: Config, index: int = 0, segmen
         name = printable(recording.path)
         return dataclasses.replace(problem, name=f"{name}, clip {segment_index + 1}" if segment_index else name)
     except BadInput as refusal:
-        raise BadInput(f"{printable(recording.path)}: {refusal}") from None
+        raise with_context(refusal, printable(recording.path)) from None
 
 
 def repeat(

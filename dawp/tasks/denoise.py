@@ -65,7 +65,10 @@ class NoiseConfig(CorruptionConfig):
                     f"got {start:g}:{length:g}"
                 )
         if self.noise_source is not None and not self.noise_source.exists():
-            raise BadInput(f"noise_source must be a sound file or a folder of them, got {printable(self.noise_source)}")
+            raise BadInput(
+                f"noise_source must be a sound file or a folder of them, got {printable(self.noise_source)}",
+                code="not_found",
+            )
 
     def identity(self) -> dict[str, Any]:
         without_effect = {
@@ -117,7 +120,7 @@ def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.G
     from dawp.simulate.noise import draw_noise, mix, read_noise
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: its signal-to-noise ratio is undefined")
+        raise BadInput("the clean clip is silent: its signal-to-noise ratio is undefined", code="unusable_recording")
     clean, kind = clean.double(), config.noise_class
     if config.noise_source is not None:
         noise, path = read_noise(config.noise_source, len(clean), sample_rate, rng)

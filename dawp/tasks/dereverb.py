@@ -82,9 +82,12 @@ class ReverbConfig(CorruptionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rir is not None and not self.rir.is_file():
-            raise BadInput(f"rir must be a sound file, got {printable(self.rir)}")
+            raise BadInput(f"rir must be a sound file, got {printable(self.rir)}", code="not_found")
         if self.rir_source is not None and not self.rir_source.exists():
-            raise BadInput(f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}")
+            raise BadInput(
+                f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}",
+                code="not_found",
+            )
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
@@ -155,7 +158,7 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     from dawp.simulate.rooms import read_response, simulate_response
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: reverberation does not change it")
+        raise BadInput("the clean clip is silent: reverberation does not change it", code="unusable_recording")
     if config.rir_source:
         response = read_response(config.rir_source, sample_rate, rng)
     else:
@@ -164,7 +167,10 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     dry = clean.double()
     skipped = 0 if config.reference == "unaligned" else response.delay
     if response.delay - skipped >= len(dry):
-        raise BadInput(f"the delay to the microphone is {response.delay / sample_rate:.3f} s, longer than the clip")
+        raise BadInput(
+            f"the delay to the microphone is {response.delay / sample_rate:.3f} s, longer than the clip",
+            code="unusable_recording",
+        )
     observed, direct = (
         torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
         for h in (response.whole, response.direct)

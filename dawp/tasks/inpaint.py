@@ -122,7 +122,7 @@ def cut_gaps(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Gene
     from dawp.simulate.gaps import draw_gaps
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: a gap in it changes nothing")
+        raise BadInput("the clean clip is silent: a gap in it changes nothing", code="unusable_recording")
     missing = _given(len(clean), sample_rate, config)
     if not config.gaps:
         missing = draw_gaps(clean, sample_rate, config.gap_ms, config.n_gaps, rng)
@@ -146,7 +146,8 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
         raise BadInput(
             f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor zeros, near "
             f"silence, a repeated value or noise from {config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms between sounds; "
-            "clip_length 0 uses the whole recording, gaps sets the intervals to fill"
+            "clip_length 0 uses the whole recording, gaps sets the intervals to fill",
+            code="unusable_recording",
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
 
@@ -158,7 +159,10 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
     from dawp.problem import Problem
 
     if missing.all():
-        raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
+        raise BadInput(
+            f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit",
+            code="unusable_recording",
+        )
     observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
     gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in true_runs(missing)]

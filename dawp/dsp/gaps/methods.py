@@ -160,7 +160,7 @@ def _fill_all(
             f"for {list(samples.shape)}"
         )
     if not known.any():
-        raise BadInput(f"mask must have at least one known sample, got none of {len(known)}")
+        raise BadInput(f"mask must have at least one known sample, got none of {len(known)}", code="unusable_recording")
     gaps = [Gap(*bounds) for bounds in runs(~known)]
     channels = _other_channels(others, len(samples))
     recording = Recording(samples, known, sample_rate, gaps, channels, [np.isfinite(channel) for channel in channels])

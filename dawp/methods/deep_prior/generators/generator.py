@@ -29,7 +29,9 @@ class Generator(nn.Module, ABC):
             BadInput: ``length`` is under 64 samples.
         """
         if length < MIN_LENGTH:
-            raise BadInput(f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed")
+            raise BadInput(
+                f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed", code="unusable_recording"
+            )
         return self._valid_length(length)
 
     def gain_for(self, waveform: Tensor) -> Tensor:
