@@ -559,6 +559,7 @@ def test_a_failed_recording_does_not_stop_the_others(tmp_path, fits):
     outcome = run(config, find_recordings(config.run.source, True))
     assert outcome.done == 0
     assert [("a.wav" in line, "b.wav" in line) for line in outcome.failures] == [(True, False), (False, True)]
+    assert outcome.failure_codes == ["fit_diverged"] * 2
     assert not list(tmp_path.glob("out/.*"))
 
 
