@@ -28,25 +28,25 @@ MIN_SECONDS = 1.0  # shorter recordings are left unchanged
 # Weighted prediction error
 TAPS, DELAY = 20, 2  # frames
 MIN_FRAMES_PER_TAP = 16  # longer filters fit a short recording itself
-ITERATIONS = 6
+ITERATIONS = 3
 MIN_WEIGHT = 1e-10  # power, relative to the maximum at the same frequency
 REGULARISATION = 1e-9  # of the correlation matrix, relative to its mean diagonal
 CHUNK_VALUES = 4_000_000  # bins x taps x frames processed at a time
 
 # Late-reverberation suppression
 LATE_SECONDS = 0.032  # delay of the late reverberation
-LATE_SMOOTHING_SECONDS = 0.022  # time constant of the smoothed power
+LATE_SMOOTHING_SECONDS = 0.05  # time constant of the smoothed power
 LATE_DECISION = 0.9
-LATE_FLOOR_DB = -8.0
+FLOOR_DB, FLOOR_DB_PER_SECOND, FLOOR_BOUNDS_DB = -5.6, -8.0, (-12.0, -7.0)  # minimum gain, as a function of the RT60
 
 # The share that is removed. Prediction gains in dB; measured on speech in simulated rooms and on dry speech and music.
 BAND_HZ = (200.0, 4000.0)
-MIN_GAIN_DB, CLEAR_GAIN_DB = 0.3, 0.5  # median over frequency, at an RT60 of 0.2 s
+MIN_GAIN_DB, CLEAR_GAIN_DB = 0.4, 0.55  # median over frequency, at an RT60 of 0.2 s
 GAIN_PER_SECOND, GAIN_RT60 = 0.8, (0.2, 0.8)  # increase of both with the RT60, between these RT60
 HIGH_QUANTILE = 0.9
 TONAL_DB = (3.8, 4.6)  # high quantile over frequency: only tones are predicted so well
-UNEVEN_DB = (1.7, 2.0)  # its excess over the median: some frequencies are tones
-DOMINANT_DB = (2.0, 2.6)  # excess of the overall gain over the median: the strongest frequencies are tones
+UNEVEN_DB = (1.55, 1.85)  # its excess over the median: some frequencies are tones
+DOMINANT_DB = (1.6, 2.1)  # excess of the overall gain over the median: the strongest frequencies are tones
 
 
 def dereverberate(waveform: Tensor, sample_rate: int, predict: bool = True, suppress: bool = True) -> Tensor:
@@ -196,9 +196,7 @@ def _predict(past: Complex, observed: Complex, weight: Powers) -> Complex:
     return predicted
 
 
-def late_reverberation_gain(
-    power: Powers, frame_seconds: float, rt60: float, floor_db: float = LATE_FLOOR_DB
-) -> Powers:
+def late_reverberation_gain(power: Powers, frame_seconds: float, rt60: float, floor_db: float | None = None) -> Powers:
     """Return the log-MMSE gain that suppresses late reverberation, with a model of exponential decay.
 
     The power of the late reverberation is that of the recording ``n`` frames earlier, after a decay of n h = 32 ms:
@@ -211,7 +209,7 @@ def late_reverberation_gain(
         power: squared magnitudes ``[bins, frames]``.
         frame_seconds: h, the hop of the STFT in seconds.
         rt60: reverberation time in seconds.
-        floor_db: minimum gain in dB.
+        floor_db: minimum gain in dB; None for a value from -7 to -12 dB, lower for a longer RT60.
 
     Returns:
         Gain ``[bins, frames]``.
@@ -226,6 +224,8 @@ def late_reverberation_gain(
     delay = max(1, round(LATE_SECONDS / frame_seconds))
     smoothing = math.exp(-frame_seconds / LATE_SMOOTHING_SECONDS)
     smooth = lfilter([1 - smoothing], [1, -smoothing], power, axis=1)
+    if floor_db is None:
+        floor_db = min(max(FLOOR_DB + FLOOR_DB_PER_SECOND * rt60, FLOOR_BOUNDS_DB[0]), FLOOR_BOUNDS_DB[1])
     decay = math.exp(-6 * math.log(10) / rt60 * delay * frame_seconds)
     late = np.full_like(power, SMALLEST_POWER)
     late[:, delay:] += decay * smooth[:, :-delay]
