@@ -29,7 +29,7 @@ from dawp.tasks.base import PRESETS, CorruptionConfig, get_task
 NOT_OF_THE_NUMBERS = tuple(
     setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
 )
-"""Settings on which no number depends, but for rounding."""
+"""Settings that affect no number, except by rounding."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Config:
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
-        """Return the settings of a preset, with single ones changed by name.
+        """Return the settings of a preset, with some of them changed by name.
 
         Raises:
             BadInput: an unknown task, preset or setting, or a value out of bounds.
@@ -113,7 +113,7 @@ class Config:
         return method is None or method.needs is not None
 
     def effective(self) -> dict[str, Any]:
-        """Return the settings that have an effect with the others as they are, by name."""
+        """Return the settings that have an effect in combination with the others, by name."""
         settings: dict[str, Any] = {"task": self.task}
         unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
         groups = [group for key, group in self.groups.items() if key not in unused]

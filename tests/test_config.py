@@ -179,7 +179,7 @@ def test_noise_intervals_are_parsed_in_any_format():
         ("denoise", {"noise_profile": None}, False),
     ],
 )
-def test_what_restored_samples_depend_on(task, settings, counts):
+def test_restored_samples_depend_on_the_effective_settings(task, settings, counts):
     name = next(iter(settings))
     assert (name in Config.of(task, "restore", restore=True, **settings).effective()) == counts
 

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, called
+from conftest import RATE, call_main
 
 import dawp
 
@@ -52,7 +52,7 @@ CASES = {
     "glu": f"denoise {SHORT} {NETWORK} --glu --skip --crit L2 --lr 1e-2 --epochs 40 --stop holdout --patience 10",
     "no scaling": f"denoise {SHORT} {NETWORK} --no_normalize --input_noise gaussian --stop holdout --holdout 0.1",
     "skip": f"denoise {SHORT} {NETWORK} --depth 2 --skip --crit L2 --ema 0 --estimate output --highpass 100 --fits 2",
-    "input noise drawn anew": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
+    "input noise redrawn": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
     "moving variance": f"denoise {SHORT} {NETWORK} --crit L2 --lr 3e-2 --epochs 70 --stop wmv",
     "waveunet": f"denoise {SHORT} {WAVEUNET} --snr none --noise_std 0.05 --level_dbfs -20 --stop epochs "
     "--estimate mask",
@@ -136,7 +136,7 @@ def folder(tmp_path):
 def measured(case: str, folder: Path, *changes: str) -> dict[str, object]:
     """The numbers of a case, with flags added."""
     task, *flags = CASES[case].split()
-    result = called(task, [*flags, *ALONE, "--output_dir", "out", *changes], folder)
+    result = call_main(task, [*flags, *ALONE, "--output_dir", "out", *changes], folder)
     assert result.returncode == 0, result.stderr
     if "--restore" in flags:
         return of_restored(folder, folder / flags[flags.index("--source") + 1])
@@ -445,7 +445,7 @@ def of_run(task: str, folder: Path) -> dict[str, list[str]]:
     """The names of all that a run writes, with pictures, report and baselines."""
     flags = "--clip_length 0 --epochs 2 --pesq_every 2 --name run --baselines --json"
     outputs = ["--save_outputs", "--show_every", "2"] if task == "denoise" else []
-    result = called(task, ["--source", "notes.wav", *NETWORK.split(), *flags.split(), *outputs, *ALONE[:-1]], folder)
+    result = call_main(task, ["--source", "notes.wav", *NETWORK.split(), *flags.split(), *outputs, *ALONE[:-1]], folder)
     assert result.returncode == 0, result.stderr
     output = json.loads(result.stdout)
     output["summary"] = None  # its keys are those of summary.json
@@ -457,7 +457,7 @@ def of_restoration(task: str, folder: Path) -> dict[str, list[str]]:
     (folder / "in").mkdir()
     recording = (folder / ("missing.wav" if task == "inpaint" else "tape.wav")).rename(folder / "in" / "recording.wav")
     flags = f"--restore --source {recording.parent.name} --save_removed removed --epochs 2 --json".split()
-    result = called(task, [*flags, "--method", "deep_prior", *NETWORK.split(), *ALONE[:-1]], folder)
+    result = call_main(task, [*flags, "--method", "deep_prior", *NETWORK.split(), *ALONE[:-1]], folder)
     assert result.returncode == 0, result.stderr
     written = {
         f"{name} of {here}": there
@@ -499,7 +499,7 @@ def of_flags(task: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]
 
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", parse)
-        called(task, [], Path.cwd())
+        call_main(task, [], Path.cwd())
     (parser,) = parsers
     flags = {option: action for action in parser._actions for option in action.option_strings}
     choices = {flag: action.choices or re.findall(r"[^{},]+", action.metavar or "") for flag, action in flags.items()}

@@ -11,10 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 import torch
-from conftest import ROOT, TINY, environment, write_sound
+from conftest import ROOT, TINY, environment, refused_as, write_sound
 
 from dawp.config import Config
-from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
 from dawp.metrics.base import OUTPUT, Measurement
@@ -160,7 +159,7 @@ def test_levels_are_matched_by_rms():
     assert min(volumes.values()) == 0.25  # quiet sounds do not lower the volume of the others
 
 
-def test_an_unfinished_run_lists_what_is_missing(finished, tmp_path):
+def test_an_unfinished_run_lists_the_missing_fits(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     unfinished, other = repetition_folders(folder)
     (unfinished / "result.json").unlink()
@@ -296,12 +295,12 @@ def test_an_incomplete_config_is_refused(finished, tmp_path):
     about = json.loads((folder / "config.json").read_text())
     del about["settings"], about["seed"]
     (folder / "config.json").write_text(json.dumps(about))
-    with pytest.raises(BadInput, match=r"config\.json: .*seed, settings"):
+    with refused_as("damaged_results", r"config\.json: .*seed, settings"):
         write_report(folder)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=str(tmp_path)):
+    with refused_as("damaged_results", str(tmp_path)):
         write_report(tmp_path)
 
 

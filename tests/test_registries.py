@@ -11,7 +11,7 @@ import shutil
 import pytest
 import soundfile
 import torch
-from conftest import TINY, TINY_FLAGS, called, write_sound
+from conftest import TINY, TINY_FLAGS, call_main, write_sound
 
 import dawp
 from dawp.errors import BadInput
@@ -41,7 +41,7 @@ def command(tmp_path):
 
     def run(task, *flags):
         arguments = [*FLAGS, "--source", "a.wav", "--clip_length", "0.2", "--name", "x", *map(str, flags)]
-        done = called(task, arguments, tmp_path)
+        done = call_main(task, arguments, tmp_path)
         assert done.returncode == 0, done.stderr
         folder = tmp_path / "evals" / task / "x"
         repetition = folder / "000_a"
@@ -62,7 +62,7 @@ def command(tmp_path):
 
 @pytest.fixture
 def help_of(tmp_path):
-    return lambda task="denoise": " ".join(called(task, ["--help_all"], tmp_path).stdout.split())
+    return lambda task="denoise": " ".join(call_main(task, ["--help_all"], tmp_path).stdout.split())
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ HALF = EstimateKind("half", "the mean of estimate and corrupted clip", function=
 
 
 @pytest.mark.slow
-def test_an_estimate_is_what_is_restored(command, help_of, registered):
+def test_a_registered_estimate_is_restored(command, help_of, registered):
     registered(estimates, ESTIMATES, HALF)
     kept = command("denoise", "--estimate", "half", "--epochs", 5, "--lr", "0.01")
     read = {name: soundfile.read(kept["folder"] / f"{name}.wav")[0] for name in ("restored", "corrupted")}

@@ -28,15 +28,15 @@ MIN_SOUND_SECONDS = 0.4  # frames of a band from which the decay is measured
 
 
 def energy_decay(response: Tensor) -> Tensor:
-    """Schroeder's integral: the energy still to come at each sample of a response ``[L]``, in dB relative to all."""
+    """Return Schroeder's integral: the energy after each sample of a response ``[L]``, in dB relative to the total."""
     energy = response.double().square().flip(0).cumsum(0).flip(0)
     return 10 * torch.log10(energy / energy[0])
 
 
 def measure_rt60(response: Tensor, sample_rate: int) -> float:
-    """Reverberation time in seconds of an impulse response ``[L]``: Schroeder's backward integral, T30.
+    """Return the reverberation time in seconds of an impulse response ``[L]``: Schroeder's backward integral, T30.
 
-    NaN where it does not decay by 35 dB.
+    NaN if the response does not decay by 35 dB.
     """
     decay = energy_decay(response)
     begin, end = ((decay < level).nonzero()[:1, 0] for level in (-5.0, -5.0 - DECAY_DB))

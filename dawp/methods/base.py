@@ -1,4 +1,4 @@
-"""The registry of methods: what turns a problem into an estimate.
+"""The registry of methods, which compute an estimate from a problem.
 
 This module loads no signal processing: the command line reads it for its help.
 """
@@ -31,14 +31,14 @@ REVERBERATION_SETTINGS = {"block": 30.0}
 
 @dataclass(frozen=True)
 class Method:
-    """A method that needs nothing but the problem.
+    """A method that depends only on the problem.
 
     Attributes:
         name: as on the command line and in result.json.
-        task: that it serves.
-        function: maps a problem to the estimate ``[T]``; looks at its observed clip, never at its clean one. As
+        task: name of the task.
+        function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
-        package: that it needs beyond the toolkit's own, or None.
+        package: optional package that it requires, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
         needs: name of a setting of the task without which it cannot be used, or None.
@@ -64,9 +64,9 @@ class Method:
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
-            raise BadInput(str(error)) from error
+            raise BadInput(str(error), code="job_failed") from error
         if not estimate.isfinite().all():
-            raise BadInput("its output is not finite")
+            raise BadInput("its output is not finite", code="job_failed")
         return estimate
 
 
@@ -75,10 +75,10 @@ METHODS: dict[str, dict[str, Method]] = {}
 
 
 def register(method: Method) -> None:
-    """Add a method: the command line and the library find it by its task and name.
+    """Add a method to the registry, for the command line and the library.
 
     Raises:
-        ValueError: the task has one of that name already.
+        ValueError: the task already has a method of that name.
     """
     if method.name == DEEP_PRIOR:
         raise ValueError(f"{method.name} is a reserved name")
@@ -122,7 +122,8 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
     if missing:
         raise BadInput(
             f"{what} packages that are not installed: {', '.join(missing)} "
-            "(pip install '.[baselines]' in the toolkit's folder)"
+            "(pip install '.[baselines]' in the toolkit's folder)",
+            code="missing_package",
         )
 
 

@@ -16,7 +16,7 @@ from dawp.config import Config
 from dawp.devices import memory_as_bad_input
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
-from dawp.errors import BadInput, FitDiverged
+from dawp.errors import BadInput, FitDiverged, with_context
 from dawp.io import audio
 from dawp.methods.base import DEEP_PRIOR, Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
@@ -234,7 +234,7 @@ def restore_channel(
             output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
             return _combine(original, output, config, label), epoch
     except (BadInput, FitDiverged) as failure:
-        raise type(failure)(f"{label}: {failure}") from None
+        raise with_context(failure, label) from None
 
 
 def _apply(
@@ -262,7 +262,7 @@ def _apply(
         else:
             estimate = method.restore(replace(problem, others=others))
     except BadInput as error:
-        raise BadInput(f"method {method.name} failed: {error}") from error
+        raise BadInput(f"method {method.name} failed: {error}", code=error.code) from error
     return _combine(problem, estimate, config, label)
 
 

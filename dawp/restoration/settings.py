@@ -29,7 +29,7 @@ class RestoreConfig(Settings):
         False,
         "restore corrupted recordings (the second file of each pair) without corrupting them: whole, at their own "
         "sample rate and with all channels",
-        brief="restore damaged recordings as they are",
+        brief="restore damaged recordings",
     )
     method: str = setting(
         DEEP_PRIOR,

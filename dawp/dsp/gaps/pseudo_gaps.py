@@ -52,7 +52,7 @@ MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from
 PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
 STACK_RIDGE = 1e-9  # times the trace of the error matrix
 UNCLEAR_DB = 3.0  # advantage of the recipe for music over the short model, up to which that for speech is tried
-QUIET = 1e-3  # RMS of a pseudo-gap, relative to that of what is around it, below which it is not used
+QUIET = 1e-3  # RMS of a pseudo-gap, relative to that of its surroundings, below which it is not used
 
 
 def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list[Gap]:
@@ -65,8 +65,7 @@ def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list
         length: in samples.
 
     Returns:
-        Fewer than ``count`` if there are no more within 5 s. Places that are much quieter than what is around them are
-        left out.
+        At most ``count`` pseudo-gaps within 5 s, without those that are much quieter than their surroundings.
     """
     rate = recording.sample_rate
     step = round(PSEUDO_STEP * rate) + length
@@ -149,7 +148,7 @@ def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
 
 
 class Choice(NamedTuple):
-    """How the gaps of a stretch are filled."""
+    """A recipe for the gaps of an interval."""
 
     recipe: Recipe
     share: float = 0.0  # weight of the fill that uses the other channels
@@ -189,7 +188,7 @@ def _places_near(recording: Recording, gaps: Sequence[Gap]) -> list[Gap]:
 
 def _recipe_at(recording: Recording, places: Sequence[Gap], workers: int) -> Recipe:
     """Choose between `SPEECH` and `MUSIC` at pseudo-gaps."""
-    # The time-varying model takes most of the time, so that a constant one stands for it where the case is clear.
+    # The time-varying model takes most of the time, so a constant one is used instead if the result is clear.
     short, music = np.mean(
         list(parallel_map(functools.partial(_snrs, recording, ({SHORT: 1.0}, MUSIC)), places, workers)), 0
     )

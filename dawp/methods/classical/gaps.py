@@ -102,7 +102,7 @@ def ar_varying(problem: Problem) -> Tensor:
 
 
 def ar_stack(problem: Problem) -> Tensor:
-    """Eight interpolations, weighted by what they make of pseudo-gaps nearby (``dsp.gaps.ar_stack``)."""
+    """Combine eight interpolations, weighted by their errors in pseudo-gaps nearby (``dsp.gaps.ar_stack``)."""
     return _fill_gaps(problem, "ar_stack")
 
 
