@@ -85,10 +85,10 @@ def measure(clips: list[Tensor], rooms: list[Response], methods: list[str]) -> d
     for name in methods:
         changes = [after - before for after, before in zip(values[f"{name} PESQ"], values["PESQ"], strict=True)]
         row[f"{name}: PESQ"] = statistics.fmean(values[f"{name} PESQ"])
-        row["lowest change"] = min(changes)  # of the last method
+        row[f"{name}: lowest change"] = min(changes)
         row[f"{name}: SI-SNR"] = statistics.fmean(values[f"{name} SI-SNR"])
         row[f"{name}: s/s"] = sum(values[f"{name} s/s"]) / sound
-    return {**row, "lowest change": row.pop("lowest change"), "RT60 error": statistics.fmean(errors)}
+    return {**row, "RT60 error": statistics.fmean(errors)}
 
 
 def measure_dry(paths: list[Path], method: str) -> dict[str, Any]:

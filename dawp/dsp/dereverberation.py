@@ -1,8 +1,7 @@
 """Blind dereverberation of one channel: weighted prediction error and late-reverberation suppression.
 
-Linear prediction removes sustained tones, too, and their suppression cannot be distinguished from that of reverberation
-in a single frequency. Therefore the result is applied only as far as the prediction looks like that of a room
-(``reverberation_share``).
+Linear prediction also removes sustained tones. Therefore the result is applied only if the prediction gain is that of a
+room (``reverberation_share``).
 """
 
 from __future__ import annotations
