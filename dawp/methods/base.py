@@ -25,6 +25,10 @@ GAP_SETTINGS = {"block": 60.0}
 """Settings of the methods that fill gaps by autoregressive models: they choose a recipe for each block."""
 
 
+REVERBERATION_SETTINGS = {"block": 30.0}
+"""Settings of the methods that estimate the prediction filters and the RT60 from each block."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A method that depends only on the problem.
@@ -129,6 +133,16 @@ for _method in (
     Method("log_mmse", "denoise", "dawp.methods.classical.noise:log_mmse"),
     Method("wiener", "denoise", "dawp.methods.classical.noise:wiener"),
     Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
+    *(
+        Method(
+            name,
+            "dereverb",
+            f"dawp.methods.classical.reverberation:{name}",
+            is_baseline=False,
+            settings=REVERBERATION_SETTINGS,
+        )
+        for name in ("wpe_long", "late_suppression", "wpe_late")
+    ),
     Method(
         "least_squares",
         "dereverb",
