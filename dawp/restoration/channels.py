@@ -20,7 +20,7 @@ from dawp.errors import BadInput, FitDiverged, with_context
 from dawp.io import audio
 from dawp.methods.base import DEEP_PRIOR, Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
-from dawp.methods.deep_prior.solver import fit_ahead, prefilter, restore_without_fit, solve
+from dawp.methods.deep_prior.solver import fit_ahead, noise_after_prefilter, prefilter, restore_without_fit, solve
 from dawp.operators.base import Operator
 from dawp.parallel.jobs import Job, ProgressReporter
 from dawp.problem import Problem
@@ -128,7 +128,8 @@ class ChannelContext(NamedTuple):
         Raises:
             BadInput: the block is silent after the high-pass.
         """
-        around = prefilter(audio.resample(self.samples, rate, working_rate), working_rate, config)
+        unfiltered = audio.resample(self.samples, rate, working_rate)
+        around = prefilter(unfiltered, working_rate, config)
         offset = self.offset * working_rate // rate
         observed = around[offset : offset + math.ceil(length * working_rate / rate)]
         hop = frame_hop(len(observed), working_rate)
@@ -136,10 +137,10 @@ class ChannelContext(NamedTuple):
         if self.profile is not None and len(self.profile) == bins:
             return Problem(observed, None, working_rate, noise=self.profile[:, None].expand(bins, frames))
         if hop == frame_hop(len(around), working_rate):
-            noise = estimate_noise(around, working_rate)[:, offset // hop :][:, :frames]
+            noise = noise_after_prefilter(unfiltered, around, working_rate, config)[:, offset // hop :][:, :frames]
         else:  # a block shorter than a frame has frames of another length than its context
-            noise = estimate_noise(observed, working_rate)
-        return Problem(observed, None, working_rate, noise=torch.from_numpy(noise))
+            noise = torch.from_numpy(estimate_noise(observed, working_rate))
+        return Problem(observed, None, working_rate, noise=noise)
 
 
 def channel_jobs(

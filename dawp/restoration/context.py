@@ -16,7 +16,7 @@ from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop
 from dawp.errors import BadInput
 from dawp.io import audio
 from dawp.io.settings import LONGEST_GAP_MS
-from dawp.methods.base import DEEP_PRIOR
+from dawp.methods.base import get_method
 from dawp.restoration.blocks import Block, Sound
 from dawp.tasks.base import CorruptionConfig
 
@@ -65,7 +65,7 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     if config.corruption.missing is not None:
         return read_marked(sound, config.corruption, block), None
     if not config.estimates_noise:
-        reach = _operator_reach(sound.rate, config)
+        reach = _method_reach(sound.rate, config)
         if not reach:
             return sound.read(*block), None
         offset = min(block.start, reach)
@@ -82,12 +82,13 @@ def read_block(sound: Sound, config: Config, block: Block) -> tuple[Tensor, Cont
     return samples[:, offset : offset + block.stop - block.start], Context(samples, offset)
 
 
-def _operator_reach(rate: int, config: Config) -> int:
-    """Return the number of samples on either side of a block that a method needs to invert a known operator."""
-    if config.restoration.method == DEEP_PRIOR or not config.uses_operator:  # the network generates these samples
+def _method_reach(rate: int, config: Config) -> int:
+    """Return the number of samples on either side of a block that a method needs."""
+    method = get_method(config.task, config.restoration.method)
+    if method is None:  # the network generates these samples
         return 0
-    operator = config.corruption.operator(rate, 0)
-    return OPERATOR_REACHES * operator.input_length(0) if operator else 0
+    operator = config.corruption.operator(rate, 0) if config.uses_operator else None
+    return max(round(method.context * rate), OPERATOR_REACHES * operator.input_length(0) if operator else 0)
 
 
 def read_marked(sound: Sound, config: CorruptionConfig, block: Block) -> Tensor:

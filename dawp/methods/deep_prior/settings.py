@@ -32,7 +32,7 @@ class FitConfig(Settings):
         "cutoff frequency in Hz of a zero-phase Butterworth high-pass before the fit; 0 for no high-pass",
         at_least=0,
         at_most=1000,
-        none="20 Hz if there is strong rumble below it, otherwise no high-pass",
+        none="chosen from the recording: up to 90 Hz if only noise lies below, 20 Hz for strong rumble, or nothing",
         none_word="auto",
     )
     compile: bool = setting(

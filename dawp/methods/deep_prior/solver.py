@@ -12,7 +12,10 @@ from torch import Tensor
 
 from dawp.config import Config
 from dawp.devices import pick_device
+from dawp.dsp.blind_highpass import blind_high_pass, power_response
 from dawp.dsp.filters import high_pass, remove_rumble
+from dawp.dsp.noise import estimate_noise
+from dawp.dsp.spectral import SMALLEST_POWER
 from dawp.methods import baselines
 from dawp.methods.deep_prior.checkpoints import Checkpoints
 from dawp.methods.deep_prior.result import BestEstimate, Evaluation, Result
@@ -108,14 +111,35 @@ def fit_ahead(
 def _fitted(problem: Problem, config: Config) -> Problem:
     """Return the problem that the network is fitted to, on the device of the fit."""
     if problem.noise is None:
-        problem = replace(problem, observed=prefilter(problem.observed, problem.sample_rate, config))
+        filtered = prefilter(problem.observed, problem.sample_rate, config)
+        noise = None
+        if config.stop.estimate_kind.needs_noise:
+            noise = noise_after_prefilter(problem.observed, filtered, problem.sample_rate, config)
+        problem = replace(problem, observed=filtered, noise=noise)
     return problem.to(pick_device(config.fit.device))
 
 
 def prefilter(waveform: Tensor, sample_rate: int, config: Config) -> Tensor:
     """Apply the high-pass of ``--highpass`` to a waveform ``[T]``."""
     cutoff = config.fit.highpass
-    return remove_rumble(waveform, sample_rate) if cutoff is None else high_pass(waveform, sample_rate, cutoff)
+    return blind_high_pass(waveform, sample_rate) if cutoff is None else high_pass(waveform, sample_rate, cutoff)
+
+
+def noise_after_prefilter(waveform: Tensor, filtered: Tensor, sample_rate: int, config: Config) -> Tensor:
+    """Estimate the noise of a waveform after ``prefilter``.
+
+    Args:
+        waveform: ``[T]``.
+        filtered: the output of ``prefilter`` ``[T]``.
+        sample_rate: in Hz.
+        config: all settings.
+
+    Returns:
+        Power in each bin of ``spectral.analyse(filtered, sample_rate)``, ``[bins, frames]``.
+    """
+    before = remove_rumble(waveform, sample_rate) if config.fit.highpass is None else filtered
+    noise = power_response(before, filtered, sample_rate) * estimate_noise(before, sample_rate)
+    return torch.from_numpy(noise).clamp(min=SMALLEST_POWER)
 
 
 def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:

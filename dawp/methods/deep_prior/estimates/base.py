@@ -78,7 +78,7 @@ for _kind in (
     EstimateKind("mean", "the running mean of outputs, if --ema is not 0"),
     EstimateKind(
         name="mask",
-        about="a spectral gain, applied to the running mean and the corrupted clip (noise only)",
+        about="spectral gains, applied to the running mean and the corrupted clip (noise only)",
         function="dawp.methods.deep_prior.estimates.mask:apply_mask",
         settings=("mask_floor",),
         all_tasks=False,

@@ -44,7 +44,7 @@ class StopConfig(Settings):
         at_most=1000,
     )
     mask_floor: float = setting(
-        -12.0, "smallest gain of the mask in dB: how much of the noise remains", at_least=-100, at_most=0
+        -18.0, "smallest gain of the mask in dB: how much of the noise remains", at_least=-100, at_most=0
     )
 
     @property

@@ -1,0 +1,1 @@
+"""Networks trained on recordings, from packages that contain their weights."""
