@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
 from typing import Any, NoReturn
 
 from dawp.errors import ErrorCode, printable
-from dawp.io.files import json_text
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -28,7 +28,7 @@ def print_error(prog: str, message: str, code: ErrorCode, as_json: bool) -> None
     """
     print(f"{prog}: error: {message}", file=sys.stderr)
     if as_json:
-        print(json_text({"error": message, "code": code}))
+        print(json.dumps({"error": message, "code": code}, indent=2))
 
 
 class Parser(argparse.ArgumentParser):
