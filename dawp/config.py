@@ -78,8 +78,6 @@ class Config:
         for name in () if restoration.restore else corruption.restore_only:
             if getattr(corruption, name) is not None:
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
-        if "method" not in values and corruption.default_method:
-            made["restoration"] = dataclasses.replace(restoration, method=corruption.default_method)
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
         config.stop.check_estimate(task, kind.estimates)
@@ -143,14 +141,19 @@ class Config:
 
 
 def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a preset and the method in use set differently from the defaults.
+    """Return what a preset, the corruption and the method in use set differently from the defaults.
 
     Raises:
-        BadInput: the task does not have the method.
+        BadInput: the task does not have the method, or a setting of the corruption is out of bounds.
     """
-    values = dict(get_task(task).preset(preset))
+    kind = get_task(task)
+    values = dict(kind.preset(preset))
+    own = {setting.name for setting in dataclasses.fields(kind.settings)}
+    corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
     if not settings.get("restore"):
         values.pop("method", None)
+    elif corruption.default_method:
+        values["method"] = corruption.default_method
     method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
     return {**values, **(method.settings if method else {})}
 

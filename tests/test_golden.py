@@ -74,7 +74,8 @@ CASES = {
     "restore noise by profile": f"denoise --source tape.wav {RESTORE} {NETWORK} --lr 3e-2 --stop epochs "
     "--noise_profile 0.1:0.2 --samplerate 12000 --strength 0.8 --save_removed removed.wav",
     "restore noise by mean": f"denoise --source tape.wav {RESTORE} {WAVEUNET} --estimate mean --stop wmv",
-    "restore reverberation": f"dereverb --source hall_notes.wav {RESTORE} {NETWORK} --depth 2 --fits 2",
+    "restore reverberation": f"dereverb --source hall_notes.wav {RESTORE} --method deep_prior {NETWORK} --depth 2 "
+    "--fits 2",
     "restore missing samples": f"inpaint --source missing.wav {RESTORE} --method deep_prior --channels 12",
     "restore drop-outs": f"inpaint --source dropouts.wav {RESTORE} --method deep_prior {NETWORK} --stop holdout",
 }

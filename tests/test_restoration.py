@@ -287,13 +287,13 @@ def no_fit(monkeypatch):
 @pytest.mark.parametrize("task", ["denoise", "dereverb"])
 def test_strength_mixes_the_recording_and_the_result(speech, task):
     noisy = torch.stack([speech, speech.flip(0)]) + 0.05 * torch.randn(2, len(speech))
+    settings = {**SMALL, "method": "deep_prior", "block": 0.6, "overlap": 0.1}
     nothing, half, all_ = (
-        dawp.restore(noisy, RATE, task, **SMALL, block=0.6, overlap=0.1, strength=strength)
-        for strength in (0.0, 0.5, 1.0)
+        dawp.restore(noisy, RATE, task, **settings, strength=strength) for strength in (0.0, 0.5, 1.0)
     )
     assert torch.equal(nothing, noisy)
     torch.testing.assert_close(half, (noisy + all_) / 2, atol=1e-6, rtol=0)
-    assert torch.equal(all_, dawp.restore(noisy, RATE, task, **SMALL, block=0.6, overlap=0.1))
+    assert torch.equal(all_, dawp.restore(noisy, RATE, task, **settings))
     assert not torch.equal(all_, noisy)
 
 

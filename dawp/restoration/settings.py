@@ -36,7 +36,7 @@ class RestoreConfig(Settings):
         lambda: (
             f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
             + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-            + "; auto chooses among the ar methods and is the default for inpaint)"
+            + "; the default is wpe_late for dereverb, and auto, which chooses among the ar methods, for inpaint)"
         ),
         brief="restoration method",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
 from dawp.simulate.geometry import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, metres
-from dawp.tasks.base import CorruptionConfig, Task, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, register
 
 if TYPE_CHECKING:
     import torch
@@ -200,5 +200,6 @@ register(
             "clean/ --rir_source responses/ --baselines",
         ),
         corrupt=add_reverb,
+        presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
     )
 )
