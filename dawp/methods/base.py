@@ -24,6 +24,9 @@ DEEP_PRIOR = "deep_prior"
 GAP_SETTINGS = {"block": 60.0}
 """Settings of the methods that fill gaps by autoregressive models: they choose a recipe for each block."""
 
+CLIPPING_SETTINGS = {"block": 20.0}
+"""Settings of the methods that undo clipping: longer blocks take more memory."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -150,5 +153,7 @@ for _method in (
     Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", None, False, GAP_SETTINGS),
     Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", None, False, GAP_SETTINGS),
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
+    Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
+    Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
 ):
     register(_method)
