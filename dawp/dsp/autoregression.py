@@ -265,12 +265,13 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
     """
     from scipy.linalg import cho_factor, cho_solve
 
+    from dawp.dsp import lattice
+
     order, length, size = len(model.constant), stop - start, len(samples)
     known = samples.copy()
     known[start:stop] = 0
     constant, slopes = np.concatenate([[1.0], model.constant]), np.concatenate([[0.0], model.slope])
     gram, right = np.zeros((length, length)), np.zeros(length)
-    lags = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
     for turn, first, time in (
         (slice(None), start, slope),
         (slice(None, None, -1), size - stop, Slope(size - 1 - slope.centre, -slope.rate)),
@@ -283,18 +284,9 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
         right -= (np.correlate(residual, shifted, "valid") + tau[:length] * np.correlate(residual, slopes, "valid"))[
             turn
         ]
-        both, later, earlier, square = (
-            _padded(np.correlate(one, other, "full")[order:], length)
-            for one, other in ((shifted, shifted), (shifted, slopes), (slopes, shifted), (slopes, slopes))
-        )
-        row, column = tau[:length, None], tau[None, :length]
-        upper = both[lags] + later[lags] * column + earlier[lags] * row + square[lags] * row * column
-        gram += (np.triu(upper) + np.triu(upper, 1).T)[turn, turn]
+        pairs = ((shifted, shifted), (shifted, slopes), (slopes, shifted), (slopes, slopes))
+        correlations = np.zeros((4, max(length, order + 1)))
+        for values, (one, other) in zip(correlations, pairs, strict=True):
+            values[: order + 1] = np.correlate(one, other, "full")[order:]
+        lattice.add_varying_precision(correlations, tau[:length], turn.step == -1, gram)
     return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))
-
-
-def _padded(values: Array, length: int) -> Array:
-    """Return the first values ``[length]``, with zeros after the last one."""
-    padded = np.zeros(length)
-    padded[: min(length, len(values))] = values[:length]
-    return padded

@@ -233,6 +233,27 @@ def varying_gram(samples: Array, runs: Array, theta: float, centre: float, rate:
 
 
 @compiled
+def add_varying_precision(correlations: Array, tau: Array, is_reversed: bool, matrix: Array) -> None:
+    """Add ``c0[d] + c1[d] tau_j + c2[d] tau_i + c3[d] tau_i tau_j``, d = j - i >= 0, to a symmetric matrix, in place.
+
+    Args:
+        correlations: c ``[4, L]``.
+        tau: ``[L]``.
+        is_reversed: whether the rows and columns of the matrix are in reversed order.
+        matrix: ``[L, L]``.
+    """
+    size = len(tau)
+    for i in range(size):
+        row = matrix[size - 1 - i] if is_reversed else matrix[i]
+        for j in range(size):
+            earlier, later = min(i, j), max(i, j)
+            d = later - earlier
+            value = correlations[0, d] + correlations[1, d] * tau[later]
+            value += (correlations[2, d] + correlations[3, d] * tau[later]) * tau[earlier]
+            row[size - 1 - j if is_reversed else j] += value
+
+
+@compiled
 def add_precision(model: Array, scale: float, samples: Array, places: Array, matrix: Array, right: Array) -> None:
     """Add the normal equations of the missing samples of a stationary autoregressive process, in place.
 

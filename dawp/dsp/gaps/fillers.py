@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RIDGE, SLOPE_RIDGE = 1e-7, 1e-3  # of a time-varying model, times the mean power
 VARYING_ROUNDS, FILLED_WEIGHT = 2, 0.3  # fits of a time-varying model, weight of the filled samples in the second one
-MAX_VARYING = 1024  # samples of the longest gap that a time-varying model fills: its system is dense
+MAX_VARYING = 2500  # samples of the longest gap that a time-varying model fills: its system is dense
 MAX_UNKNOWNS = 2000  # missing samples that are solved for together where gaps are close to each other
 MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
 LOWERED_ORDER = 4  # divides the order of a model whose result exceeds that peak

@@ -75,7 +75,7 @@ def ar_stack(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers
 def auto(
     waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1, others: Waveform | None = None
 ) -> Waveform:
-    """Fill gaps by the recipe for speech or the one for music, chosen by pseudo-gaps of similar length; see `fill`.
+    """Fill gaps by a recipe for speech, music or sustained tones, chosen by pseudo-gaps of similar length; see `fill`.
 
     The choice is made for each interval of 60 s and for gaps whose lengths differ by a factor of up to four.
 

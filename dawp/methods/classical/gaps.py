@@ -107,7 +107,7 @@ def ar_stack(problem: Problem) -> Tensor:
 
 
 def auto(problem: Problem) -> Tensor:
-    """The recipe for speech or the one for music, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
+    """The best of the recipes for speech, music and sustained tones, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
     from dawp.dsp import gaps
 
     known = torch.from_numpy(~_missing(problem))
