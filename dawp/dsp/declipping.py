@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from dawp.operators.clipping import Clipping
 
 SOCIAL_WINDOW, SOCIAL_OVERLAP = 0.0929, 4  # seconds, and windows that each sample lies in
-SOCIAL_NEIGHBOURHOOD = (3, 7)  # bins and frames whose energy decides on a coefficient
+SOCIAL_NEIGHBOURHOOD = (3, 3)  # bins and frames whose energy decides on a coefficient
 FIRST_THRESHOLD, LAST_THRESHOLD, THRESHOLDS = 0.1, 1e-4, 20  # relative to the largest coefficient
-ROUNDS, MOMENTUM = 12, 0.9  # iterations for each threshold
+ROUNDS, MOMENTUM = 20, 0.9  # iterations for each threshold
 
 SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0232, 4, 2
 SPADE_TOLERANCE = 0.1  # relative residual at which a frame is done
