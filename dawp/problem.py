@@ -88,8 +88,9 @@ class Problem:
         return [] if mask is None else true_runs(~mask)
 
     def estimate(self, output: Tensor) -> Tensor:
-        """Return the estimate of an output ``[T]`` of the network: the output, or observed samples that are kept."""
-        return output if self.blend is None else torch.lerp(self.observed, output, self.blend)
+        """Return the estimate of an output ``[T]`` of a method: the output, or observed samples that are kept."""
+        estimate = output if self.blend is None else torch.lerp(self.observed, output, self.blend)
+        return self.operator.project(estimate, self.observed)
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem with its tensors on ``device``."""

@@ -30,6 +30,8 @@ NOISE_SETTINGS = {"block": 30.0}
 
 REVERBERATION_SETTINGS = {"block": 30.0}
 """Settings of the methods that estimate the prediction filters and the RT60 from each block."""
+CLIPPING_SETTINGS = {"block": 20.0}
+"""Settings of the methods that undo clipping: longer blocks take more memory."""
 
 
 @dataclass(frozen=True)
@@ -193,5 +195,7 @@ for _method in (
     Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", None, False, GAP_SETTINGS),
     Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", None, False, GAP_SETTINGS),
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
+    Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
+    Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
 ):
     register(_method)
