@@ -27,9 +27,9 @@ GAP_SETTINGS = {"block": 60.0}
 NOISE_SETTINGS = {"block": 30.0}
 """Settings of the methods that reduce noise with a model of the recording or a recurrent network: longer blocks."""
 
-
 REVERBERATION_SETTINGS = {"block": 30.0}
 """Settings of the methods that estimate the prediction filters and the RT60 from each block."""
+
 CLIPPING_SETTINGS = {"block": 20.0}
 """Settings of the methods that undo clipping: longer blocks take more memory."""
 
