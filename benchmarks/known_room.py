@@ -49,7 +49,7 @@ def main() -> None:
         ):
             rows.append({"RT60": str(rt60), "case": case, **measure(clips, systems, snr, error, args.start)})
     about = common.machine()
-    common.tell("known_room", about, rows, args.json, rooms=args.rooms, clips=len(clips), start=args.start)
+    common.report("known_room", about, rows, args.json, rooms=args.rooms, clips=len(clips), start=args.start)
 
 
 def measure(

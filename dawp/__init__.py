@@ -1,23 +1,23 @@
 """Deep audio waveform prior (Turetzky et al., Interspeech 2022).
 
-A randomly initialised network, fitted to ONE corrupted clip, gives out a cleaner version of it on its way to
-copying the corruption. There is no training data and there are no weights to download.
+A randomly initialised network, fitted to ONE corrupted clip, outputs a cleaner version of the clip before it
+reproduces the corruption. There is no training data and there are no weights to download.
 
     import dawp
 
-    result = dawp.denoise(waveform, sample_rate=16000, preset="fast")    # adds noise, then takes it out
-    result = dawp.denoise(clean, corrupted=noisy, sample_rate=16000)     # a pair brings its own noise
-    result = dawp.dereverb(waveform, sample_rate=16000, rt60=0.2)        # puts it into a room, then takes it out
+    result = dawp.denoise(waveform, sample_rate=16000, preset="fast")    # adds noise, then removes it
+    result = dawp.denoise(clean, corrupted=noisy, sample_rate=16000)     # a clean and noisy pair
+    result = dawp.dereverb(waveform, sample_rate=16000, rt60=0.2)        # adds reverberation, then removes it
     result = dawp.inpaint(waveform, sample_rate=16000, gap_ms=5)         # cuts a gap, then fills it
 
     print(result)                          # the table: corrupted, best, gain, epoch
     result.best["si_snr"].waveform         # [T], the output at the epoch of the best SI-SNR
-    result.history.column("si_snr")        # one value an epoch
+    result.history.column("si_snr")        # one value per epoch
 
     restored = dawp.restore(noisy, sample_rate=44100)                    # [T] or [channels, T], with no clean version
 
-"Best" is the paper's oracle stop: the epoch is chosen by looking at the clean clip. ``result.restored`` is the
-estimate at a blind stop, which does without.
+"Best" is the paper's oracle stop: the epoch is selected with the clean clip. ``result.restored`` is the estimate at
+a blind stop, which does not use the clean clip.
 
 The same from the shell, for files, folders and lists: ``python denoise.py --help``. The packages, from lower to
 higher layers: ``io``, ``dsp``, ``metrics``, ``simulate``, ``tasks``, ``methods``, ``parallel``, ``runs``,

@@ -7,32 +7,34 @@ from collections.abc import Sequence
 
 from dawp import plugins
 from dawp.errors import BadInput, printable
+from dawp.parser import BAD_INPUT, print_error
 from dawp.tasks.base import TASKS
 
 PROG = "python -m dawp"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a task, or list the tasks where none is given.
+    """Run a task, or list the tasks if none is given.
 
     Args:
-        argv: the task and its flags; those of the command line if None.
+        argv: the task and its flags; None to use the command line.
 
     Returns:
         The exit code of ``dawp.cli.main``; 2 for an unknown task, or a plugin that cannot be imported.
     """
+    task, *flags = (sys.argv[1:] if argv is None else argv) or ("--help",)
     try:
         plugins.load()
     except BadInput as refusal:
-        print(f"{PROG}: error: {refusal}", file=sys.stderr)
-        return 2
-    task, *flags = (sys.argv[1:] if argv is None else argv) or ("--help",)
+        print_error(PROG, str(refusal), refusal.code, "--json" in flags)
+        return BAD_INPUT
     if task in ("-h", "--help"):
         print(_usage())
         return 0
     if task not in TASKS:
-        print(f"{PROG}: error: task must be one of {', '.join(TASKS)}, got {printable(task)}", file=sys.stderr)
-        return 2
+        message = f"task must be one of {', '.join(TASKS)}, got {printable(task)}"
+        print_error(PROG, message, "invalid_setting", "--json" in flags)
+        return BAD_INPUT
     from dawp import cli
 
     return cli.main(task, flags, f"{PROG} {task}")

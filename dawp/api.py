@@ -36,12 +36,12 @@ def denoise(
     on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> Result:
-    """Add noise to a clean waveform, or take a noisy twin, and restore it.
+    """Add noise to a clean waveform, or use a noisy version of it, and restore it.
 
     Args:
-        waveform: the clean clip ``[T]`` or ``[1, T]``, samples in [-1, 1], at least 64; fitted whole.
-        sample_rate: in Hz; the clip is worked on at this rate.
-        corrupted: the same clip with noise, sample-aligned; None to add noise by the settings.
+        waveform: the clean clip ``[T]`` or ``[1, T]``, samples in [-1, 1], at least 64.
+        sample_rate: sample rate of the clip in Hz; the clip is not resampled.
+        corrupted: the same clip with noise, sample-aligned; None to add noise as set by the settings.
         preset: ``paper``, ``fast`` or ``restore``.
         progress: show a progress bar on standard error.
         on_epoch: called after each epoch with the epoch and the history so far.
@@ -74,9 +74,9 @@ def dereverb(
     on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> Result:
-    """Put a clean waveform into a room, or take a reverberant twin, and restore it.
+    """Add reverberation to a clean waveform, or use a reverberant version of it, and restore it.
 
-    Arguments, result and errors are those of ``denoise``, with the settings of reverberation in place of noise:
+    Arguments, result and errors are those of ``denoise``, with the settings of reverberation instead of noise:
     ``rt60=0.5``, ``room_dim=(5, 4, 3)``, ``rir_source="hall.wav"``.
 
     Example:
@@ -99,14 +99,14 @@ def inpaint(
     on_epoch: OnEpoch | None = None,
     **settings: Any,
 ) -> Result:
-    """Cut gaps into a clean waveform, or find them in a damaged one, and fill them.
+    """Cut gaps into a clean waveform, or find the gaps of a damaged one, and fill them.
 
-    Arguments, result and errors are those of ``denoise``, with the settings of gaps in place of noise:
-    ``gap_ms=5``, ``n_gaps=8``, ``gaps="0.5:0.002"``. With ``gaps="auto"`` the waveform is the damaged one: NaN, and
-    other drop-outs, are filled, and there are no metrics. Drop-outs of ``corrupted`` are filled as well.
+    Arguments, result and errors are those of ``denoise``, with the settings of gaps instead of noise:
+    ``gap_ms=5``, ``n_gaps=8``, ``gaps="0.5:0.002"``. With ``gaps="auto"`` the waveform is the damaged one: NaN and
+    other drop-outs are filled, and there are no metrics. Drop-outs of ``corrupted`` are filled as well.
 
     Returns:
-        The result; ``result.restored.waveform`` is what it made of the clip without a look at the clean one.
+        The result; ``result.restored.waveform`` is the estimate, which does not depend on the clean clip.
 
     Example:
         >>> import torch
@@ -136,12 +136,12 @@ def restore(
     Args:
         waveform: corrupted, ``[T]`` or ``[channels, T]``, samples in [-1, 1], at least 64.
         sample_rate: in Hz.
-        task: name of a registered task, as ``denoise``, ``dereverb`` or ``inpaint``; the last one fills NaN, and
-            runs of zeros unless ``gaps`` names the gaps.
-        preset: ``restore``, or another one.
+        task: name of a registered task, such as ``denoise``, ``dereverb`` or ``inpaint``. ``inpaint`` fills NaN and,
+            unless ``gaps`` is set, runs of zeros.
+        preset: ``paper``, ``fast`` or ``restore``.
         progress: show a progress bar on standard error.
         settings: any setting of blocks, generator, fit and stop, by the name of its flag: ``fits=4``, ``block=2.0``,
-            ``method="auto"``, ``strength=0.5``, ``samplerate=16000`` to work at a lower rate.
+            ``method="auto"``, ``strength=0.5``, ``samplerate=16000`` to restore at a lower rate.
 
     Returns:
         The restored waveform, of the same shape, float32 on the CPU.
@@ -193,7 +193,7 @@ def _solve(
 
     _check_names(settings)
     config = Config.of(task, preset, **settings)
-    with torch.inference_mode(False):  # a caller's inference mode would forbid the fit its gradients
+    with torch.inference_mode(False):  # the fit needs gradients even if the caller uses inference mode
         sample_rate = _check_sample_rate(sample_rate)
         missing = config.corruption.missing
         clean: Tensor | None = None
@@ -212,15 +212,15 @@ def _solve(
 
 
 def _check_names(settings: dict[str, Any], taken: Collection[str] = ()) -> None:
-    """Refuse the settings that choose files and stretches of them, save ``taken``: a waveform is taken as it is."""
+    """Refuse the settings that select files and parts of them, except ``taken``: a waveform is used unchanged."""
     for group in (RunConfig, RestoreConfig, ClipConfig):
         for field in dataclasses.fields(group):
             if field.name in settings and field.name not in taken:
-                raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted as it is given")
+                raise BadInput(f"{field.name} is a setting of the command line: a waveform is fitted unchanged")
 
 
 def _as_clip(waveform: ArrayLike | Tensor, name: str, damaged: bool = False) -> Tensor:
-    """``waveform`` as a float32 tensor ``[T]`` on the CPU; samples may be missing if it is ``damaged``."""
+    """Return ``waveform`` as a float32 tensor ``[T]`` on the CPU; samples may be missing if it is ``damaged``."""
     clip = _as_samples(waveform, name, damaged)
     if clip.ndim == 2 and len(clip) == 1:
         clip = clip[0]
@@ -248,18 +248,21 @@ def _as_samples(waveform: ArrayLike | Tensor, name: str, damaged: bool) -> Tenso
     if not samples.is_floating_point():
         raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {samples.dtype}")
     if samples.ndim and samples.shape[-1] < MIN_LENGTH:
-        raise BadInput(f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed")
+        raise BadInput(
+            f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed",
+            code="unusable_recording",
+        )
     if not damaged and not torch.isfinite(samples).all():
-        raise BadInput(f"{name} holds NaN or infinite samples")
+        raise BadInput(f"{name} holds NaN or infinite samples", code="unusable_recording")
     return samples.float().clone()
 
 
 def _check_sample_rate(sample_rate: int) -> int:
-    """``sample_rate`` as a whole number within the bounds of the setting of that kind."""
+    """Return ``sample_rate`` as a whole number within the bounds of the setting ``samplerate``."""
     try:
         checked = ClipConfig(samplerate=sample_rate).samplerate
         if checked is None:
             raise BadInput("samplerate must be a whole number, got None")
         return checked
     except BadInput as refusal:
-        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1)) from None
+        raise BadInput(str(refusal).replace("samplerate", "sample_rate", 1), code=refusal.code) from None

@@ -1,4 +1,4 @@
-"""The command line: flags made from the settings, one clear line for bad input, an exit code for scripts."""
+"""The command line: flags generated from the settings, one-line errors, and exit codes for scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
-from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
 from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
 from dawp.tasks.base import PRESETS, get_task
 
@@ -37,21 +37,22 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
 
     Args:
         task: name of a registered task.
-        argv: the arguments; those of the command line if None.
+        argv: the arguments; None to use the command line.
         prog: the command in messages and in the results; ``TASK.py`` if None.
 
     Returns:
-        0: all done; 1: a file could not be written; 2: bad input, nothing done; 3: some recordings failed, the
+        0: success; 1: a file could not be written; 2: bad input, nothing was done; 3: some recordings failed, the
         others are done; 130: interrupted.
     """
     limit_spinning()  # before PyTorch is loaded
     try:
         plugins.load()
     except BadInput as refusal:
-        print(f"{prog or f'{task}.py'}: error: {refusal}", file=sys.stderr)
+        print_error(prog or f"{task}.py", str(refusal), refusal.code, "--json" in (sys.argv if argv is None else argv))
         return BAD_INPUT
     parser = get_parser(task, prog)
     given = vars(parser.parse_args(argv))
+    as_json = given.get("json", False)
     show_notices(parser.prog, quiet=given.get("quiet", False))
     try:
         preset = given.pop("preset", "restore" if given.get("restore") else "paper")
@@ -61,10 +62,10 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(config, command)
     except BadInput as refusal:
-        print(f"{parser.prog}: error: {_with_dashes(str(refusal), given)}", file=sys.stderr)
+        print_error(parser.prog, _with_dashes(str(refusal), given), refusal.code, as_json)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
+        print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         without = "" if given.get("restore") else " without --overwrite"
@@ -215,7 +216,7 @@ def show_notices(prog: str, quiet: bool) -> None:
 
 
 def _without_effect(config: Config, given: dict[str, Any]) -> list[str]:
-    """Return the given flags that have no effect on the results, with the other settings as they are."""
+    """Return the given flags that have no effect on the results in combination with the other settings."""
     effective = config.effective()
     return [name for name in given if name not in effective]
 
@@ -245,16 +246,16 @@ def _run(config: Config, command: Sequence[str]) -> int:
     draw = draw_repetition if config.report.pictures else draw_nothing
     outcome = experiment.run(config, recordings, draw, command, progress=not config.report.quiet)
     if outcome.folder is None or not (outcome.done or outcome.skipped):
-        return BAD_INPUT
+        return _print_failures(config, outcome)
     log = logging.getLogger(__name__)
     if not outcome.done and not outcome.failures:
-        log.info("all %d repetitions are there already, nothing to do", outcome.skipped)
+        log.info("all %d repetitions exist already, nothing to do", outcome.skipped)
     elif outcome.skipped:
-        log.info("%d repetitions were there already", outcome.skipped)
+        log.info("%d repetitions existed already", outcome.skipped)
     there = outcome.folder / SUMMARY
     summary = read_json(there) if there.exists() else None
     if summary and not (config.report.quiet or config.report.json):
-        print(f"\n{table(summary)}\n")  # before anything else can go wrong
+        print(f"\n{table(summary)}\n")  # first, since the report may fail
     page = outcome.folder / REPORT if config.report.report else None
     if page and is_stale(outcome.folder):
         write_report(outcome.folder)
@@ -262,7 +263,7 @@ def _run(config: Config, command: Sequence[str]) -> int:
         tensorboard.write(outcome.folder, config.report.tensorboard)
     text = f"sounds, pictures and numbers: {printable(outcome.folder)}"
     text += f"\nto look and listen, open:      {printable(page)}" if page else ""
-    _tell(config, outcome, text, report=page, summary=summary)
+    _print_outcome(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 
 
@@ -271,19 +272,27 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
 
     outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
     if not outcome.done and not outcome.skipped:
-        return BAD_INPUT
+        return _print_failures(config, outcome)
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    _tell(config, outcome, f"restored: {printable(outcome.folder)}")
+    _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 
-def _tell(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
-    """On standard output: the text, or for scripts one JSON object, or the path alone."""
+def _print_outcome(config: Config, outcome: Outcome, text: str, **more: Any) -> None:
+    """Print the text to standard output, or one JSON object (``--json``), or only the path (``--quiet``)."""
     if config.report.json:
         print(json_text({**dataclasses.asdict(outcome), **more}))
     else:
         print(outcome.folder if config.report.quiet else text)
+
+
+def _print_failures(config: Config, outcome: Outcome) -> int:
+    """Print the outcome of a command that finished nothing, with its first failure, if ``--json`` is set."""
+    if config.report.json:
+        first = {"error": outcome.failures[0], "code": outcome.failure_codes[0]}
+        print(json_text({**first, **dataclasses.asdict(outcome)}))
+    return BAD_INPUT
 
 
 def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_listed: bool) -> None:
@@ -305,7 +314,7 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
 
 
 def _parse(text: str, kind: type, none_word: str | None) -> Any:
-    """A flag's text as its setting's type; what does not parse goes on as text, for the setting to refuse."""
+    """Return a flag's text as its setting's type, or as text, which the setting refuses, if it cannot be parsed."""
     if text.lower() == none_word:
         return None
     if kind in (Path, tuple):
@@ -317,7 +326,7 @@ def _parse(text: str, kind: type, none_word: str | None) -> Any:
 
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:
-    """What a setting does, with its choices, and with what none stands for where that is not the default."""
+    """Return the help of a setting with its choices, and the meaning of none if that is not the default."""
     text = help_of(setting)
     if choices := choices_of(setting):
         text += f" ({', '.join(choices)})"

@@ -29,7 +29,7 @@ from dawp.tasks.base import PRESETS, CorruptionConfig, get_task
 NOT_OF_THE_NUMBERS = tuple(
     setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
 )
-"""Settings on which no number depends, but for rounding."""
+"""Settings that affect no number, except by rounding."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Config:
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
-        """Return the settings of a preset, with single ones changed by name.
+        """Return the settings of a preset, with some of them changed by name.
 
         Raises:
             BadInput: an unknown task, preset or setting, or a value out of bounds.
@@ -78,8 +78,6 @@ class Config:
         for name in () if restoration.restore else corruption.restore_only:
             if getattr(corruption, name) is not None:
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
-        if "method" not in values and corruption.default_method:
-            made["restoration"] = dataclasses.replace(restoration, method=corruption.default_method)
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
         config.stop.check_estimate(task, kind.estimates)
@@ -113,7 +111,7 @@ class Config:
         return method is None or method.needs is not None
 
     def effective(self) -> dict[str, Any]:
-        """Return the settings that have an effect with the others as they are, by name."""
+        """Return the settings that have an effect in combination with the others, by name."""
         settings: dict[str, Any] = {"task": self.task}
         unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
         groups = [group for key, group in self.groups.items() if key not in unused]
@@ -143,14 +141,19 @@ class Config:
 
 
 def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a preset and the method in use set differently from the defaults.
+    """Return what a preset, the corruption and the method in use set differently from the defaults.
 
     Raises:
-        BadInput: the task does not have the method.
+        BadInput: the task does not have the method, or a setting of the corruption is out of bounds.
     """
-    values = dict(get_task(task).preset(preset))
+    kind = get_task(task)
+    values = dict(kind.preset(preset))
+    own = {setting.name for setting in dataclasses.fields(kind.settings)}
+    corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
     if not settings.get("restore"):
         values.pop("method", None)
+    elif corruption.default_method:
+        values["method"] = corruption.default_method
     method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
     return {**values, **(method.settings if method else {})}
 

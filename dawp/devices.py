@@ -26,7 +26,10 @@ def pick_device(name: str) -> torch.device:
         raise BadInput(f"device must be auto, cpu, cuda, cuda:N or mps, got {printable(name)}")
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= present:
-        raise BadInput(f"device {name} is not on this machine, which has {present} of that kind; auto falls back")
+        raise BadInput(
+            f"device {name} is not on this machine, which has {present} of that kind; auto falls back",
+            code="unavailable",
+        )
     return torch.device(name)
 
 
@@ -53,7 +56,7 @@ def _machine_cores() -> int:
 
 @contextmanager
 def memory_as_bad_input(what: str, length_setting: str) -> Iterator[None]:
-    """Raise BadInput where the memory runs out, so that only one recording fails.
+    """Raise BadInput if memory runs out, so that only one recording fails.
 
     Args:
         what: the recording, for the message.
@@ -67,5 +70,5 @@ def memory_as_bad_input(what: str, length_setting: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
             hint = f"a shorter {length_setting} or a smaller network needs less"
-            raise BadInput(f"{what}: out of memory; {hint}") from None
+            raise BadInput(f"{what}: out of memory; {hint}", code="out_of_memory") from None
         raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import sys
 from typing import Any, NoReturn
 
-from dawp.errors import printable
+from dawp.errors import ErrorCode, printable
 
 OK, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -15,13 +17,30 @@ SOURCE_ARGUMENT = "source_argument"
 """Name of the positional argument that stands for ``--source``."""
 
 
+def print_error(prog: str, message: str, code: ErrorCode, as_json: bool) -> None:
+    """Print an error to standard error and, if ``as_json``, as one JSON object to standard output.
+
+    Args:
+        prog: the command.
+        message: one line.
+        code: the kind of failure.
+        as_json: whether the command has the flag ``--json``.
+    """
+    print(f"{prog}: error: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message, "code": code}, indent=2))
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser with errors of one line, and hints for unknown flags and arguments.
+    """A parser with one-line errors, and hints for unknown flags and arguments.
 
     The positional argument ``SOURCE_ARGUMENT``, if there is one, is returned as ``source``.
     """
 
+    _as_json = False
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._as_json = "--json" in (sys.argv[1:] if args is None else args)
         given, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(self._hint(unknown[0]))
@@ -43,4 +62,5 @@ class Parser(argparse.ArgumentParser):
         return f"unexpected argument {unknown}{hint}"
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {printable(message)}\n")
+        print_error(self.prog, printable(message), "invalid_setting", self._as_json)
+        self.exit(BAD_INPUT)

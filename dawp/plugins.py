@@ -37,7 +37,7 @@ def add_part(parts: dict[str, Part], name: str, part: Part, kind: str) -> None:
         parts: the registry, by name.
         name: of the part.
         part: the part.
-        kind: what it is, for the message.
+        kind: the kind of part, for the message.
 
     Raises:
         ValueError: the name is taken.
@@ -48,7 +48,7 @@ def add_part(parts: dict[str, Part], name: str, part: Part, kind: str) -> None:
 
 
 def import_object(reference: Any) -> Any:
-    """Return the object that ``"module:name"`` refers to; anything but text is returned as it is."""
+    """Return the object that ``"module:name"`` refers to; other objects are returned unchanged."""
     if not isinstance(reference, str):
         return reference
     module, _, name = reference.partition(":")

@@ -16,18 +16,17 @@ from dawp.operators.identity import Identity
 
 @dataclass(frozen=True)
 class Problem:
-    """A corrupted clip, its forward model and, where there is one, its clean version.
+    """A corrupted clip, its forward model and, if available, its clean version.
 
     Attributes:
         observed: the corrupted clip y ``[T]``, float32; the only signal that a method uses.
-        clean: the clean clip ``[T]``, sample-aligned with ``observed``; for metrics and the oracle stop. None when
-            there is none.
+        clean: the clean clip ``[T]``, sample-aligned with ``observed``, for metrics and the oracle stop; None if there
+            is none.
         sample_rate: of both, in Hz.
         operator: the forward model A; the clip itself by default.
-        blend: ``[T]``, the share that the network has in the estimate, from 0 (the observed sample is kept) to 1;
-            None when it is 1 everywhere.
-        rir: the impulse response ``[L]`` that the reverberation was made with, the direct path at gain 1; None when
-            there is none.
+        blend: ``[T]``, the weight of the network in the estimate, from 0 (the observed sample is kept) to 1; None for
+            1 everywhere.
+        rir: the impulse response ``[L]`` of the reverberation, with a direct path of gain 1; None if there is none.
         facts: numbers about the corruption that belong in the results (achieved SNR, level).
         name: of the clip, for messages.
         noise: power ``[bins, frames]`` of the noise in each bin of ``spectral.analyse(observed, sample_rate)``, known
@@ -35,8 +34,8 @@ class Problem:
         others: other channels of the recording ``[K, T]``, NaN where a sample is missing; None if there are none.
 
     Raises:
-        BadInput: the tensors differ in shape, are not one-dimensional, or hold values that are not finite;
-            one of them is silent, or they are equal.
+        BadInput: the tensors differ in shape, are not one-dimensional, contain values that are not finite, are silent,
+            or are equal.
     """
 
     observed: Tensor
@@ -59,21 +58,23 @@ class Problem:
                 shapes = f"observed {list(self.observed.shape)}, {name} {list(waveform.shape)}"
                 raise BadInput(f"a problem needs clips of one shape [T], got {shapes}")
             if not torch.isfinite(waveform).all():
-                raise BadInput(f"the {name} clip holds NaN or infinite samples")
+                raise BadInput(f"the {name} clip contains NaN or infinite samples", code="unusable_recording")
         mask = self.mask
         if mask is not None and (mask.shape != self.observed.shape or not mask.any()):
-            raise BadInput("the mask must have the clip's shape and at least one sample that counts")
+            raise BadInput("the mask must have the clip's shape and at least one known sample")
         if self.blend is not None and self.blend.shape != self.observed.shape:
             raise BadInput(
                 f"blend must have the clip's shape {list(self.observed.shape)}, got {list(self.blend.shape)}"
             )
         counted = self.observed if mask is None else self.observed[mask]
         if not counted.any():
-            raise BadInput("the corrupted clip is silent: there is nothing to fit")
+            raise BadInput("the corrupted clip is silent: there is nothing to fit", code="unusable_recording")
         if self.clean is not None and not self.clean.any():
-            raise BadInput("the clean clip is silent: no estimate can be judged by it")
+            raise BadInput("the clean clip is silent: metrics are undefined", code="unusable_recording")
         if self.clean is not None and torch.equal(self.observed, self.clean):
-            raise BadInput("the corrupted clip equals the clean one: there is nothing to restore")
+            raise BadInput(
+                "the corrupted clip equals the clean one: there is nothing to restore", code="unusable_recording"
+            )
 
     @property
     def mask(self) -> Tensor | None:
@@ -87,8 +88,9 @@ class Problem:
         return [] if mask is None else true_runs(~mask)
 
     def estimate(self, output: Tensor) -> Tensor:
-        """What an output ``[T]`` of the network stands for: itself, or the observed samples where they are kept."""
-        return output if self.blend is None else torch.lerp(self.observed, output, self.blend)
+        """Return the estimate of an output ``[T]`` of a method: the output, or observed samples that are kept."""
+        estimate = output if self.blend is None else torch.lerp(self.observed, output, self.blend)
+        return self.operator.project(estimate, self.observed)
 
     def to(self, device: torch.device) -> Problem:
         """Return the same problem with its tensors on ``device``."""

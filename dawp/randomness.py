@@ -1,4 +1,4 @@
-"""Every random draw of the toolkit comes from one seed, by one path per purpose."""
+"""Seeded random generators, one for each purpose."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 def seeded(seed: int, purpose: str, repetition: int = 0) -> torch.Generator:
-    """A CPU random generator for one purpose ("order", "corruption", "weights", "input") of one repetition.
+    """Return a CPU random generator for a purpose ("order", "corruption", "weights", "input") of a repetition.
 
-    Streams of different purposes, repetitions or seeds are independent, so that taking more draws for one
-    leaves the others as they were.
+    Streams of different purposes, repetitions or seeds are independent, so that additional draws from one do not
+    change the others.
 
     Example:
         >>> torch.rand(1, generator=seeded(0, "input")) == torch.rand(1, generator=seeded(0, "input"))

@@ -1,8 +1,7 @@
-"""The machinery of settings: a field with bounds and help text, and a base class that validates its values.
+"""Fields of settings, with bounds and help text, and a base class that validates their values.
 
-The settings themselves are beside the code that uses them, each written once: its default, its bounds and the
-sentence that explains it. The command line, the library and docs/flags.md are made from these classes
-or tested against them.
+The settings are defined beside the code that uses them, with default, bounds and help text. The command line, the
+library and docs/flags.md are generated from these classes.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ def setting(
     """Return a dataclass field with everything the command line needs.
 
     Args:
-        default: the value where none is given.
-        help: what the setting does; a function if it depends on a registry.
+        default: the default value.
+        help: help text; a function if it depends on a registry.
         choices: all allowed values; a function if they are the names in a registry.
         at_least: inclusive lower bound.
         above: exclusive lower bound.
         at_most: inclusive upper bound.
         below: exclusive upper bound.
-        none: what None stands for.
+        none: meaning of None.
         none_word: how None is written as a flag's value.
         short: a short flag, as ``-e``.
         brief: a few words for ``--help``, which lists only the settings that have them; ``--help_all`` lists all.

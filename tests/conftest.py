@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dawp.cli import main
+from dawp.errors import BadInput, ErrorCode
 
 torch.set_num_threads(1)  # tests run in parallel
 
@@ -100,6 +101,14 @@ def call_main(task: str, arguments: list[str], cwd: Path) -> subprocess.Complete
         os.chdir(before)
         logger.handlers[:], logger.level, logger.propagate = state
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def refused_as(code: ErrorCode, match: str | None = None) -> Iterator[pytest.ExceptionInfo[BadInput]]:
+    """Check that the block raises BadInput with a code; ``match`` is a pattern for the values in the message."""
+    with pytest.raises(BadInput, match=match) as refusal:
+        yield refusal
+    assert refusal.value.code == code, refusal.value
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SAMPLES
+from conftest import SAMPLES, refused_as
 
-from dawp.errors import BadInput
 from dawp.io.audio import read
 from dawp.methods import base, baselines
 from dawp.methods.classical import gaps
@@ -72,7 +71,7 @@ def test_the_shortest_clip(task):
 
 def test_missing_packages_are_named_in_one_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"not installed: noisereduce \(pip install '\.\[baselines\]' in"):
+    with refused_as("missing_package", r"noisereduce .*'\.\[baselines\]'"):
         baselines.check_installed("denoise")
     baselines.check_installed("inpaint")  # requires no package
 
@@ -161,7 +160,7 @@ def test_a_baseline_that_fails_is_nan_with_a_warning(speech, monkeypatch, caplog
     monkeypatch.setitem(base.METHODS, "inpaint", broken)
     estimates = baselines.run("inpaint", with_gap(speech, 4000, 4020))
     assert [estimate.isnan().all().item() for estimate in estimates.values()] == [True, True, False]
-    assert "baseline a cannot be computed and counts as NaN: no luck" in caplog.text
+    assert "baseline a cannot be computed, its values are NaN: no luck" in caplog.text
     assert len(caplog.records) == 2
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import logging
+import math
 import time
 
 import pytest
@@ -44,7 +45,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_fit_that_is_killed_repeatedly_gives_the_same_results(variant, speech, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)  # a checkpoint in every epoch
+    monkeypatch.setattr(checkpoints, "MAX_OVERHEAD", math.inf)  # a checkpoint in every epoch
     task, settings = VARIANTS[variant]
     config, problem = tiny_problem(task, speech, checkpoint_every=1e-9, **settings)
     expected = solve(problem, config)
@@ -75,7 +76,7 @@ def test_a_fit_that_is_killed_repeatedly_gives_the_same_results(variant, speech,
 
 
 def test_later_fits_resume_within_the_fit(speech, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
+    monkeypatch.setattr(checkpoints, "MAX_OVERHEAD", math.inf)
     config, problem = tiny_problem("denoise", speech, fits=3, stop="holdout", epochs=20, checkpoint_every=1e-9)
     expected = solve(problem, config)
     save, saves = Checkpoint.save, []
@@ -184,7 +185,7 @@ def test_a_failed_write_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_fit_on_cuda_resumes(speech, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "OWN_SHARE", 0)
+    monkeypatch.setattr(checkpoints, "MAX_OVERHEAD", math.inf)
     config, problem = tiny_problem("denoise", speech, checkpoint_every=1e-9, device="cuda")
     expected = solve(problem, config)
 

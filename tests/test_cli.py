@@ -152,7 +152,7 @@ def test_inpaint_a_damaged_recording_without_a_clean_version(run_task, tmp_path)
     write_sound(tmp_path / "damaged.wav", clip, subtype="FLOAT")
     result = run_task("inpaint", "--source", "damaged.wav", "--gaps", "auto", "--pictures")
     assert result.returncode == 0, result.stderr
-    assert "no clean clip to judge by" in result.stdout
+    assert "no clean clip, so no metrics" in result.stdout
     (folder,) = repetitions(tmp_path / "evals")
     assert {path.name for path in folder.iterdir()} == {
         *("corrupted.wav", "restored.wav", "gaps.png"),
@@ -217,7 +217,7 @@ def test_the_seed_command_twice(denoise, tmp_path):
     stamps = {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
     second = denoise(*flags, tiny=False)
     assert second.returncode == 0
-    assert "all 2 repetitions are there already, nothing to do" in second.stderr
+    assert "all 2 repetitions exist already, nothing to do" in second.stderr
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert second.stdout == first.stdout
 
@@ -249,7 +249,7 @@ def test_help_all_shows_every_flag(task, capsys):
     for group in groups_of(task).values():
         for setting in dataclasses.fields(group):
             assert f"--{setting.name} " in shown.replace("\n", " ")
-    assert task != "denoise" or "none: the noise gets --noise_std" in " ".join(shown.split())
+    assert task != "denoise" or "none: the standard deviation of the noise is --noise_std" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -451,7 +451,7 @@ def test_one_bad_recording_in_a_batch_is_skipped_with_exit_code_3(denoise, tmp_p
 def test_other_settings_in_a_named_run_are_refused(denoise, tmp_path):
     write_sound(tmp_path / "a.wav")
     assert denoise("--source", "a.wav", "--name", "x").returncode == 0
-    refused(denoise("--source", "a.wav", "--name", "x", "--seed", 5), "seed is 0 there and 5 here")
+    refused(denoise("--source", "a.wav", "--name", "x", "--seed", 5), "seed is 0 in the folder and 5 in this command")
     assert denoise("--source", "a.wav", "--name", "x", "--seed", 5, "--overwrite").returncode == 0
 
 

@@ -179,7 +179,7 @@ def test_noise_intervals_are_parsed_in_any_format():
         ("denoise", {"noise_profile": None}, False),
     ],
 )
-def test_what_restored_samples_depend_on(task, settings, counts):
+def test_restored_samples_depend_on_the_effective_settings(task, settings, counts):
     name = next(iter(settings))
     assert (name in Config.of(task, "restore", restore=True, **settings).effective()) == counts
 
@@ -207,3 +207,18 @@ def test_attention_heads_have_an_effect_only_with_attention():
 
     assert heads() is None
     assert heads(lstm_layers=0, attention_layers=2) == 4
+
+
+def test_the_default_method_of_dereverb(tmp_path):
+    rir = tmp_path / "hall.wav"
+    rir.touch()
+
+    def of(**settings):
+        restoration = Config.of("dereverb", "restore", restore=True, **settings).restoration
+        return restoration.method, restoration.block
+
+    assert of() == ("wpe_late", 30.0)
+    assert of(block=4.0) == ("wpe_late", 4.0)
+    assert of(rir=rir) == ("least_squares", 4.0)
+    assert of(rir=rir, method="deep_prior") == ("deep_prior", 4.0)
+    assert Config.of("dereverb", "fast", restore=True).restoration.method == "deep_prior"

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from conftest import refused_as
 
-from dawp.errors import BadInput
 from dawp.methods.deep_prior.generators.demucs import Demucs
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
@@ -46,7 +46,7 @@ def test_every_variant_generates_the_length(variant):
 
 @pytest.mark.parametrize("length", [1, 63])
 def test_too_short_is_refused(length):
-    with pytest.raises(BadInput, match=f"{length} samples.*at least 64"):
+    with refused_as("unusable_recording", f"{length} samples.* 64"):
         Demucs(GeneratorConfig(**SMALL)).valid_length(length)
 
 

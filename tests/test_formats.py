@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import soundfile
 import torch
-from conftest import RATE
+from conftest import RATE, refused_as
 
 from dawp.errors import BadInput
 from dawp.io import formats
@@ -194,7 +194,7 @@ def test_a_write_error_of_the_library_leaves_no_file(tmp_path, monkeypatch):
         raise library.LibsndfileError(1, "Error opening 3: ")
 
     monkeypatch.setattr(library, "SoundFile", refuse)
-    with pytest.raises(BadInput, match=r"a\.wav: cannot be written as WAV PCM_16 \(Format not recognised\.?\)"):
+    with refused_as("io_error", r"a\.wav: .* WAV PCM_16 \(Format not recognised\.?\)"):
         formats.write(tmp_path / "a.wav", lambda: iter([torch.zeros(1, 10)]), RATE, Form("WAV", "PCM_16"), "clamp")
     assert not list(tmp_path.iterdir())
 

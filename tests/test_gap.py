@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import SAMPLES, TINY, write_sound
+from conftest import SAMPLES, TINY, refused_as, write_sound
 
 import dawp
 from dawp.errors import BadInput
@@ -89,7 +89,7 @@ def test_bad_gaps(speech, settings, message):
 
 
 def test_bad_clips(speech):
-    with pytest.raises(BadInput, match="clean clip is silent"):
+    with refused_as("unusable_recording", "silent"):
         cut(torch.zeros(RATE))
     with pytest.raises(BadInput, match=r"gap_ms must .* clip of 0.1 s, got 100 ms"):
         cut(speech[8000:9600], gap_ms=100.0)
@@ -239,7 +239,7 @@ def test_drop_outs_are_found_before_the_rate_is_changed(tmp_path):
     ((start, stop),) = true_runs(read(path, RATE, missing=0.001).isnan())
     assert start <= 20000 / 3 <= start + 8  # more samples, by the length of the filter
     assert stop - 8 <= 20100 / 3 <= stop
-    with pytest.raises(BadInput, match="NaN"):
+    with refused_as("unusable_recording", "NaN"):
         read(write_sound(tmp_path / "b.wav", torch.full((1000,), torch.nan), subtype="FLOAT"), RATE)
 
 
@@ -252,9 +252,9 @@ def test_the_gaps_of_a_damaged_clip(speech):
     assert problem.observed.isfinite().all()
     both = find_gaps(broken, speech, RATE, GapConfig(gaps="0.1:0.01"))
     assert both.gaps == [(1600, 1760), (8000, 8080)]
-    with pytest.raises(BadInput, match=r"no drop-outs in this clip of 1 s.*from 1 to 100 ms"):
+    with refused_as("unusable_recording", r"1 s.*from 1 to 100 ms"):
         find_gaps(speech, None, RATE, GapConfig(gaps="auto"))
-    with pytest.raises(BadInput, match="cover the whole clip"):
+    with refused_as("unusable_recording", "cover the whole clip"):
         find_gaps(torch.full((100,), torch.nan), None, RATE, GapConfig(gaps="auto"))
 
 
@@ -265,7 +265,7 @@ def test_a_gap_of_one_sample_has_no_si_snr(speech, caplog):
     result = dawp.inpaint(speech, corrupted=broken, **TINY)
     assert result.best["gap_si_snr"].epoch is None
     assert result.best["gap_psnr"].epoch is not None
-    assert "the gap at 0.5625 s is one sample long: gap SI-SNR counts as NaN" in caplog.text
+    assert "the gap at 0.5625 s is one sample long: gap SI-SNR is NaN" in caplog.text
 
 
 def test_psnr_on_gaps_uses_the_range_of_the_whole_clip(speech):

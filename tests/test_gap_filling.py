@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from dawp.dsp import autoregression, gaps
-from dawp.dsp.autoregression import Model
+from dawp.dsp.autoregression import Model, Slope, VaryingModel, WeightedRun
 from dawp.dsp.gaps.fillers import MAX_PEAK
-from dawp.dsp.gaps.pseudo_gaps import MUSIC, SPEECH, choose, pseudo_gaps, stack_weights
+from dawp.dsp.gaps.methods import _fill as fill_gap
+from dawp.dsp.gaps.pseudo_gaps import RECIPES, SPEECH, choose, pseudo_gaps, stack_weights
 from dawp.dsp.gaps.window import Gap, Recording, runs
 from dawp.errors import BadInput
 
@@ -164,6 +165,56 @@ def test_interpolation_has_the_least_residual_energy():
 # Gaps
 
 
+@pytest.mark.parametrize("gap_is_used", [False, True])
+def test_a_varying_model_solves_the_weighted_normal_equations(gap_is_used):
+    """Compare the recursion of the normal equations with least squares over all predicted samples."""
+    order, size, start, stop, context = 7, 90, 40, 52, 39.0
+    samples = np.random.default_rng(1).standard_normal(size)
+    slope = Slope(45.5, 1 / 45)
+    left, right = WeightedRun(0, start, 0.5, 0.5, start), WeightedRun(stop, size, 0.5, 0.5, stop - 1)
+    inside = [WeightedRun(start, stop, 0.3)] if gap_is_used else []
+    apart = 0 if gap_is_used else order
+    ahead = [left._replace(start=order), *inside, right._replace(start=stop + apart)]
+    behind = [left._replace(stop=start - apart), *inside, right._replace(stop=size - order)]
+    model = autoregression.fit_varying(samples, ahead, behind, order, context, slope, (1e-7, 1e-3))
+    rows, targets = [], []
+    for runs_, step in ((ahead, -1), (behind, 1)):
+        for run in runs_:
+            for t in range(run.start, run.stop):
+                distance = start - t if t < start else t - stop + 1
+                weight = 0.3 if start <= t < stop else math.cos(math.pi * distance / context / 2) ** 2
+                others = samples[[t + step * k for k in range(1, order + 1)]]
+                rows.append(math.sqrt(weight) * np.concatenate([others, others * (t - 45.5) / 45]))
+                targets.append(-math.sqrt(weight) * samples[t])
+    design = np.array(rows)
+    gram = design.T @ design
+    power = np.trace(gram[:order, :order]) / order
+    gram += power * np.diag([1e-7] * order + [1e-3] * order)
+    solution = np.linalg.solve(gram, design.T @ np.array(targets))
+    np.testing.assert_allclose(np.concatenate(model), solution, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("length", [1, 5, 12])
+def test_a_varying_model_fills_with_the_least_residual_energy(length):
+    rng = np.random.default_rng(2)
+    order, size, start = 6, 60, 30
+    samples, slope = rng.standard_normal(size), Slope(31.5, 1 / 40)
+    model = VaryingModel(rng.standard_normal(order) / 6, rng.standard_normal(order) / 6)
+    filled = autoregression.interpolate_varying(samples, start, start + length, model, slope)
+
+    def residuals(values):
+        x = np.concatenate([samples[:start], values, samples[start + length :]])
+        tau = (np.arange(size) - 31.5) / 40
+        coefficients = [1.0] * size, *(model.constant[:, None] + np.multiply.outer(model.slope, tau))
+        ahead = [sum(c[t] * x[t - k] for k, c in enumerate(coefficients)) for t in range(order, size)]
+        behind = [sum(c[t] * x[t + k] for k, c in enumerate(coefficients)) for t in range(size - order)]
+        return np.array(ahead + behind)
+
+    base = residuals(np.zeros(length))
+    columns = np.stack([residuals(unit) - base for unit in np.eye(length)], axis=1)
+    np.testing.assert_allclose(filled, np.linalg.lstsq(columns, -base)[0], rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("milliseconds", [1, 2, 5, 10, 20])
 def test_a_sum_of_sinusoids_is_filled(method, milliseconds):
@@ -295,15 +346,25 @@ def test_a_tone_does_not_ring_through_a_long_gap():
     assert np.sqrt(np.mean(middle**2)) < np.sqrt(np.mean(sound**2))
 
 
-def test_auto_takes_the_better_recipe(speech):
-    """Compare a voice with a varying pitch and a sustained chord."""
+def test_auto_takes_the_best_recipe(speech):
+    """Compare a voice with a varying pitch, a sustained chord and tones with vibrato."""
     voice = speech.double().numpy()
     chord = sinusoids(2.0, frequencies=[f * k for f in (196.0, 246.9, 293.7) for k in range(1, 9)])
     chord += 1e-3 * np.random.default_rng(3).standard_normal(len(chord))
-    for sound, expected in ((voice, SPEECH), (chord, MUSIC)):
+    time = np.arange(2 * RATE) / RATE
+    vibrato = sum(np.sin(k * (2 * math.pi * 220 * time + 3 * np.sin(2 * math.pi * 5 * time))) / k for k in range(1, 20))
+    chosen = []
+    for sound in (voice, chord, vibrato):
         mask = mask_of(len(sound), *((start, start + 80) for start in range(3000, len(sound) - 3000, 2000)))
         recording = Recording(sound, mask, RATE, [Gap(*bounds) for bounds in runs(~mask)])
-        assert choose(recording, recording.gaps).recipe == expected
+        chosen.append(choose(recording, recording.gaps).recipe)
+        audible = [gap for gap in recording.gaps if np.abs(sound[slice(*gap)]).max() > 1e-2 * np.abs(sound).max()]
+        means = [
+            np.mean([snr(fill_gap(recording, gap, recipe), sound[slice(*gap)]) for gap in audible])
+            for recipe in RECIPES
+        ]
+        assert means[list(map(list, RECIPES)).index(list(chosen[-1]))] > max(means) - 0.3
+    assert chosen[0] == SPEECH != chosen[1]
 
 
 def test_stack_weights_prefer_the_filler_without_error():

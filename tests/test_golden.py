@@ -52,7 +52,7 @@ CASES = {
     "glu": f"denoise {SHORT} {NETWORK} --glu --skip --crit L2 --lr 1e-2 --epochs 40 --stop holdout --patience 10",
     "no scaling": f"denoise {SHORT} {NETWORK} --no_normalize --input_noise gaussian --stop holdout --holdout 0.1",
     "skip": f"denoise {SHORT} {NETWORK} --depth 2 --skip --crit L2 --ema 0 --estimate output --highpass 100 --fits 2",
-    "input noise drawn anew": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
+    "input noise redrawn": f"denoise {SHORT} {NETWORK} --resample_input --crit L2",
     "moving variance": f"denoise {SHORT} {NETWORK} --crit L2 --lr 3e-2 --epochs 70 --stop wmv",
     "waveunet": f"denoise {SHORT} {WAVEUNET} --snr none --noise_std 0.05 --level_dbfs -20 --stop epochs "
     "--estimate mask",
@@ -74,7 +74,8 @@ CASES = {
     "restore noise by profile": f"denoise --source tape.wav {RESTORE} {NETWORK} --lr 3e-2 --stop epochs "
     "--noise_profile 0.1:0.2 --samplerate 12000 --strength 0.8 --save_removed removed.wav",
     "restore noise by mean": f"denoise --source tape.wav {RESTORE} {WAVEUNET} --estimate mean --stop wmv",
-    "restore reverberation": f"dereverb --source hall_notes.wav {RESTORE} {NETWORK} --depth 2 --fits 2",
+    "restore reverberation": f"dereverb --source hall_notes.wav {RESTORE} --method deep_prior {NETWORK} --depth 2 "
+    "--fits 2",
     "restore missing samples": f"inpaint --source missing.wav {RESTORE} --method deep_prior --channels 12",
     "restore drop-outs": f"inpaint --source dropouts.wav {RESTORE} --method deep_prior {NETWORK} --stop holdout",
 }

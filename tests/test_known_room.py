@@ -131,13 +131,13 @@ def test_a_simulated_room_is_removed(name):
 
 
 @pytest.fixture
-def dereverb(door, tmp_path):
+def dereverb(run_task, tmp_path):
     """Run dereverb.py --restore on ``wet.wav`` with ``hall.wav``, and return the process and the restored samples."""
 
     def run(*flags: object):
         output = tmp_path / "out.wav"
         paths = ["--source", tmp_path / "wet.wav", "--rir", tmp_path / "hall.wav", "-o", output]
-        process = door("dereverb", "--restore", *paths, "--workers", "1", *flags, tiny=False)
+        process = run_task("dereverb", "--restore", *paths, "--workers", "1", *flags, tiny=False)
         if process.returncode:
             return process, None
         return process, torch.from_numpy(soundfile.read(output, dtype="float32", always_2d=True)[0].T)
@@ -216,13 +216,13 @@ def test_a_file_that_is_no_response_is_refused(samples, dereverb, tmp_path, spee
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_a_response_that_is_missing_or_not_needed_is_refused(dereverb, tmp_path, speech, door):
+def test_a_response_that_is_missing_or_not_needed_is_refused(dereverb, tmp_path, speech, run_task):
     write_sound(tmp_path / "wet.wav", speech, subtype="FLOAT")
     assert dereverb()[0].returncode == 2
     write_sound(tmp_path / "hall.wav", decaying(), subtype="FLOAT")
     source = ["--source", tmp_path / "wet.wav", "--workers", "1"]
-    assert door("dereverb", *source, "--rir", tmp_path / "hall.wav").returncode == 2
-    without = door("dereverb", "--restore", *source, "--method", "least_squares", tiny=False)
+    assert run_task("dereverb", *source, "--rir", tmp_path / "hall.wav").returncode == 2
+    without = run_task("dereverb", "--restore", *source, "--method", "least_squares", tiny=False)
     assert without.returncode == 2
     assert "least_squares needs --rir" in without.stderr
     with pytest.raises(BadInput, match="rir"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, refused_as
 
 import dawp
 from dawp.config import Config
@@ -110,12 +110,12 @@ def test_inpaint_a_damaged_waveform(speech):
     assert (alone.best, alone.input) == ({}, {})
     assert torch.equal(alone.restored.waveform, pair.restored.waveform)
     assert alone.restored.waveform.isfinite().all()
-    assert str(alone) == "no clean clip to judge by"
+    assert str(alone) == "no clean clip, so no metrics"
     for array in (damaged.numpy(), damaged[None]):
         assert torch.equal(dawp.inpaint(array, gaps="auto", **TINY).restored.waveform, alone.restored.waveform)
-    with pytest.raises(dawp.BadInput, match="waveform holds NaN"):
+    with refused_as("unusable_recording", "waveform .*NaN"):
         dawp.inpaint(damaged, **TINY)
-    with pytest.raises(dawp.BadInput, match="waveform holds NaN"):
+    with refused_as("unusable_recording", "waveform .*NaN"):
         dawp.denoise(damaged, **TINY)
 
 

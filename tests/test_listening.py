@@ -60,7 +60,7 @@ def test_a_process_that_dies_loses_one_value_and_is_replaced(speech, caplog):
         values = [resolve(value).item() for value in [compute_later(PESQ, speech, speech, 16000) for _ in range(8)]]
     assert 1 <= sum(value != value for value in values) <= len(processes)
     assert resolve(compute_later(PESQ, speech, speech, 16000)) > 4
-    assert "PESQ counts as NaN for an estimate: its process" in caplog.text
+    assert "PESQ is NaN for an estimate: its process" in caplog.text
     assert not set(processes) & set(pesq_pool._workers().processes)
 
 
@@ -86,12 +86,12 @@ def test_pending_values_do_not_delay_the_end_of_a_command():
     code = (
         f"{SETUP}x = torch.randn(18 * 16000)\n"
         "waiting = [pesq_later(x) for _ in range(60)]; resolve(waiting[0])\n"
-        "print('begun', flush=True); raise KeyboardInterrupt"
+        "print('started', flush=True); raise KeyboardInterrupt"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout.readline() == "begun\n"
+    assert process.stdout.readline() == "started\n"
     began = time.monotonic()
     errors = process.communicate()[1]
     assert time.monotonic() - began < 15  # 60 values take half a minute or more

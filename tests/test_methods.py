@@ -5,10 +5,9 @@ import json
 import pytest
 import soundfile
 import torch
-from conftest import RATE
+from conftest import RATE, refused_as
 
 import dawp
-from dawp.errors import BadInput
 from dawp.methods import base
 
 
@@ -69,13 +68,13 @@ def test_a_method_registered_outside_the_package(monkeypatch, speech):
 @pytest.mark.parametrize("broken", [lambda problem: problem.observed / 0, lambda problem: 1 / 0])
 def test_a_method_that_fails_is_bad_input(broken, monkeypatch, speech):
     monkeypatch.setitem(base.METHODS, "denoise", {"broken": base.Method("broken", "denoise", broken)})
-    with pytest.raises(BadInput, match="broken"):
+    with refused_as("job_failed", "broken"):
         dawp.restore(speech, RATE, task="denoise", method="broken")
 
 
 def test_a_missing_package_is_reported(monkeypatch, speech):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match="nara_wpe"):
+    with refused_as("missing_package", "nara_wpe"):
         dawp.restore(speech, RATE, task="dereverb", method="wpe")
 
 

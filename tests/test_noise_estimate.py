@@ -125,7 +125,7 @@ def test_the_floor_is_that_of_the_noise_under_a_chord():
     assert abs(np.median(error[len(error) // 2 :])) < 1.5
 
 
-def test_the_floor_is_lowered_to_what_the_quiet_segments_have():
+def test_the_floor_is_at_most_the_level_of_the_quiet_segments():
     noise = coloured(4, RATE, 0.0)
     noise[: 2 * RATE] *= 10
     power = np.abs(analyse(noise, RATE, 0.032)) ** 2
@@ -167,7 +167,7 @@ def test_a_tone_that_lasts_is_not_taken_for_noise(lowest):
 # Tones
 
 
-def test_the_share_of_tones_tells_a_chord_from_noise():
+def test_the_share_of_tones_separates_a_chord_from_noise():
     assert tone_share(coloured(4, RATE, 0.0), RATE).max() < 0.1
     assert tone_share(coloured(4, RATE, 1.0), RATE).max() < 0.1  # a spectral slope is not a tone
     assert tone_share(chord(4, RATE), RATE)[1:12].min() > 0.9  # bands with partials

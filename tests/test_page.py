@@ -3,22 +3,25 @@
 import dataclasses
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
+import soundfile
 import torch
-from conftest import ROOT, TINY, environment, write_sound
+from conftest import ROOT, TINY, environment, refused_as, write_sound
 
 from dawp.config import Config
-from dawp.errors import BadInput
 from dawp.io.files import json_text
 from dawp.io.sources import find_recordings
 from dawp.metrics.base import OUTPUT, Measurement
 from dawp.report import assets, clips, page, tables
+from dawp.report.gaps import gap_errors, spans_of
 from dawp.report.page import write_report
 from dawp.report.pictures import draw_nothing
 from dawp.runs import experiment
@@ -160,7 +163,7 @@ def test_levels_are_matched_by_rms():
     assert min(volumes.values()) == 0.25  # quiet sounds do not lower the volume of the others
 
 
-def test_an_unfinished_run_lists_what_is_missing(finished, tmp_path):
+def test_an_unfinished_run_lists_the_missing_fits(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     unfinished, other = repetition_folders(folder)
     (unfinished / "result.json").unlink()
@@ -280,8 +283,31 @@ def test_published_values_are_shown(tmp_path):
     assert re.search(r"SI-SNR \(dB\) [^ ]+ [^ ]+ [^ ]+ [^ ]+ 0 5\.42 –", words)
 
 
+def test_the_errors_in_gaps_are_those_of_the_sounds():
+    clean = np.ones(100, dtype=np.float32)
+    half = np.where(np.arange(100) < 50, 1.0, 0.5).astype(np.float32)  # wrong from the middle of the first gap on
+    errors = gap_errors({"clean": clean, "half": half, "same": clean}, spans_of([(0.4, 0.2), (0.8, 0.1)], 100))
+    assert list(errors) == ["half", "same"]
+    assert errors["half"].snr == pytest.approx([10 * math.log10(8), 10 * math.log10(4)])
+    assert errors["half"].by_position[0] == pytest.approx(10 * math.log10(0.125))  # mean of 0 and 0.25
+    assert errors["half"].by_position[-1] == pytest.approx(10 * math.log10(0.25))
+    assert errors["half"].si_snr[0] == pytest.approx(10 * math.log10(9), abs=1e-4)
+    assert max(errors["same"].by_position) < -100
+
+
 def test_gaps_and_rooms_are_shown(tmp_path):
-    assert "Waveforms around the first gaps" in text_of(write_report(run(tmp_path, "inpaint")))
+    folder = run(tmp_path, "inpaint", n_gaps=3, baselines=True, experiment_repetition=1)
+    assert "Waveforms around the first gaps" in text_of(write_report(folder))
+    repetition_dir, *_ = repetition_folders(folder)
+    facts = json.loads((repetition_dir / "result.json").read_text())
+    clean, filled = (soundfile.read(repetition_dir / f"{name}.wav")[0] for name in ("clean", "baseline_janssen"))
+    first, *_ = facts["corruption"]["gaps"]
+    span = slice(round(first[0] * 16000), round(sum(first) * 16000))
+    snr = 10 * math.log10(sum(clean[span] ** 2) / sum((filled - clean)[span] ** 2))
+    words = words_of(folder / page.REPORT)
+    row = words[words.index(f"{first[0]:.3f} s, {1000 * first[1]:.3g} ms") :].split(" s, ")[1]
+    assert tables.format_number(snr) in row
+    assert "mean of 3" in words
     folder = run(tmp_path, "dereverb", experiment_repetition=1)
     text = text_of(write_report(folder))
     assert "Impulse response of the room" in text
@@ -296,12 +322,12 @@ def test_an_incomplete_config_is_refused(finished, tmp_path):
     about = json.loads((folder / "config.json").read_text())
     del about["settings"], about["seed"]
     (folder / "config.json").write_text(json.dumps(about))
-    with pytest.raises(BadInput, match=r"config\.json: .*seed, settings"):
+    with refused_as("damaged_results", r"config\.json: .*seed, settings"):
         write_report(folder)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=str(tmp_path)):
+    with refused_as("damaged_results", str(tmp_path)):
         write_report(tmp_path)
 
 

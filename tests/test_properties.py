@@ -41,7 +41,7 @@ RATES = st.sampled_from([1000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 9
 )
 MAX_SAMPLES = 12000  # in all channels, so that a restoration takes a fraction of a second
 LOSSLESS = {*BITS, *UNLIMITED}
-UNSAFE = ("ALAC_20", "DWVW_16", "DWVW_24")  # libsndfile 1.2.2 does not read what it writes
+UNSAFE = ("ALAC_20", "DWVW_16", "DWVW_24")  # libsndfile 1.2.2 cannot read its own output
 
 
 def examples(count, slow=False):
@@ -152,7 +152,7 @@ def test_a_restored_file_has_the_properties_of_its_recording(recording, task, wo
     for fact in ("samplerate", "channels", "format", "subtype"):
         assert getattr(about_after, fact) == getattr(about, fact)
     assert len(after) == len(before)
-    assert len(before) >= frames  # libsndfile pads what it writes in some of the formats
+    assert len(before) >= frames  # libsndfile pads the output in some formats
     assert np.isfinite(after).all()
     if task == "inpaint" and subtype in LOSSLESS:
         reach = max(1, round(CROSSFADE * rate))

@@ -204,4 +204,4 @@ def test_the_listed_verdicts_agree_with_the_results_folder():
                     f"{differences[0]} dB, {clips} clips" if name == "table3" else f"{clips} clips, 500 epochs"
                 )
     fast = json.loads((ROOT / "results/table1-fast.json").read_text())["conclusions"][0]
-    assert verdicts["reverberation is taken out, most at RT60 0.2 (Table 1)"] == (fast["verdict"], "9 clips")
+    assert verdicts["reverberation is removed, most at RT60 0.2 (Table 1)"] == (fast["verdict"], "9 clips")

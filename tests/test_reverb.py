@@ -4,7 +4,7 @@ import numpy as np
 import pyroomacoustics as pra
 import pytest
 import torch
-from conftest import write_sound
+from conftest import refused_as, write_sound
 from pyroomacoustics.experimental import measure_rt60 as measure_with_library
 
 from dawp.dsp.reverberation import measure_rt60
@@ -138,7 +138,7 @@ def test_a_response_that_delays_the_sound_beyond_the_clip_is_refused(tmp_path):
     response = torch.zeros(12000)
     response[9000], response[11000] = 1.0, 0.5
     settings = {"rir_source": write_sound(tmp_path / "far.wav", response), "reference": "unaligned"}
-    with pytest.raises(BadInput, match=r"needs 0\.562 s to the microphone, longer than the clip"):
+    with refused_as("unusable_recording", r"0\.562 s"):
         reverberate(torch.randn(8000), **settings)
     assert reverberate(torch.randn(9100), **settings).observed.abs().max() > 0.1
 
@@ -222,7 +222,7 @@ def test_bad_rooms(speech, settings, message):
 
 
 def test_a_silent_clip_is_refused():
-    with pytest.raises(BadInput, match="clean clip is silent"):
+    with refused_as("unusable_recording", "clean clip"):
         reverberate(torch.zeros(RATE))
 
 

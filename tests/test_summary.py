@@ -66,7 +66,7 @@ def at_best_pesq(si_snr, best=4.0):
 
 
 def test_the_table_reports_the_best_pesq_of_nearly_silent_outputs():
-    warning = "PESQ is best where SI-SNR is far below the corrupted clip's"
+    warning = "PESQ is best at an epoch where SI-SNR is far below the corrupted clip's"
     assert f"{warning}, at -17.50 dB: " in table(summarise([at_best_pesq(-17.5)]))
     several = [at_best_pesq(si_snr) for si_snr in (-17.5, -0.6, -0.4, 4.0, None)]
     assert f"{warning} in 2 of 5 repetitions: " in table(summarise(several))
@@ -128,14 +128,14 @@ def test_rows_for_the_csv_have_the_baselines():
 
 def test_a_repetition_without_a_clean_clip_has_no_summary():
     unjudged = {**result(4.0), "best": {}, "input": {}, "restored": {"epoch": 20, "metrics": {}}}
-    assert table(summarise([unjudged])) == "no clean clip to judge by"
+    assert table(summarise([unjudged])) == "no clean clip, so no metrics"
 
 
 def test_the_share_of_the_oracle_gain_retained_by_a_blind_stop():
     results = [{**result(value), "blind": {"wmv": judged(kept, 2.5, 7)}} for value, kept in ((6.5, 5.5), (4.5, 4.5))]
     summary = summarise(results)
     assert summary["blind"]["wmv"]["si_snr"]["share"] == pytest.approx(2.5 / 3)
-    assert "blind stop wmv keeps of the oracle's gain in SI-SNR (dB): 83 % (output)" in table(summary)
+    assert "blind stop wmv: share of the oracle gain in SI-SNR (dB): 83 % (output)" in table(summary)
     lost = summarise([{**result(2.0), "blind": {"wmv": judged(1.0, 2.5, 7)}}])
     assert math.isnan(lost["blind"]["wmv"]["si_snr"]["share"])
     assert "blind stop" not in table(lost)
@@ -156,4 +156,4 @@ def test_the_share_uses_a_metric_with_a_known_gain():
     one = result(4.0, gap_si_snr=gap, gap_psnr=psnr)
     one["input"] |= {"gap_si_snr": None, "gap_psnr": 32.0}
     one["blind"] = {"wmv": {"epoch": 7, "metrics": {"gap_si_snr": gap, "gap_psnr": {**psnr, "gain": 3.0}}}}
-    assert "keeps of the oracle's gain in gap PSNR (dB): 75 % (output)" in table(summarise([one]))
+    assert "share of the oracle gain in gap PSNR (dB): 75 % (output)" in table(summarise([one]))

@@ -1,9 +1,8 @@
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, refused_as
 
 import dawp
-from dawp.errors import BadInput
 from dawp.methods.deep_prior.fit import Fit
 from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
@@ -49,7 +48,7 @@ def test_the_output_has_the_requested_length(levels):
 
 
 def test_too_short_is_refused():
-    with pytest.raises(BadInput, match=r"63 samples.*at least 64"):
+    with refused_as("unusable_recording", "63 samples.* 64"):
         small().valid_length(63)
 
 

@@ -56,7 +56,7 @@ def leave(folder, line, part):
 
 
 def refuse(folder, line, part):
-    raise BadInput("no good")
+    raise BadInput("no good", code="unusable_recording")
 
 
 def refuse_first(folder, line, part):
@@ -120,6 +120,7 @@ def test_a_job_whose_process_dies_is_retried_once(tmp_path, caplog):
     assert value is None
     assert str(error).startswith("always.wav: ")
     assert "SIGKILL" in str(error)
+    assert error.code == values["leaves.wav"][1].code == "job_failed"
     assert "exit code 7" in str(values["leaves.wav"][1])
     assert (tmp_path / "always").read_text() == "xx"
     assert [record.name for record in caplog.records].count("dawp.parallel.scheduler") == 3  # one for each retried job
@@ -130,7 +131,7 @@ def test_bad_input_does_not_stop_other_jobs_but_other_exceptions_do(tmp_path, ca
     for workers in (1, 2):
         values = done(jobs, 3, workers=workers)
         assert isinstance(values["bad"][1], BadInput)
-        assert str(values["bad"][1]) == "no good"
+        assert (str(values["bad"][1]), values["bad"][1].code) == ("no good", "unusable_recording")
         assert values["good"][0][0] == 1
     jobs = [Job("slow", tmp_path, sleep, (600,), 1), Job("wrong", tmp_path, fail, (), 1)]
     began = time.monotonic()

@@ -172,29 +172,49 @@ class VaryingModel(NamedTuple):
     slope: Array  # [p]
 
 
+class WeightedRun(NamedTuple):
+    """A run of predicted samples with the weight ``level + swing cos(pi (t - origin) / width)``."""
+
+    start: int
+    stop: int  # after the last sample
+    level: float
+    swing: float = 0.0
+    origin: float = 0.0  # sample of the largest weight
+
+
+class Slope(NamedTuple):
+    """The time ``tau(t) = rate (t - centre)`` in which coefficients are linear; t in samples."""
+
+    centre: float
+    rate: float
+
+    def at(self, places: Array) -> Array:
+        """Return tau ``[N]`` at samples ``[N]``."""
+        return self.rate * (places - self.centre)
+
+
 def fit_varying(
     samples: Array,
-    predicted: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ahead: Sequence[WeightedRun],
+    behind: Sequence[WeightedRun],
     order: int,
-    tau: Array,
-    weights: Array,
-    ridge: float,
-    slope_ridge: float,
+    width: float,
+    slope: Slope,
+    ridges: tuple[float, float],
 ) -> VaryingModel:
     """Fit a model with coefficients that are linear in time, by the modified covariance method.
 
     The same coefficients predict samples from those before and from those after them, so that the estimate is the same
-    for the time-reversed signal.
+    for the time-reversed signal. The normal equations take O(p² + N p) operations (`lattice.varying_gram`).
 
     Args:
         samples: ``[N]``.
-        predicted: indices of the samples that are predicted from the ``order`` samples before them, and of those that
-            are predicted from as many after them.
+        ahead: runs of samples that are predicted from the ``order`` samples before them.
+        behind: runs of samples that are predicted from the ``order`` samples after them.
         order: p.
-        tau: ``[N]``, the time that slopes refer to.
-        weights: ``[N]`` of the squared residual.
-        ridge: on the constants, times the mean power.
-        slope_ridge: on the slopes, times the mean power.
+        width: half a period of the weights, in samples.
+        slope: the time that the coefficients are linear in.
+        ridges: on the constants and on the slopes, times the mean power.
 
     Raises:
         numpy.linalg.LinAlgError: the equations are singular.
@@ -205,30 +225,37 @@ def fit_varying(
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    spans = np.lib.stride_tricks.sliding_window_view(samples, order)
-    ahead, behind = predicted
-    others = np.concatenate([spans[ahead - order, ::-1], spans[behind + 1]])
-    places = np.concatenate([ahead, behind])
-    root = np.sqrt(weights[places])
-    others = others * root[:, None]
-    design = np.concatenate([others, others * tau[places][:, None]], axis=1)
-    gram = design.T @ design
+    from dawp.dsp import lattice
+
+    last = len(samples) - 1
+    mirrored = [WeightedRun(last + 1 - run.stop, last + 1 - run.start, *run[2:4], last - run.origin) for run in behind]
+    grams = np.zeros((3, order + 1, order + 1))
+    for values, runs, centre, rate in (
+        (samples, ahead, slope.centre, slope.rate),
+        (np.ascontiguousarray(samples[::-1]), mirrored, last - slope.centre, -slope.rate),
+    ):
+        if runs:
+            lattice.varying_gram(values, np.array(runs, dtype=np.float64), np.pi / width, centre, rate, grams)
+    gram = np.block([[grams[0, 1:, 1:], grams[1, 1:, 1:]], [grams[1, 1:, 1:], grams[2, 1:, 1:]]])
     power = np.trace(gram[:order, :order]) / order
-    gram[np.diag_indices(2 * order)] += power * np.repeat([ridge, slope_ridge], order)
+    gram[np.diag_indices(2 * order)] += power * np.repeat(ridges, order)
     factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    solution = -cho_solve(factor, design.T @ (samples[places] * root))
+    solution = -cho_solve(factor, np.concatenate([grams[0, 0, 1:], grams[1, 0, 1:]]))
     return VaryingModel(solution[:order], solution[order:])
 
 
-def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingModel, tau: Array) -> Array:
+def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingModel, slope: Slope) -> Array:
     """Fill one gap with the least energy of the forward and backward residuals of a time-varying model.
+
+    With b the slopes, ``A_k = a_k + b_k k rate`` and tau_i the time of sample i, the energy of the forward residual has
+    the matrix ``G_ij = sum over k of (A_(k+d) + b_(k+d) tau_i) (A_k + b_k tau_j)``, d = j - i >= 0: four correlations.
 
     Args:
         samples: ``[N]``; the order is known on either side of the gap, which is not read.
         start: of the gap.
         stop: of the gap.
         model: of order p.
-        tau: ``[N]``, as in `fit_varying`.
+        slope: as in `fit_varying`.
 
     Returns:
         ``[stop - start]``.
@@ -238,20 +265,28 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
     """
     from scipy.linalg import cho_factor, cho_solve
 
+    from dawp.dsp import lattice
+
     order, length, size = len(model.constant), stop - start, len(samples)
     known = samples.copy()
     known[start:stop] = 0
+    constant, slopes = np.concatenate([[1.0], model.constant]), np.concatenate([[0.0], model.slope])
     gram, right = np.zeros((length, length)), np.zeros(length)
-    columns = np.arange(length)
-    for turn, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
-        rows = np.arange(first, first + length + order)
-        coefficients = np.ones((len(rows), order + 1))
-        coefficients[:, 1:] = model.constant + np.multiply.outer(tau[turn][rows], model.slope)
-        spans = np.lib.stride_tricks.sliding_window_view(known[turn], order + 1)[rows - order, ::-1]
-        residual = np.einsum("rk,rk->r", coefficients, spans)
-        design = np.zeros((len(rows), length))
-        for lag in range(order + 1):
-            design[columns + lag, columns] = coefficients[columns + lag, lag]
-        gram += (design.T @ design)[turn, turn]
-        right -= (design.T @ residual)[turn]
+    for turn, first, time in (
+        (slice(None), start, slope),
+        (slice(None, None, -1), size - stop, Slope(size - 1 - slope.centre, -slope.rate)),
+    ):
+        places = np.arange(first, first + length + order, dtype=np.float64)
+        tau = time.at(places)
+        span = known[turn][first - order : first + length + order]
+        residual = np.convolve(span, constant, "valid") + tau * np.convolve(span, slopes, "valid")
+        shifted = constant + slopes * time.rate * np.arange(order + 1)
+        right -= (np.correlate(residual, shifted, "valid") + tau[:length] * np.correlate(residual, slopes, "valid"))[
+            turn
+        ]
+        pairs = ((shifted, shifted), (shifted, slopes), (slopes, shifted), (slopes, slopes))
+        correlations = np.zeros((4, max(length, order + 1)))
+        for values, (one, other) in zip(correlations, pairs, strict=True):
+            values[: order + 1] = np.correlate(one, other, "full")[order:]
+        lattice.add_varying_precision(correlations, tau[:length], turn.step == -1, gram)
     return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))

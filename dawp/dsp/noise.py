@@ -1,10 +1,9 @@
 """The power of the noise in a recording, bin by bin, estimated from the recording alone.
 
-A noise estimate that is too high takes out the recording itself, so two estimates are combined. The noise floor is
-steady and smooth over frequency, and never higher than what the quietest bins of a whole band have in common. Tracked
-noise follows unsteady noise from frame to frame, but takes sustained tones and drums for noise, too. The tracked
-estimate is used only in the bands where what it would remove looks like noise: without tones, and of nearly the same
-level throughout.
+A noise estimate that is too high removes the recording itself, so two estimates are combined. The noise floor is
+steady and smooth over frequency, and never higher than the common level of the quietest bins of a whole band. Tracked
+noise follows unsteady noise from frame to frame, but mistakes sustained tones and drums for noise. The tracked estimate
+is used only in bands where it resembles noise: no tones, and a nearly constant level.
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ LOWEST_HZ = 20.0  # what lies below may have been filtered out
 TRUNCATION = 0.5  # bins below this multiple of the noise power are used
 FIRST_QUANTILE = 0.05
 FLOOR_ROUNDS = 3  # refinements of the spectral shape within bands
-SEGMENT_SECONDS, SEGMENT_QUANTILE = 0.5, 0.15  # steady noise is there in nearly all segments
+SEGMENT_SECONDS, SEGMENT_QUANTILE = 0.5, 0.15  # steady noise is present in nearly all segments
 NEAR = 3.0  # a bin within this multiple of the noise power holds mostly noise
 UNSUPPORTED, SUPPORTED = 0.4, 0.8  # shares of such bins in a band: too few to trust the floor, enough to trust it fully
 LOWEST_TRUST = 0.01
 SILENT_SHARE, MIN_AUDIBLE_FRAMES = 1e-10, 4  # of the mean power
-MAX_BAND_VALUES = 20_000  # bins of a band that are looked at
+MAX_BAND_VALUES = 20_000  # bins of a band that are used
 
 # Tracked noise
-QUIET_SECONDS, QUIET_STEP = 2.0, 0.2  # stretch in which quiet frames are looked for, and its hop
+QUIET_SECONDS, QUIET_STEP = 2.0, 0.2  # interval searched for quiet frames, and its hop
 MEDIAN_BINS, ABOVE_MEDIAN = 15, 1.5  # noise is at most this multiple of its median over neighbouring bins
-PRESENT_SNR, PRESENT_PRIOR = 10**1.5, 0.3  # of sound, where there is any (Gerkmann and Hendriks 2012)
+PRESENT_SNR, PRESENT_PRIOR = 10**1.5, 0.3  # of sound, if present (Gerkmann and Hendriks 2012)
 TRACK_SECONDS, TRACK_ROUNDS = 0.2, 3
 BIAS_HZ, BIAS = (300.0, 600.0), 1.4  # tracked noise is this much too low above the second frequency
 
@@ -100,7 +99,7 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
 
 
 def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array, support: float) -> Powers:
-    """Lower an estimate that is weak, because what it finds can be a part of the recording.
+    """Lower a weak estimate, because it can be part of the recording.
 
     Breath, bow noise and distortion are steady, too. The weaker the noise is, the more of the estimate they can be, and
     the less there is to gain. Noise that fills most of the spectrogram is certain, since a sound that is so weak rarely
@@ -191,7 +190,7 @@ def truncated_mean(powers: Powers) -> float:
 
 
 def _audible_frames(power: Powers) -> NDArray[np.bool_]:
-    """Which frames ``[frames]`` have no digital silence in them: it has no noise, and says nothing of it elsewhere."""
+    """Return which frames ``[frames]`` have no digital silence, which contains no noise to measure."""
     from scipy.ndimage import binary_dilation
 
     frame_power = power.sum(axis=0)
@@ -250,10 +249,10 @@ def track_noise(power: Powers, frame_seconds: float) -> Powers:
 def _admitted(
     spectrum: Spectrum, tracked: Powers, audible: NDArray[np.bool_], support: Array, length: int, sample_rate: int
 ) -> Array:
-    """How far the tracked noise is used in each bin ``[bins, 1]``: from 0, the floor alone, to 1.
+    """Return the weight of the tracked noise in each bin ``[bins, 1]``: from 0, only the floor, to 1.
 
-    It is used where what a gain with it removes has few tones, its level is nearly steady, and the floor does not
-    explain the band already; and only if it is a clear part of the recording at all.
+    It is used in bands where the signal that it removes has few tones and a nearly steady level, and where the floor
+    has little support. It is not used if it is only a small part of the recording.
     """
     power = np.abs(spectrum) ** 2
     frequencies = _frequencies(power, sample_rate)
@@ -273,7 +272,7 @@ def _admitted(
 
 
 def tone_share(waveform: Tensor, sample_rate: int) -> Array:
-    """The share of a signal's power that is tones, in each of the bands that ``noise_floor`` uses.
+    """Return the tonal share of the power of a signal in each of the bands of ``noise_floor``.
 
     A tone is a bin of the mean spectrum, divided by its smooth shape, that exceeds four times the 40 % quantile of the
     300 Hz around it.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dawp.dsp.alignment import MAX_LAG, measure_lag
 from dawp.dsp.gaps import detection
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, printable, with_context
 from dawp.io.files import atomic_write
 from dawp.io.reader import Reader
 from dawp.io.settings import LONGEST_GAP_MS, MIN_LENGTH, ClipConfig
@@ -53,23 +53,23 @@ def read(path: Path, sample_rate: int, missing: float | None = None, first_chann
         rate, channels = file.rate, file.channels
         blocks = list(file.blocks(READ_FRAMES))
     if not blocks:
-        raise BadInput(f"{printable(path)}: contains no samples")
+        raise BadInput(f"{printable(path)}: contains no samples", code="unusable_recording")
     if missing is not None:
         blocks = [mark_missing(torch.from_numpy(np.concatenate(blocks)), rate, missing).numpy()]
     waveform = torch.from_numpy(np.concatenate([b[:, 0] if first_channel else b.mean(axis=1) for b in blocks]))
     gone = waveform.isnan() if missing is not None else torch.zeros(1, dtype=torch.bool)
     if gone.all():
-        raise BadInput(f"{printable(path)}: all samples are missing")
+        raise BadInput(f"{printable(path)}: all samples are missing", code="unusable_recording")
     waveform = torch.where(gone, torch.nan, waveform)
     if not torch.isfinite(waveform[~gone] if gone.any() else waveform).all():
-        raise BadInput(f"{printable(path)}: contains samples that are NaN or infinite")
+        raise BadInput(f"{printable(path)}: contains samples that are NaN or infinite", code="unusable_recording")
     if channels > 1:
         log.info("%s: %s", printable(path), _describe_mixdown(channels, first_channel))
     if rate != sample_rate:
         try:
             waveform = resample(waveform, rate, sample_rate)
         except BadInput as refusal:
-            raise BadInput(f"{printable(path)}: {refusal}") from None
+            raise with_context(refusal, printable(path)) from None
         log.info("%s: resampled from %d to %d Hz", printable(path), rate, sample_rate)
     return waveform
 
@@ -213,7 +213,7 @@ def read_clip(
     for path, waveform in ((recording.clean, clean), (recording.corrupted, corrupted)):
         clip = None if waveform is None else waveform[start:stop]
         if clip is not None and not clip.nan_to_num().any():
-            raise BadInput(f"{printable(path)}: is silent, all samples are zero")
+            raise BadInput(f"{printable(path)}: is silent, all samples are zero", code="unusable_recording")
         clips.append(clip)
     return clips[0], clips[1], rate
 
@@ -223,7 +223,10 @@ def _common_part(clean: Tensor, corrupted: Tensor, rate: int, align: bool, names
     longest = MAX_LAG if align else MAX_MISMATCH
     if abs(len(clean) - len(corrupted)) / rate > longest:
         lengths = f"{len(clean) / rate:.3f} s and {len(corrupted) / rate:.3f} s"
-        raise BadInput(f"{names}: a pair must have equal lengths (within {1000 * longest:g} ms), got {lengths}")
+        raise BadInput(
+            f"{names}: a pair must have equal lengths (within {1000 * longest:g} ms), got {lengths}",
+            code="mismatched_pair",
+        )
     lag = measure_lag(clean, corrupted.nan_to_num(), rate)
     if lag:
         found = f"the second is {1000 * abs(lag) / rate:.1f} ms {'late' if lag > 0 else 'early'}"
@@ -246,9 +249,11 @@ def _choose_segment(waveform: Tensor, rate: int, config: ClipConfig, segment_ind
     requested = round(config.clip_length * rate) if config.clip_length else available
     length = min(requested, available)
     if length < MIN_LENGTH:
-        raise BadInput(f"{name}: a clip must have at least {MIN_LENGTH} samples, got {length}")
+        raise BadInput(
+            f"{name}: a clip must have at least {MIN_LENGTH} samples, got {length}", code="unusable_recording"
+        )
     if not waveform[begin:].any():
-        raise BadInput(f"{name}: is silent, all samples are zero")
+        raise BadInput(f"{name}: is silent, all samples are zero", code="unusable_recording")
     starts = range(begin, total - length + 1, length)
     quiet = _frame_levels_db(waveform, rate) < SILENCE_DB
     frame = round(FRAME_SECONDS * rate)
@@ -258,7 +263,8 @@ def _choose_segment(waveform: Tensor, rate: int, config: ClipConfig, segment_ind
         raise BadInput(
             f"{name}: quiet_thresh must be at least {math.ceil(1000 * min(shares.values())) / 1000:g} "
             f"for a segment of {length / rate:g} s, "
-            f"got {config.quiet_thresh:g}: every segment has a larger fraction of silence"
+            f"got {config.quiet_thresh:g}: every segment has a larger fraction of silence",
+            code="unusable_recording",
         )
     if length < requested:
         seconds = f"{length / rate:.3f} s is shorter than the clip length of {config.clip_length:g} s"

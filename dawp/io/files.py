@@ -104,7 +104,7 @@ def check_writable(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         why = "no permission" if existing.is_dir() else "not a folder"
-        raise BadInput(f"{printable(folder)}: cannot be written ({printable(existing)}: {why})")
+        raise BadInput(f"{printable(folder)}: cannot be written ({printable(existing)}: {why})", code="io_error")
 
 
 @contextmanager
@@ -129,12 +129,12 @@ def exclusive_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BadInput(f"{refusal} {_holder(folder)}") from None
+            raise BadInput(f"{refusal} {_holder(folder)}", code="in_use") from None
         except OSError:  # this file system has no such locks
             yield
             return
         if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
-            raise BadInput(f"{refusal} another command")  # which has just replaced the folder
+            raise BadInput(f"{refusal} another command", code="in_use")  # which has just replaced the folder
         with atomic_write(folder / HOLDER) as temporary:
             temporary.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
         try:

@@ -195,7 +195,8 @@ def write(
     except soundfile.SoundFileError as error:
         why = getattr(error, "error_string", error)
         raise BadInput(
-            f"{printable(output)}: cannot be written as {form.format} {form.subtype} ({printable(why)})"
+            f"{printable(output)}: cannot be written as {form.format} {form.subtype} ({printable(why)})",
+            code="io_error",
         ) from None
     if lost:
         log.warning("%s: not kept: %s", printable(output), _listed(lost))

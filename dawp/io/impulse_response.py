@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, printable, with_context
 from dawp.io import audio
 from dawp.io.reader import Reader
 
@@ -33,7 +33,7 @@ def read_impulse_response(path: Path, sample_rate: int | None = None) -> Tensor:
     try:
         status = path.stat()
     except OSError:
-        raise BadInput(f"rir must be a sound file, got {printable(path)}") from None
+        raise BadInput(f"rir must be a sound file, got {printable(path)}", code="not_found") from None
     return _read(path, sample_rate, status.st_mtime_ns, status.st_size)
 
 
@@ -43,15 +43,20 @@ def _read(path: Path, sample_rate: int | None, *_: int) -> Tensor:
         rate, longest = file.rate, int(MAX_SECONDS * file.rate)
         samples = torch.from_numpy(np.array(file.read(0, longest + 1)).T.copy())
     if samples.shape[1] > longest:
-        raise BadInput(f"rir must be an impulse response of at most {MAX_SECONDS:g} s, got {printable(path)}")
+        raise BadInput(
+            f"rir must be an impulse response of at most {MAX_SECONDS:g} s, got {printable(path)}",
+            code="unusable_recording",
+        )
     if not samples.isfinite().all():
-        raise BadInput(f"rir must have finite samples, got NaN or infinite ones in {printable(path)}")
+        raise BadInput(
+            f"rir must have finite samples, got NaN or infinite ones in {printable(path)}", code="unusable_recording"
+        )
     if not samples.any(dim=1).all():
-        raise BadInput(f"rir must be an impulse response, got silence in {printable(path)}")
+        raise BadInput(f"rir must be an impulse response, got silence in {printable(path)}", code="unusable_recording")
     try:
         samples = audio.resample(samples, rate, sample_rate or rate)
     except BadInput as refusal:
-        raise BadInput(f"rir {printable(path)}: {refusal}") from None
+        raise with_context(refusal, f"rir {printable(path)}") from None
     energy = samples.double().square().flip(1).cumsum(1).flip(1)
     kept = int((energy > NEGLIGIBLE * energy[:, :1]).sum(dim=1).max())
     return samples[:, :kept].clone()

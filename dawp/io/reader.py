@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, ErrorCode, printable
 from dawp.io import mp3, ogg
 from dawp.io.chunks import find_data
 from dawp.io.segment import Segment
@@ -230,7 +230,7 @@ class _Faults:
         if self.left_out:
             texts.append(f"{self.left_out:.2f} s with another sample rate or number of channels are left out")
         if self.is_understated:
-            texts.append(f"the header states less than the {length} of sound in the file, all of which is read")
+            texts.append(f"the header states less than the {length} of sound in the file; all of it is read")
         return "; ".join(texts)
 
 
@@ -263,4 +263,5 @@ def _as_bad_input(path: Path) -> Iterator[None]:
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         why = getattr(error, "error_string", error)  # without the number of the descriptor
         reason = unread_reason(path) or f"cannot be read as sound ({printable(why)})"
-        raise BadInput(f"{printable(path)}: {reason}") from None
+        code: ErrorCode = "not_found" if isinstance(error, FileNotFoundError) else "unreadable_input"
+        raise BadInput(f"{printable(path)}: {reason}", code=code) from None

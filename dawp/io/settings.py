@@ -8,7 +8,7 @@ from dawp.settings import Settings, setting
 
 MIN_LENGTH = 64  # samples in a clip
 LONGEST_CLIP = 86400.0  # seconds
-LONGEST_GAP_MS = 100.0  # a longer run of zeros counts as silence
+LONGEST_GAP_MS = 100.0  # longer runs of zeros are treated as silence
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,9 @@ def _find_recordings(source: Path) -> list[Recording]:
     if source.is_dir():
         return [Recording(path) for path in sounds_in(source)]
     if not source.exists():
-        raise BadInput(f"{printable(source)}: no such file or folder")
+        raise BadInput(f"{printable(source)}: no such file or folder", code="not_found")
     if not source.is_file():
-        raise BadInput(f"{printable(source)}: is neither a file nor a folder")
+        raise BadInput(f"{printable(source)}: is neither a file nor a folder", code="not_found")
     _refuse_unread(source)
     return [Recording(source)] if source.suffix.lower() in SOUND_SUFFIXES else _read_list(source)
 
@@ -109,7 +109,7 @@ def sounds_at(source: Path) -> list[Path]:
 
 def _refuse_unread(path: Path) -> None:
     if reason := unread_reason(path):
-        raise BadInput(f"{printable(path)}: {reason}")
+        raise BadInput(f"{printable(path)}: {reason}", code="unreadable_input")
 
 
 def unread_reason(path: Path) -> str:
@@ -141,7 +141,7 @@ def sounds_in(folder: Path) -> list[Path]:
     skipped = f"files of formats that are not supported: {counts}; {CONVERT}" if unread else ""
     if not sounds:
         looked_for = skipped or f"looked for {' '.join(sorted(SOUND_SUFFIXES))}"
-        raise BadInput(f"{printable(folder)}: no sound files in this folder ({looked_for})")
+        raise BadInput(f"{printable(folder)}: no sound files in this folder ({looked_for})", code="not_found")
     if skipped:
         log.info("%s: %s", printable(folder), skipped)
     return sounds
@@ -149,22 +149,25 @@ def sounds_in(folder: Path) -> list[Path]:
 
 def _read_list(path: Path) -> list[Recording]:
     if path.stat().st_size > MAX_LIST_SIZE:
-        raise BadInput(f"{printable(path)}: has no suffix of a sound format and is too large for a list of recordings")
+        raise BadInput(
+            f"{printable(path)}: has no suffix of a sound format and is too large for a list of recordings",
+            code="invalid_list",
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(_not_utf8(path, error)) from None
+        raise BadInput(_not_utf8(path, error), code="invalid_list") from None
     except OSError as error:
-        raise BadInput(f"{printable(path)}: cannot be read ({error.strerror})") from None
+        raise BadInput(f"{printable(path)}: cannot be read ({error.strerror})", code="unreadable_input") from None
     if "\0" in text:
-        raise BadInput(f"{printable(path)}: {NO_LIST}")
+        raise BadInput(f"{printable(path)}: {NO_LIST}", code="invalid_list")
     recordings = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip()
         if line and not line.startswith("#"):
             recordings.append(_read_line(line, path.parent, f"{printable(path)} line {number}"))
     if not recordings:
-        raise BadInput(f"{printable(path)}: the list is empty")
+        raise BadInput(f"{printable(path)}: the list is empty", code="invalid_list")
     return recordings
 
 
@@ -187,16 +190,20 @@ def _read_line(line: str, folder: Path, where: str) -> Recording:
     try:
         fields = [field.strip() for field in next(csv.reader([line], skipinitialspace=True))]
     except csv.Error:  # for example, a field of more than 128 kB
-        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {printable(line[:80])}...") from None
+        raise BadInput(
+            f"{where}: expected one path or a clean,corrupted pair, got {printable(line[:80])}...", code="invalid_list"
+        ) from None
     if len(fields) == 2 and not fields[1]:
         fields.pop()
     if len(fields) > 2 or not fields[0]:
-        raise BadInput(f"{where}: expected one path or a clean,corrupted pair, got {printable(line)}")
+        raise BadInput(
+            f"{where}: expected one path or a clean,corrupted pair, got {printable(line)}", code="invalid_list"
+        )
     paths = []
     for field in fields:
         found = _find(field, folder)
         if found is None:
-            raise BadInput(f"{where}: no such file: {printable(field)}")
+            raise BadInput(f"{where}: no such file: {printable(field)}", code="not_found")
         paths.append(found)
     return Recording(*paths)
 

@@ -1,1 +1,1 @@
-"""What turns a problem into an estimate."""
+"""Methods, which compute an estimate from a problem."""

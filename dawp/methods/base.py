@@ -1,4 +1,4 @@
-"""The registry of methods: what turns a problem into an estimate.
+"""The registry of methods, which compute an estimate from a problem.
 
 This module loads no signal processing: the command line reads it for its help.
 """
@@ -27,17 +27,23 @@ GAP_SETTINGS = {"block": 60.0}
 NOISE_SETTINGS = {"block": 30.0}
 """Settings of the methods that reduce noise with a model of the recording or a recurrent network: longer blocks."""
 
+REVERBERATION_SETTINGS = {"block": 30.0}
+"""Settings of the methods that estimate the prediction filters and the RT60 from each block."""
+
+CLIPPING_SETTINGS = {"block": 20.0}
+"""Settings of the methods that undo clipping: longer blocks take more memory."""
+
 
 @dataclass(frozen=True)
 class Method:
-    """A method that needs nothing but the problem.
+    """A method that depends only on the problem.
 
     Attributes:
         name: as on the command line and in result.json.
-        task: that it serves.
-        function: maps a problem to the estimate ``[T]``; looks at its observed clip, never at its clean one. As
+        task: name of the task.
+        function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
-        package: that it needs beyond the toolkit's own, or None.
+        package: optional package that it requires, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
         needs: name of a setting of the task without which it cannot be used, or None.
@@ -67,9 +73,9 @@ class Method:
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
-            raise BadInput(str(error)) from error
+            raise BadInput(str(error), code="job_failed") from error
         if not estimate.isfinite().all():
-            raise BadInput("its output is not finite")
+            raise BadInput("its output is not finite", code="job_failed")
         return estimate
 
 
@@ -78,10 +84,10 @@ METHODS: dict[str, dict[str, Method]] = {}
 
 
 def register(method: Method) -> None:
-    """Add a method: the command line and the library find it by its task and name.
+    """Add a method to the registry, for the command line and the library.
 
     Raises:
-        ValueError: the task has one of that name already.
+        ValueError: the task already has a method of that name.
     """
     if method.name == DEEP_PRIOR:
         raise ValueError(f"{method.name} is a reserved name")
@@ -126,7 +132,8 @@ def check_installed(methods: Iterable[Method], what: str) -> None:
         extras = ",".join(dict.fromkeys(packages[package] for package in missing))
         raise BadInput(
             f"{what} packages that are not installed: {', '.join(missing)} "
-            f"(pip install '.[{extras}]' in the toolkit's folder)"
+            f"(pip install '.[{extras}]' in the toolkit's folder)",
+            code="missing_package",
         )
 
 
@@ -157,6 +164,16 @@ for _method in (
         extra="peers",
     ),
     Method("wpe", "dereverb", "dawp.methods.classical.reverberation:wpe", "nara_wpe"),
+    *(
+        Method(
+            name,
+            "dereverb",
+            f"dawp.methods.classical.reverberation:{name}",
+            is_baseline=False,
+            settings=REVERBERATION_SETTINGS,
+        )
+        for name in ("wpe_long", "late_suppression", "wpe_late")
+    ),
     Method(
         "least_squares",
         "dereverb",
@@ -178,5 +195,7 @@ for _method in (
     Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", None, False, GAP_SETTINGS),
     Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", None, False, GAP_SETTINGS),
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
+    Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
+    Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
 ):
     register(_method)

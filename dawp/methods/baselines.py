@@ -34,9 +34,9 @@ def run(task: str, problem: Problem) -> dict[str, Tensor]:
     for name, method in _baselines(task).items():
         try:
             estimate = method.restore(problem)
-        except BadInput as error:  # the fit goes on
+        except BadInput as error:  # the fit does not depend on it
             log.warning(
-                "%s: baseline %s cannot be computed and counts as NaN: %s", problem.name, name, printable(error)
+                "%s: baseline %s cannot be computed, its values are NaN: %s", problem.name, name, printable(error)
             )
             estimate = torch.full_like(problem.observed, torch.nan)
         estimates[name] = estimate

@@ -1,4 +1,4 @@
-"""The registry of metrics, and the names of what is measured.
+"""The registry of metrics, and the names of measurements.
 
 This module loads no signal processing: the command line reads it for its help.
 """
@@ -87,7 +87,7 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> None:
-    """Add a metric: fits, tables, summaries and the report find it by its name.
+    """Add a metric to the registry, for fits, tables, summaries and the report.
 
     Raises:
         ValueError: there is a metric of that name, or the name is reserved.
@@ -99,13 +99,13 @@ def register(metric: Metric) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured: a metric of an estimate, in a region, against a target.
+    """A metric of an estimate, in a region, against a target.
 
     Attributes:
         metric: name of the metric.
         region: ``CLIP`` or ``GAPS``.
-        estimate: ``OUTPUT`` or ``MEAN``; an estimate that is neither, as that of a baseline, counts as ``OUTPUT``.
-        target: ``CLEAN`` or ``CORRUPTED``.
+        estimate: ``OUTPUT`` or ``MEAN``; ``OUTPUT`` also for any other estimate, such as that of a baseline.
+        target: the clip that the estimate is compared with, ``CLEAN`` or ``CORRUPTED``.
 
     Example:
         >>> Measurement("si_snr", GAPS, MEAN).name
@@ -121,7 +121,7 @@ class Measurement:
 
     @classmethod
     def parse(cls, name: str) -> Measurement:
-        """Return the measurement that has a name on disk; any other name counts as that of an unknown metric."""
+        """Return the measurement of a name on disk; any other name is read as that of an unknown metric."""
         rest = name.removeprefix(_MEAN_PREFIX)
         estimate = OUTPUT if rest == name else MEAN
         metric = rest.removeprefix(_GAPS_PREFIX)
@@ -159,7 +159,7 @@ class Measurement:
 
     @property
     def of_output(self) -> Measurement:
-        """The same of the output: the measurement that is also made of the corrupted clip."""
+        """The measurement of the output with the same metric and region, which the corrupted clip has too."""
         return replace(self, estimate=OUTPUT)
 
     @property
@@ -169,7 +169,7 @@ class Measurement:
 
 
 def measurements(gaps: bool = True) -> list[Measurement]:
-    """Return everything that is measured of an estimate, the most informative first.
+    """Return all measurements of an estimate, the most informative first.
 
     Args:
         gaps: include the metrics on the gaps alone.

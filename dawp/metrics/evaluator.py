@@ -23,7 +23,7 @@ class Evaluator:
     """Computes every registered metric of estimates, by comparison with the clean clip.
 
     Attributes:
-        measurements: what is measured; empty without a clean clip.
+        measurements: the measurements to make; empty without a clean clip.
 
     Args:
         problem: on the device of the estimates.
@@ -68,7 +68,7 @@ class Evaluator:
             try:
                 values[measurement.name] = compute(measurement.kind, observed, clean, rate)
             except UndefinedMetric as reason:
-                self._warn(f"{measurement.title} cannot be computed and counts as NaN: {reason}")
+                self._warn(f"{measurement.title} cannot be computed, its value is NaN: {reason}")
                 values[measurement.name] = nan
         return values
 
@@ -91,7 +91,7 @@ class Evaluator:
             function = self._functions[measurement.metric]
             if measurement.region == CLIP:
                 if function(clean, clean).isnan():
-                    self._warn(f"{measurement.title} cannot be computed and counts as NaN")
+                    self._warn(f"{measurement.title} cannot be computed, its value is NaN")
                 continue
             for start, stop in self._problem.gaps:
                 part = clean[start:stop]
@@ -100,7 +100,7 @@ class Evaluator:
                         " is one sample long" if len(part) == 1 else "" if part.any() else " has a silent clean clip"
                     )
                     at = start / self._problem.sample_rate
-                    self._warn(f"the gap at {at:.4f} s{reason}: {measurement.title} counts as NaN")
+                    self._warn(f"the gap at {at:.4f} s{reason}: {measurement.title} is NaN")
                     break
 
     def _warn(self, text: str) -> None:

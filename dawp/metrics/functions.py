@@ -13,7 +13,7 @@ from dawp.metrics.base import UndefinedMetric
 from dawp.metrics.pesq_process import pesq_score
 
 LONGEST_PESQ = 19.0
-"""Seconds. The pesq package has room for 50 utterances and crashes the process beyond; they last 0.4 s or more."""
+"""Seconds. The pesq package crashes the process beyond 50 utterances, which last at least 0.4 s each."""
 
 
 def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
@@ -27,8 +27,7 @@ def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
         zero_mean: subtract both means first.
 
     Returns:
-        ``[...]``; NaN for a silent target or estimate, for which the ratio is not defined, and for a single sample,
-        which every other is a multiple of.
+        ``[...]``; NaN for a silent target or estimate and for a single sample, where the ratio is not defined.
 
     Raises:
         ValueError: the shapes differ.
@@ -80,7 +79,7 @@ def gap_windows(gaps: Sequence[tuple[int, int]]) -> list[Tensor]:
 def over_gaps(
     metric: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, target: Tensor, windows: Sequence[Tensor]
 ) -> Tensor:
-    """A metric on the gaps alone: its mean over the gaps, each taken as a signal of its own (paper Table 2).
+    """Compute a metric on the gaps alone: its mean over the gaps, each as a separate signal (paper Table 2).
 
     Args:
         metric: of an estimate and a target ``[..., T]``.
@@ -89,7 +88,7 @@ def over_gaps(
         windows: where the gaps are (``gap_windows``).
 
     Returns:
-        ``[...]``; NaN where the metric of any gap is, as SI-SNR is for a gap filled with zeros.
+        ``[...]``; NaN if the metric of any gap is NaN, such as SI-SNR for a gap filled with zeros.
     """
     values = [metric(estimate[..., window], target[..., window]) for window in windows]
     return torch.cat(values, dim=-1).mean(dim=-1)
@@ -105,7 +104,7 @@ def pesq(estimate: Tensor, target: Tensor, sample_rate: int, strict: bool = Fals
         target: of the same shape.
         sample_rate: in Hz.
         strict: raise UndefinedMetric, with the reason, where PESQ is not defined (no utterance found, too short or too
-            long, silence), in place of NaN.
+            long, silence), instead of returning NaN.
 
     Returns:
         ``[...]``, float64, on the CPU.

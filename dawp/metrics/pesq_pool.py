@@ -1,4 +1,4 @@
-"""Slow metrics in processes beside the fit: PESQ takes longer than an epoch of a small network."""
+"""Compute slow metrics in other processes: PESQ takes longer than an epoch of a small network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dawp.plugins import import_object
 
 log = logging.getLogger(__name__)
 
-Measured = Tensor | Future[Tensor]  # a scalar, or one to come
+Measured = Tensor | Future[Tensor]  # a scalar, or a pending one
 
 
 def compute(metric: Metric, estimate: Tensor, target: Tensor, sample_rate: int) -> float:
@@ -47,7 +47,7 @@ def compute_later(metric: Metric, estimate: Tensor, target: Tensor, sample_rate:
     """Compute a slow metric of waveforms ``[T]`` in another process.
 
     Returns:
-        The value to come: a scalar, float64, on the CPU; NaN where the metric is not defined.
+        A Future of the value: a scalar, float64, on the CPU; NaN if the metric is not defined.
     """
     try:
         ready = _prepare(metric, estimate, target, sample_rate)
@@ -59,12 +59,12 @@ def compute_later(metric: Metric, estimate: Tensor, target: Tensor, sample_rate:
 
 
 def resolve(value: Measured) -> Tensor:
-    """Return a value; waits for one that is still to come."""
+    """Return a value; waits for a pending one."""
     return value.result() if isinstance(value, Future) else value
 
 
 def _prepare(metric: Metric, estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, int]:
-    """Return what the function of a slow metric receives, on the CPU."""
+    """Return the arguments of the function of a slow metric, on the CPU."""
     if metric.prepare:
         estimate, target, sample_rate = import_object(metric.prepare)(estimate, target, sample_rate)
     return estimate.detach().cpu().float(), target.detach().cpu().float(), sample_rate
@@ -117,7 +117,7 @@ class _Workers:
                 value.set_result(torch.tensor(pesq_process.ANSWER.unpack(answer)[0], dtype=torch.float64))
                 continue
             reason = "its process could not be started, or has ended"
-            log.warning("%s counts as NaN for an estimate: %s", arguments[0].label, reason)
+            log.warning("%s is NaN for an estimate: %s", arguments[0].label, reason)
             value.set_result(torch.tensor(torch.nan, dtype=torch.float64))
             if process is not None:
                 self._stop(process)

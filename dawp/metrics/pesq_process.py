@@ -39,7 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # standard output carries answers only, whatever a library prints
+    os.dup2(2, 1)  # output that a library prints must not mix with the answers
     import numpy as np
 
     functions: dict[str, Any] = {}

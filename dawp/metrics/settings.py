@@ -13,7 +13,7 @@ class MetricConfig(Settings):
     """Metrics: the comparison of estimates with the clean clip."""
 
     pesq_every: int = setting(
-        1, "compute PESQ, and other slow metrics, every so many epochs", at_least=1, at_most=10**9
+        1, "epochs between computations of PESQ and other slow metrics", at_least=1, at_most=10**9
     )
     ema: float = setting(
         0.98, "decay of the running mean of outputs, the second estimate of each epoch; 0 for none", at_least=0, below=1

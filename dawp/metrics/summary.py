@@ -1,4 +1,4 @@
-"""Results of several repetitions in one place: means, spreads, NaN counts, and the table a person reads."""
+"""Summaries of several repetitions: means, standard deviations, NaN counts, and a text table."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary as aligned text: corrupted, best, gain and epoch of each metric; then the other estimates.
+    """Return the summary as aligned text: corrupted, best, gain and epoch of each metric, then the other estimates.
 
-    Over several repetitions the numbers are means, the gain with its standard deviation.
+    For several repetitions the numbers are means, and the gain has its standard deviation.
     """
     several, count = summary["repetitions"] > 1, summary["repetitions"]
     best = summary["metrics"]
@@ -90,13 +90,13 @@ def table(summary: dict[str, Any]) -> str:
         lines += [title] if title and metrics else []
         lines += [_line(name, statistics, several, count) for name, statistics in metrics.items()]
     if best:
-        lines.append("best: oracle stop, the epoch chosen by looking at the clean clip")
+        lines.append("best: oracle stop, the epoch is selected with the clean clip")
         for name, of_metric in best.items():
             lines += _doubts(Measurement.parse(name), of_metric.get("far_below"), count)
         shares = (_share_line(name, metrics) for name, metrics in summary["blind"].items())
         lines += [share for share in shares if share]
     else:
-        lines.append("no clean clip to judge by")
+        lines.append("no clean clip, so no metrics")
     if several:
         lines.append(f"means over {count} repetitions")
     if summary["diverged"]:
@@ -105,12 +105,12 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def diverged(count: int, of: int) -> str:
-    """That fits diverged, and what is taken of them."""
-    return f"{count} of {of} fits diverged: their best before that counts"
+    """Return the line that reports how many fits diverged."""
+    return f"{count} of {of} fits diverged: their best values before the divergence are used"
 
 
 def sections(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parts of a summary by title, in the order in which they are shown: the oracle's first, with no title."""
+    """Return the parts of a summary by title, in the order of the table: the oracle's first, with an empty title."""
     best = summary["metrics"]
     return {
         "": {name: s for name, s in best.items() if Measurement.parse(name).estimate == OUTPUT},
@@ -141,18 +141,18 @@ def _doubts(measurement: Measurement, far_below: dict[str, Any] | None, count: i
 
 
 def doubt(measurement: Measurement, where: str) -> str:
-    """Say that the best value of a metric may not be that of a restoration, and where."""
+    """Return a warning that the best value of a metric may not be that of a restoration."""
     check = measurement.check.title if measurement.check else ""
     return (
-        f"{measurement.title} is best where {check} is far below the corrupted clip's{where}: "
-        "next to silence it can be high"
+        f"{measurement.title} is best at an epoch where {check} is far below the corrupted clip's{where}: "
+        "outputs near silence can have high values"
     )
 
 
 def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
-    """A blind stop's mean gain by a metric as a share of the oracle's, over the repetitions in which both have one.
+    """Return a blind stop's mean gain as a share of the oracle's, over the repetitions in which both have one.
 
-    NaN where the oracle gains next to nothing: a share of that tells nothing.
+    NaN if the oracle's gain is close to zero: a share of it has no meaning.
     """
     gains = [
         (_number(result["blind"].get(stop, {}).get("metrics", {}).get(name, NOTHING)["gain"]), _number(best["gain"]))
@@ -165,7 +165,7 @@ def _share(stop: str, name: str, results: Sequence[dict[str, Any]]) -> float:
 
 
 def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str | None:
-    """How much of the oracle's gain a blind stop keeps, by the first metric by which the oracle gains anything."""
+    """Return the share of the oracle gain that a blind stop retains, for the first metric with an oracle gain."""
     names = {OUTPUT: "output", MEAN: "running mean"}
     for measurement in measurements():
         shares = {
@@ -174,14 +174,14 @@ def _share_line(stop: str, metrics: dict[str, dict[str, Any]]) -> str | None:
         }
         parts = [f"{100 * share:.0f} % ({what})" for what, share in shares.items() if not math.isnan(share)]
         if parts:
-            return f"blind stop {stop} keeps of the oracle's gain in {measurement.label}: {', '.join(parts)}"
+            return f"blind stop {stop}: share of the oracle gain in {measurement.label}: {', '.join(parts)}"
     return None
 
 
 def _over_repetitions(
     inputs: Sequence[dict[str, float | None]], metrics: Sequence[dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Per metric, the statistics of the inputs and of the values, gains and epochs of the repetitions that have it."""
+    """Return for each metric the statistics of inputs, values, gains and epochs over the repetitions that have it."""
     names = dict.fromkeys(name for one in metrics for name in one)
     summary = {}
     for name in names:
@@ -202,7 +202,7 @@ def _over_repetitions(
 
 
 def _line(name: str, statistics: dict[str, dict[str, Any]], several: bool, count: int) -> str:
-    """One metric's line of the table; what has no value is a dash."""
+    """Return the line of a metric in the table; missing values are dashes."""
     given, best, gain, epoch = (_number(statistics[what]["mean"]) for what in ("input", "best", "gain", "epoch"))
     gains = _shown(gain, "+.2f")
     if several and not math.isnan(gain):
@@ -218,7 +218,7 @@ def _shown(number: float, how: str) -> str:
 
 
 def _statistics(values: Iterable[float | None]) -> dict[str, float]:
-    """Mean, standard deviation and counts; None and NaN are one thing, a value that could not be computed."""
+    """Return mean, standard deviation and counts; None and NaN both stand for a value that could not be computed."""
     every = [_number(value) for value in values]
     finite = [value for value in every if not math.isnan(value)]
     return {
@@ -230,5 +230,5 @@ def _statistics(values: Iterable[float | None]) -> dict[str, float]:
 
 
 def _number(value: float | None) -> float:
-    """A value as it was before JSON, which has no NaN, made it None."""
+    """Convert None to NaN, which JSON cannot represent."""
     return math.nan if value is None else float(value)

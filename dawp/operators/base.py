@@ -49,6 +49,13 @@ class Operator(ABC):
         """Return a rough estimate ``[T]`` of x, with the level of x, from the observation ``[T]`` alone."""
         return observed
 
+    def project(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Return the signal nearest to an estimate x ``[T]`` for which the observation ``[T]`` is certain.
+
+        By default the observation contains noise, and x is returned.
+        """
+        return x
+
     def distance(
         self, prediction: Tensor, observed: Tensor, criterion: Criterion, weight: Tensor | None = None
     ) -> Tensor:

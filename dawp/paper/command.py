@@ -22,7 +22,7 @@ from dawp.io.files import check_writable, json_text
 from dawp.paper import datasets, figure2, figure3, figure4, figure5, readings, runs, show, table1, table2, table3
 from dawp.paper.study import KINDS, About, Found, Size, Study, counted
 from dawp.parallel.progress import format_duration
-from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser
+from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, Parser, print_error
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.environment import environment
@@ -49,16 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     given = vars(parser.parse_args(argv))
+    as_json = given.get("json", False)
     try:
         if given["what"] == "datasets":
             return _report_datasets(given["folder"], parser.prog)
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
         return _run(STUDIES[given.pop("what")], given, command)
     except BadInput as refusal:
-        print(f"{parser.prog}: error: {refusal}", file=sys.stderr)
+        print_error(parser.prog, str(refusal), refusal.code, as_json)
         return BAD_INPUT
     except OSError as error:
-        print(f"{parser.prog}: error: {os_error_line(error)}", file=sys.stderr)
+        print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; run the same command again to resume", file=sys.stderr)
@@ -138,12 +139,14 @@ def _run(study: Study, given: dict[str, Any], command: Sequence[str]) -> int:
     check_writable(folder)
     for path in show.output_paths(study, folder):
         if path.is_dir():
-            raise BadInput(f"{printable(path)}: is a folder, cannot write a file of {study.name} there")
+            raise BadInput(
+                f"{printable(path)}: is a folder, cannot write a file of {study.name} there", code="output_exists"
+            )
     failures = [] if only_finished else runs.run_study(cells, study.name, command)
     found = runs.collect(cells)
     if not any(found.values()):
         where = printable(config.run.output_dir)
-        raise BadInput(f"{study.name}: {where} has no finished fits with these settings")
+        raise BadInput(f"{study.name}: {where} has no finished fits with these settings", code="not_found")
     paths = show.write(study, found, _about(study, cells, found, command, preset, sources, clips, given), folder)
     if config.report.json:
         print(paths[2].read_text(encoding="utf-8"), end="")
@@ -279,7 +282,7 @@ def _print_time_estimate(study: Study, cells: runs.Grid, report: ReportConfig) -
             spent = format_duration(3600 * estimate.hours) if estimate.hours else "finished"
             print(f"{estimate.cell:<40}{1000 * estimate.seconds_per_epoch:>8.0f} ms per epoch  {spent}", flush=True)
     if not found:
-        raise BadInput(f"{study.name}: no cell could be timed")
+        raise BadInput(f"{study.name}: no cell could be timed", code="job_failed")
     hours, (workers, _) = sum(estimate.hours for estimate in found), runs.side_by_side(cells)
     if report.json:
         timed = [estimate._asdict() for estimate in found]

@@ -97,7 +97,7 @@ def _metadata(folder: Path, track: Path) -> dict[str, dict[str, Any]]:
         stems = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))["stems"]
         return {key: entry for key, entry in stems.items() if isinstance(entry, dict)}
     except (yaml.YAMLError, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        raise BadInput(f"{printable(path)}: cannot be read as MedleyDB's metadata") from None
+        raise BadInput(f"{printable(path)}: cannot be read as MedleyDB's metadata", code="unreadable_input") from None
 
 
 LAYOUTS = (
@@ -134,7 +134,10 @@ def find(kind: str, path: Path) -> list[Recording]:
     layout = recognise(path)
     if layout is None:
         if path.is_dir() and any(path.glob("*/*.stem.mp4")):
-            raise BadInput(f"{printable(path)}: contains MUSDB18's compressed stems; use MUSDB18-HQ (WAV files)")
+            raise BadInput(
+                f"{printable(path)}: contains MUSDB18's compressed stems; use MUSDB18-HQ (WAV files)",
+                code="unreadable_input",
+            )
         _check_level(path)
         recordings = _without_repeats(find_recordings(path))
         pair = next((recording for recording in recordings if recording.corrupted), None)
@@ -142,14 +145,17 @@ def find(kind: str, path: Path) -> list[Recording]:
             clean, corrupted = map(printable, pair.paths)
             raise BadInput(
                 f"{printable(path)}: contains a pair, {clean} and {corrupted}; studies corrupt the clips themselves, "
-                "list only clean recordings"
+                "list only clean recordings",
+                code="invalid_list",
             )
         return recordings
     if kind not in layout.files:
         raise BadInput(f"{printable(path)}: {layout.name} is used for {' and '.join(layout.files)}, not for {kind}")
     files = layout.files[kind](path)
     if not files:
-        raise BadInput(f"{printable(path)}: looks like {layout.name}, but contains none of its sound files")
+        raise BadInput(
+            f"{printable(path)}: looks like {layout.name}, but contains none of its sound files", code="not_found"
+        )
     return [Recording(file) for file in files]
 
 
@@ -214,7 +220,8 @@ def report(path: Path) -> str:
         if broken == len(recordings):
             raise BadInput(
                 f"{printable(path)}: none of its {broken} sound files can be read, "
-                f"first {printable(recordings[0].path)}"
+                f"first {printable(recordings[0].path)}",
+                code="unreadable_input",
             )
         if broken:
             lines.append(f"  unreadable: {broken}")

@@ -241,7 +241,7 @@ def _measure_seconds(problem: Problem, config: Config) -> float:
     stamps: list[float] = []
     result = solve(problem, config, on_epoch=lambda *_: stamps.append(time.perf_counter()))
     if result.error is not None:
-        raise BadInput(result.error)
+        raise BadInput(result.error, code="fit_diverged")
     durations = [after - before for before, after in pairwise(stamps)]
     return statistics.fmean(durations[WARM_UP - 1 :])
 

@@ -110,7 +110,7 @@ class Fit(NamedTuple):
         for path in paths:
             if not path.exists():
                 advice = f"delete {printable(self.folder)} and run the same command to repeat the fit"
-                raise BadInput(f"{printable(path)}: file is missing; {advice}")
+                raise BadInput(f"{printable(path)}: file is missing; {advice}", code="damaged_results")
         return paths
 
 

@@ -61,7 +61,9 @@ class RayCluster(Executor):
         try:
             import ray
         except ImportError:
-            raise BadInput("executor ray needs the package ray: pip install '.[cluster]'") from None
+            raise BadInput(
+                "executor ray needs the package ray: pip install '.[cluster]'", code="missing_package"
+            ) from None
         if device not in ("auto", "cpu", "cuda"):
             raise BadInput(f"device must be auto, cpu or cuda on a Ray cluster, got {printable(device)}")
         self._ray: Any = ray
@@ -82,7 +84,8 @@ class RayCluster(Executor):
                 given = address or os.environ.get("RAY_ADDRESS") or "none"
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise BadInput(
-                    f"ray_address must be the address of a Ray cluster, got {printable(given)}: {printable(reason)}"
+                    f"ray_address must be the address of a Ray cluster, got {printable(given)}: {printable(reason)}",
+                    code="unavailable",
                 ) from None
             self._started = True
         use_gpus = self._device == "cuda" or (self._device == "auto" and ray.cluster_resources().get("GPU"))
@@ -91,7 +94,10 @@ class RayCluster(Executor):
         for kind, required in self._required.items():
             largest = max((node["Resources"].get(kind, 0) for node in self._alive_nodes()), default=0)
             if largest < required:
-                raise BadInput(f"a fit needs {required:g} {kind}, the largest node of the Ray cluster has {largest:g}")
+                raise BadInput(
+                    f"a fit needs {required:g} {kind}, the largest node of the Ray cluster has {largest:g}",
+                    code="unavailable",
+                )
         log.info("Ray cluster: nodes: %d, parallel fits: %d", len(self._alive_nodes()), self._capacity())
         driver_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -137,7 +143,9 @@ class RayCluster(Executor):
             messages = ray.get(self._mailbox.take.remote())
         except ray.exceptions.RayError as error:
             reason = f"the Ray cluster does not respond ({type(error).__name__})"
-            raise BadInput(f"{reason}; run the same command again to resume on another cluster") from None
+            raise BadInput(
+                f"{reason}; run the same command again to resume on another cluster", code="unavailable"
+            ) from None
         for number, message in messages:
             event = pickle.loads(message)  # noqa: S301 - from our own worker
             if number not in items:
@@ -153,7 +161,12 @@ class RayCluster(Executor):
             except ray.exceptions.RayTaskError as error:  # before the job started, e.g. another version of the package
                 text = str(error)
                 reason = (text.strip().splitlines() or [type(error).__name__])[-1]
-                yield item, Raised(BadInput(f"{item.job.name}: a node cannot run it: {printable(reason)}"), text)
+                yield (
+                    item,
+                    Raised(
+                        BadInput(f"{item.job.name}: a node cannot run it: {printable(reason)}", code="job_failed"), text
+                    ),
+                )
                 continue
             except ray.exceptions.RayError as error:
                 node_died = isinstance(error, ray.exceptions.NodeDiedError)
@@ -244,7 +257,7 @@ def _write_files(folder: Path | None, files: Files) -> None:
     """
     for name, content in files.items():
         if folder is None or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadInput(f"a job wrote {printable(name)}, which is outside its folder")
+            raise BadInput(f"a job wrote {printable(name)}, which is outside its folder", code="job_failed")
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:

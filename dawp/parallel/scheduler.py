@@ -122,7 +122,9 @@ def schedule(jobs: Iterable[Job], executor: Executor, bars: ProgressBars) -> Ite
                         log.warning("%s: %s; retrying once", item.job.name, event)
                         queue.appendleft(item._replace(failed_attempts=item.failed_attempts + 1))
                         continue
-                    failed.setdefault(item.job, BadInput(f"{item.job.name}: {event}, attempt {MAX_ATTEMPTS}"))
+                    failed.setdefault(
+                        item.job, BadInput(f"{item.job.name}: {event}, attempt {MAX_ATTEMPTS}", code="job_failed")
+                    )
                 case Raised(error, traceback):
                     end(item)
                     if isinstance(error, BadInput | FitDiverged):

@@ -1,1 +1,1 @@
-"""Reports: pictures of every repetition, and one HTML page of a run to look at and listen to."""
+"""Reports: pictures of each repetition, and an HTML page of a run with its sounds."""

@@ -1,4 +1,4 @@
-"""``python -m dawp.report RUN_FOLDER``: make a run's report again from its files, also while the run is going on."""
+"""``python -m dawp.report RUN_FOLDER``: recreate the report of a run from its files, also of a run in progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dawp.report.page import write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the reports; returns 0 if all are written, 2 if a folder holds no run, 1 if one cannot be written."""
+    """Write the reports. Return 0 on success, 1 if a file cannot be written, 2 if a folder contains no run."""
     parser = Parser(prog="python -m dawp.report", description=__doc__, allow_abbrev=False)
     parser.add_argument("run_folder", nargs="+", type=Path, help="a run's folder: the one with config.json")
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="also write curves, spectrograms and sounds")

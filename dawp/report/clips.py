@@ -13,12 +13,14 @@ from dawp.metrics.base import OUTPUT, Measurement, measurements
 from dawp.parallel.progress import format_duration
 from dawp.report import pictures
 from dawp.report.assets import Assets, Picture, encode_webp
+from dawp.report.gaps import gap_errors, spans_of
 from dawp.report.tables import format_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_FRAMES = 500  # of a spectrogram
+MAX_GAP_ROWS = 20
 FAINT = 0.25  # RMS relative to the corrupted clip (-12 dB): fainter sounds do not lower the volume of the others
 
 UNITS = {
@@ -60,6 +62,19 @@ class Curves:
     right: float = 1 - pictures.MARGINS[1] / pictures.WIDTH
 
 
+@dataclass(frozen=True)
+class GapTable:
+    """SNR and SI-SNR of each sound in the gaps.
+
+    Attributes:
+        sounds: titles of the sounds.
+        rows: a label, and the SNR and the SI-SNR of each sound as text.
+    """
+
+    sounds: list[str]
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
 @dataclass
 class Clip:
     """A repetition."""
@@ -73,6 +88,7 @@ class Clip:
     sounds: list[Sound] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     curves: Curves | None = None
+    gaps: GapTable | None = None
     figures: list[Picture] = field(default_factory=list)
     rate: int = 0
     length: float = 0.0  # seconds
@@ -108,6 +124,7 @@ def make_clip(repetition_dir: Path, facts: dict[str, Any] | None, epochs: int, a
     if facts and facts["corruption"].get("gaps"):
         alt = f"Waveforms around the first gaps of {clip.name}, as they were and as they were filled"
         clip.figures.append(assets.repetition_picture(repetition_dir, "gaps.png", pictures.draw_gaps, facts, alt))
+        clip.gaps = _gap_table(repetition_dir, loaded, clip.rate, facts["corruption"]["gaps"])
     if facts and (repetition_dir / "rir.wav").is_file():
         alt = f"Impulse response of the room of {clip.name}, and its decay"
         clip.figures.append(assets.repetition_picture(repetition_dir, "room.png", pictures.draw_room, facts, alt))
@@ -201,6 +218,27 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
         for metric, value in evaluation["metrics"].items()
         if (measurement := Measurement.parse(metric)).estimate == OUTPUT
     ]
+
+
+def _gap_table(folder: Path, loaded: dict[Path, NDArray[Any]], rate: int, gaps: list[list[float]]) -> GapTable | None:
+    """Return the errors in the gaps, the mean over all gaps first; None without a clean clip to compare with."""
+    import numpy as np
+
+    paths = {name: folder / f"{name}.wav" for name in pictures.fills_of(folder)}
+    sounds = {name: loaded[path] for name, path in paths.items() if path in loaded}
+    if len(sounds) < 2 or "clean" not in sounds:
+        return None
+    errors = gap_errors(sounds, spans_of(gaps, rate))
+
+    def values(which: slice) -> list[tuple[str, str]]:
+        pairs = [(np.array(error.snr[which]), np.array(error.si_snr[which])) for error in errors.values()]
+        means = [[float(v[np.isfinite(v)].mean()) if np.isfinite(v).any() else None for v in pair] for pair in pairs]
+        return [(format_number(snr), format_number(si_snr)) for snr, si_snr in means]
+
+    rows = [(f"mean of {len(gaps)}", values(slice(None)))]
+    for index, (start, length) in enumerate(gaps[:MAX_GAP_ROWS]):
+        rows.append((f"{start:.3f} s, {1000 * length:.3g} ms", values(slice(index, index + 1))))
+    return GapTable([pictures.title_of(name) for name in errors], rows)
 
 
 def _values_at(epoch: int, columns: dict[str, NDArray[Any]]) -> list[str]:

@@ -38,10 +38,15 @@ def write_report(folder: Path) -> Path:
         BadInput: the folder holds no run, or config.json lacks some keys.
     """
     if run_identity(folder) is None:
-        raise BadInput(f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)")
+        raise BadInput(
+            f"{printable(folder)}: not a run's folder (it has no {RUN_CONFIG} of a run)", code="damaged_results"
+        )
     lacking = NEEDED - read_json(folder / RUN_CONFIG).keys()
     if lacking:
-        raise BadInput(f"{printable(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs")
+        raise BadInput(
+            f"{printable(folder / RUN_CONFIG)}: lacks {', '.join(sorted(lacking))}, which a report needs",
+            code="damaged_results",
+        )
     page = folder / REPORT
     assets = Assets(folder)
     text = _render(_collect(folder, assets))
@@ -86,8 +91,8 @@ def _collect(folder: Path, assets: Assets) -> dict[str, Any]:
     """Collect the variables of the template."""
     about = read_json(folder / RUN_CONFIG)
     settings = {name: value for group in about["settings"].values() for name, value in group.items()}
-    asked = settings["experiment_repetition"] or len(about["identity"]["recordings"])
-    planned = max(asked, len(repetition_folders(folder)))  # a later command may have added some
+    requested = settings["experiment_repetition"] or len(about["identity"]["recordings"])
+    planned = max(requested, len(repetition_folders(folder)))  # a later command may have added some
     clips, results = [], []
     for repetition_dir in repetition_folders(folder):
         facts = finished(repetition_dir)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from dawp.methods.deep_prior.stopping.base import RULES
 from dawp.metrics.base import CORRUPTED as CORRUPTED_CLIP
 from dawp.metrics.base import GAPS, Measurement, measurements
 from dawp.metrics.base import MEAN as RUNNING_MEAN
+from dawp.report.gaps import gap_errors, spans_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,29 +207,52 @@ def draw_gaps(folder: Path, facts: Mapping[str, Any], to: Path) -> None:
 
 
 def gaps(folder: Path, facts: Mapping[str, Any]) -> Figure:
-    """Plot the waveforms around the first gaps (paper, Figure 5)."""
+    """Plot the waveforms around the first gaps (paper, Figure 5), and the mean error by position in the gap."""
     import numpy as np
     import soundfile
 
     positions: list[list[float]] = facts["corruption"]["gaps"]  # start and length in seconds
-    styles = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
-    paths = {name: path for name in styles if (path := folder / f"{name}.wav").exists()}
+    paths = {name: path for name in fills_of(folder) if (path := folder / f"{name}.wav").exists()}
     loaded = {name: soundfile.read(path, dtype="float32") for name, path in paths.items()}
-    figure, axes = new_figure(min(len(positions), MAX_GAPS), sharex=False)
-    for axis, (start, length) in zip(axes, positions, strict=False):
+    styles = dict(zip(loaded, _gap_styles(loaded), strict=True))
+    is_compared = len(loaded) > 1 and "clean" in loaded
+    figure, axes = new_figure(min(len(positions), MAX_GAPS) + is_compared, sharex=False)
+    shown = axes[: len(axes) - is_compared]
+    for axis, (start, length) in zip(shown, positions, strict=False):
         for name, (samples, rate) in loaded.items():
             first = max(0, round((start - GAP_CONTEXT) * rate))
-            shown = samples[first : round((start + length + GAP_CONTEXT) * rate)]
-            colour, line = styles[name]
-            time = (first + np.arange(len(shown))) / rate * 1000
-            axis.plot(time, shown, line, color=colour, label=title_of(name), linewidth=1)
+            near = samples[first : round((start + length + GAP_CONTEXT) * rate)]
+            time = (first + np.arange(len(near))) / rate * 1000
+            axis.plot(time, near, color=styles[name][0], linestyle=styles[name][1], label=title_of(name), linewidth=1)
         axis.axvspan(start * 1000, (start + length) * 1000, color=GAP_SHADE, zorder=0)
         axis.set_ylabel("amplitude")
     if loaded:
-        axes[0].legend(fontsize="x-small")
-    axes[0].set_title(f"{len(axes)} of {len(positions)} gaps (shaded)", fontsize="small", loc="left")
-    axes[-1].set_xlabel("time (ms)")
+        shown[0].legend(fontsize="x-small")
+    shown[0].set_title(f"{len(shown)} of {len(positions)} gaps (shaded)", fontsize="small", loc="left")
+    shown[-1].set_xlabel("time (ms)")
+    if is_compared:
+        rate = loaded["clean"][1]
+        errors = gap_errors({name: samples for name, (samples, _) in loaded.items()}, spans_of(positions, rate))
+        for name, error in errors.items():
+            places = (np.arange(len(error.by_position)) + 0.5) / len(error.by_position)
+            colour, line = styles[name]
+            axes[-1].plot(places, error.by_position, color=colour, linestyle=line, linewidth=1)
+        axes[-1].set_ylabel("error (dB)")
+        axes[-1].set_xlabel("position in the gap (0: start, 1: end), mean of all gaps")
     return figure
+
+
+def fills_of(folder: Path) -> list[str]:
+    """Return the file names of the sounds that are compared in the gaps, the clean one first."""
+    baselines = sorted(path.stem for path in folder.glob("baseline_*.wav"))
+    return ["clean", BEST_ON_GAPS, "restored", *baselines]
+
+
+def _gap_styles(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return a colour and a line style for each sound in the gaps."""
+    own = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
+    others = cycle([(colour, line) for line in (":", "-.") for colour in (AGAINST, BLIND, CORRUPTED)])
+    return [own[name] if name in own else next(others) for name in names]
 
 
 def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:

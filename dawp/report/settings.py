@@ -15,7 +15,9 @@ class ReportConfig(Settings):
     report: bool = setting(
         True, "write report.html into the run's folder: all sounds, pictures and numbers on one page"
     )
-    pictures: bool = setting(True, "draw the pictures in the repetitions' folders: a second or two for each")
+    pictures: bool = setting(
+        True, "draw the pictures in the folders of the repetitions, which takes one or two seconds each"
+    )
     tensorboard: Path | None = setting(
         None,
         "folder to write curves, spectrograms and sounds to for TensorBoard (extra tensorboard)",
@@ -23,11 +25,12 @@ class ReportConfig(Settings):
     )
     quiet: bool = setting(
         False,
-        "no progress bars, notices and tables: only warnings and errors, and on standard output the results' path",
+        "print no progress bars, notices and tables: only warnings, errors and, to standard output, the path of the "
+        "results",
         brief="print only warnings, errors and the path of the results",
     )
     json: bool = setting(
         False,
-        "in place of the table write one JSON object to standard output: folder, failures and summary",
+        "instead of the table print one JSON object to standard output: folder, failures with their codes, and summary",
         brief="print one JSON object",
     )

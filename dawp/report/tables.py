@@ -26,7 +26,7 @@ def facts_of_run(about: dict[str, Any], done: int, planned: int, seconds: float)
         ("clips", f"{done} of {planned}" if done < planned else f"{done}"),
         ("device", about["device"]),
         ("time of the fits", format_duration(seconds) if done else "-"),
-        ("begun", about.get("begun") or "-"),
+        ("started", about.get("begun") or "-"),
         ("seed", about["seed"]),
         ("versions", versions),
     ]
@@ -98,12 +98,12 @@ def figures_across(results: list[dict[str, Any]], assets: Assets) -> list[Pictur
     if of_clip:
         measurement, metric = of_clip[0], of_clip[0].name
         points = {"best (oracle stop)": pairs(metric, "best"), "restored (blind stop)": pairs(metric, "restored")}
-        alt = f"Gain in {measurement.label} of each clip against what the corrupted clip had"
+        alt = f"Gain in {measurement.label} of each clip against the value of the corrupted clip"
         drawn.append(assets.figure(pictures.gains({t: p for t, p in points.items() if p}, measurement), alt))
         oracle = [r["best"][metric]["epoch"] for r in results if r["best"][metric]["epoch"] is not None]
         blind = [r["restored"]["epoch"] for r in results if r["restored"]]
         epochs = {"best (oracle stop)": oracle, "restored (blind stop)": blind}
-        alt = f"In how many clips the best epoch by {measurement.label}, and the blind stop, fell where"
+        alt = f"Histogram of the best epochs by {measurement.label} and of the blind stops over all clips"
         drawn.append(assets.figure(pictures.best_epochs({t: e for t, e in epochs.items() if e}), alt))
     return drawn
 

@@ -18,7 +18,9 @@ def check_installed() -> None:
         BadInput: it is not.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise BadInput("tensorboard requires the package tensorboard: run pip install '.[tensorboard]'")
+        raise BadInput(
+            "tensorboard requires the package tensorboard: run pip install '.[tensorboard]'", code="missing_package"
+        )
 
 
 def write(folder: Path, to: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dawp.config import Config
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, printable, with_context
 from dawp.io import audio
 from dawp.io.reader import Reader
 from dawp.io.settings import MIN_LENGTH
@@ -64,11 +64,16 @@ class Sound:
 
     def __post_init__(self) -> None:
         if self.frames < MIN_LENGTH:
-            raise BadInput(f"{self.name}: must have at least {MIN_LENGTH} samples, got {self.frames}")
+            raise BadInput(
+                f"{self.name}: must have at least {MIN_LENGTH} samples, got {self.frames}", code="unusable_recording"
+            )
         if self.rate < MIN_RATE:
-            raise BadInput(f"{self.name}: must have a sample rate of at least {MIN_RATE} Hz, got {self.rate}")
+            raise BadInput(
+                f"{self.name}: must have a sample rate of at least {MIN_RATE} Hz, got {self.rate}",
+                code="unusable_recording",
+            )
         if not self.power.any():
-            raise BadInput(f"{self.name}: is silent, all samples are zero or missing")
+            raise BadInput(f"{self.name}: is silent, all samples are zero or missing", code="unusable_recording")
 
     def block_label(self, block: Block) -> str:
         """Return the name of the recording and the position of a block, for messages."""
@@ -90,7 +95,7 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
     for part in file.blocks(SCAN_LENGTH):
         samples = torch.from_numpy(part)
         if not missing_allowed and not torch.isfinite(samples).all():
-            raise BadInput(f"{printable(path)}: has samples that are NaN or infinite")
+            raise BadInput(f"{printable(path)}: has samples that are NaN or infinite", code="unusable_recording")
         squares = squares + samples.double().nan_to_num(posinf=0, neginf=0).square().sum(dim=0)
     frames = file.frames
 
@@ -99,7 +104,8 @@ def scan(file: Reader, path: Path, missing_allowed: bool) -> Sound:
         if len(part) != stop - start:
             raise BadInput(
                 f"{printable(path)}: has changed while it was read: it now ends at "
-                f"{(start + len(part)) / file.rate:.3f} s"
+                f"{(start + len(part)) / file.rate:.3f} s",
+                code="unreadable_input",
             )
         return torch.from_numpy(part.T.copy())
 
@@ -147,7 +153,7 @@ def plan_blocks(sound: Sound, config: Config) -> list[Block]:
         for rates in ((sound.rate, working_rate), (working_rate, sound.rate)):
             audio.resample(torch.zeros(1), *rates)
     except BadInput as refusal:
-        raise BadInput(f"{sound.name}: {refusal}") from None
+        raise with_context(refusal, sound.name) from None
     _check_gaps(sound, config.corruption)
     return blocks
 

@@ -16,7 +16,7 @@ from dawp.config import Config
 from dawp.devices import memory_as_bad_input
 from dawp.dsp.noise import estimate_noise
 from dawp.dsp.spectral import analyse, frame_hop
-from dawp.errors import BadInput, FitDiverged
+from dawp.errors import BadInput, FitDiverged, with_context
 from dawp.io import audio
 from dawp.methods.base import DEEP_PRIOR, Method, get_method
 from dawp.methods.deep_prior.checkpoints import Checkpoints, found
@@ -48,7 +48,8 @@ class PendingBlock:
     """A block whose channels are not all restored yet.
 
     Identical channels, as of a mono recording in a stereo file, are restored once and stay identical. Channels with
-    nothing to restore are left unchanged: silent ones and, where gaps are filled, those without a gap.
+    nothing to restore are left unchanged: silent ones, those without a gap where gaps are filled, and those that
+    ``Task.is_damaged`` excludes.
 
     Attributes:
         samples: ``[channels, n]``, NaN where they are missing.
@@ -73,6 +74,10 @@ class PendingBlock:
         needs_fit = known.any(dim=1)
         if config.corruption.missing is not None:
             needs_fit &= missing.any(dim=1)
+        is_damaged = get_task(config.task).is_damaged
+        if is_damaged:
+            for own in channels:
+                needs_fit[own] &= is_damaged(samples[own], config.corruption)
         self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
         self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 
@@ -235,7 +240,7 @@ def restore_channel(
             output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
             return _combine(original, output, config, label), epoch
     except (BadInput, FitDiverged) as failure:
-        raise type(failure)(f"{label}: {failure}") from None
+        raise with_context(failure, label) from None
 
 
 def _apply(
@@ -263,7 +268,7 @@ def _apply(
         else:
             estimate = method.restore(replace(problem, others=others))
     except BadInput as error:
-        raise BadInput(f"method {method.name} failed: {error}") from error
+        raise BadInput(f"method {method.name} failed: {error}", code=error.code) from error
     return _combine(problem, estimate, config, label)
 
 
@@ -286,7 +291,7 @@ def _make_problems(
 def _combine(problem: Problem, output: Tensor, config: Config, label: str) -> Tensor:
     """Combine a recording and the output of a method ``[T]``: by strength, or by filling the gaps."""
     if get_task(config.task).has_strength:
-        return torch.lerp(problem.observed, output, config.restoration.strength)
+        return torch.lerp(problem.observed, problem.estimate(output), config.restoration.strength)
     if problem.blend is not None:
         # Filled samples beyond full scale would lower the gain of the whole file, intact samples included.
         limit = max(1.0, float(problem.observed.abs().max()))

@@ -129,7 +129,8 @@ def noise_profile(sound: Sound, config: Config) -> Tensor | None:
             start, length = interval
             raise BadInput(
                 f"{sound.name}: noise_profile: {start:g}:{length:g} is silent in channel {silent[0] + 1}, "
-                "expected an interval with noise"
+                "expected an interval with noise",
+                code="unusable_recording",
             )
         powers.append([torch.from_numpy(analyse(channel, rate)).abs().square() for channel in noise])
     profile = torch.stack([torch.cat(channel, dim=1).mean(dim=1) for channel in zip(*powers, strict=True)])

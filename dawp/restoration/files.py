@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dawp.config import NOT_OF_THE_NUMBERS, Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, FitDiverged, printable
+from dawp.errors import BadInput, ErrorCode, FitDiverged, printable
 from dawp.io.files import atomic_write, changed_at, check_writable, write_json
 from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata.files import read_metadata
@@ -91,7 +91,7 @@ def run(
         if len(targets) == 1
         else Path(os.path.commonpath([target.output.parent for target in targets]))
     )
-    return Outcome(folder, batch.done, batch.skipped, batch.failures)
+    return Outcome(folder, batch.done, batch.skipped, batch.failures, batch.failure_codes)
 
 
 class FileRestoration:
@@ -136,7 +136,8 @@ class FileRestoration:
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
-                    f"{printable(target.output)}: already exists, from another command (use --overwrite to replace it)"
+                    f"{printable(target.output)}: already exists, from another command (use --overwrite to replace it)",
+                    code="output_exists",
                 )
             self.resources = resources.pop_all()
 
@@ -288,6 +289,7 @@ class BatchRestoration:
         done: number of recordings restored.
         skipped: number of recordings whose output exists.
         failures: one line for each recording that could not be restored.
+        failure_codes: the code of each failure.
     """
 
     def __init__(self, targets: Sequence[Target], config: Config, command: Sequence[str]) -> None:
@@ -296,6 +298,7 @@ class BatchRestoration:
         self.fits = sum(self._fits)
         self.done = self.skipped = 0
         self.failures: list[str] = []
+        self.failure_codes: list[ErrorCode] = []
         self._open: list[FileRestoration] = []
         self._owners: dict[ChannelJob, FileRestoration] = {}
 
@@ -349,7 +352,7 @@ class BatchRestoration:
             return None
 
     def _close_if_over(self, file: FileRestoration) -> None:
-        """Write a recording if all its blocks are done, and close it if none of its jobs is running or to come."""
+        """Write a recording if all its blocks are done, and close it if none of its jobs is running or waiting."""
         if file not in self._open or file.running or not (file.all_submitted or file.failed):
             return
         self._open.remove(file)
@@ -361,8 +364,9 @@ class BatchRestoration:
             except BadInput as refusal:
                 self._fail(refusal)
 
-    def _fail(self, failure: Exception) -> None:
+    def _fail(self, failure: BadInput | FitDiverged) -> None:
         self.failures.append(str(failure))
+        self.failure_codes.append(failure.code)
         log.error("%s", failure)
 
 

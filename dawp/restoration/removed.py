@@ -73,7 +73,7 @@ def difference(samples: Iterator[Tensor], read: Callable[[int, int], Tensor]) ->
         read: ``read(start, stop)`` returns the samples of the recording.
 
     Yields:
-        The recording and the removed signal, ``[channels, n]`` each. NaN in the recording counts as zero.
+        The recording and the removed signal, ``[channels, n]`` each. NaN in the recording is treated as zero.
     """
     start = 0
     for part in samples:

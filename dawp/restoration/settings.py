@@ -9,6 +9,7 @@ from typing import Any
 from dawp.errors import BadInput, printable
 from dawp.methods.base import DEEP_PRIOR, METHODS
 from dawp.settings import Settings, setting
+from dawp.tasks.base import TASKS
 
 
 def _own_blocks() -> str:
@@ -21,6 +22,12 @@ def _own_blocks() -> str:
     )
 
 
+def _default_methods() -> str:
+    """Describe the methods that preset restore selects."""
+    defaults = {task.name: task.preset("restore").get("method", DEEP_PRIOR) for task in TASKS.values()}
+    return ", ".join(f"{method} for {task}" for task, method in defaults.items())
+
+
 @dataclass(frozen=True)
 class RestoreConfig(Settings):
     """Restore: whole recordings that have no clean version, one output file each."""
@@ -29,14 +36,14 @@ class RestoreConfig(Settings):
         False,
         "restore corrupted recordings (the second file of each pair) without corrupting them: whole, at their own "
         "sample rate and with all channels",
-        brief="restore damaged recordings as they are",
+        brief="restore damaged recordings",
     )
     method: str = setting(
         DEEP_PRIOR,
         lambda: (
             f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
             + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-            + "; auto chooses among the ar methods and is the default for inpaint)"
+            + f"); the default of --restore is {_default_methods()}"
         ),
         brief="restoration method",
     )

@@ -69,7 +69,8 @@ def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple
     paths = [path for path in paths if results.isdisjoint(path.resolve().parents)]
     if not paths:
         raise BadInput(
-            f"{printable(source)}: all sound files in this folder are in the output folder {printable(output)}"
+            f"{printable(source)}: all sound files in this folder are in the output folder {printable(output)}",
+            code="not_found",
         )
     return paths, source
 
@@ -109,14 +110,15 @@ def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
         if place.resolve() in inputs:
             raise BadInput(f"{printable(place)}: is a recording to restore and cannot be an output")
         if place.is_dir():
-            raise BadInput(f"{printable(place)}: is a folder, expected a file to write")
+            raise BadInput(f"{printable(place)}: is a folder, expected a file to write", code="output_exists")
         if record.exists() and not is_restored(place) and not overwrite:
             raise BadInput(
-                f"{printable(record)}: already exists and is not a restoration record (use --overwrite to replace it)"
+                f"{printable(record)}: already exists and is not a restoration record (use --overwrite to replace it)",
+                code="output_exists",
             )
     output = _output_of(config)
     if [target.output for target in targets] == [output] and output.exists() and not overwrite:
-        raise BadInput(f"{printable(output)}: already exists (use --overwrite to replace it)")
+        raise BadInput(f"{printable(output)}: already exists (use --overwrite to replace it)", code="output_exists")
 
 
 def _check_removed(config: Config, targets: Sequence[Target]) -> None:
@@ -128,11 +130,13 @@ def _check_removed(config: Config, targets: Sequence[Target]) -> None:
         if target.removed.resolve() in taken:
             raise BadInput(f"save_removed must not be a recording or an output, got {printable(target.removed)}")
         if target.removed.is_dir():
-            raise BadInput(f"{printable(target.removed)}: is a folder, expected a file to write")
+            raise BadInput(f"{printable(target.removed)}: is a folder, expected a file to write", code="output_exists")
         # An earlier command may have been interrupted after it had written this file.
         is_resumed = cache_folder(target.output).is_dir()
         if target.removed.exists() and not (target.output.exists() or config.run.overwrite or is_resumed):
-            raise BadInput(f"{printable(target.removed)}: already exists (use --overwrite to replace it)")
+            raise BadInput(
+                f"{printable(target.removed)}: already exists (use --overwrite to replace it)", code="output_exists"
+            )
 
 
 def _is_file(name: str, path: Path, recordings: int) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, FitDiverged, printable
+from dawp.errors import BadInput, ErrorCode, FitDiverged, printable
 from dawp.io.files import RESULT, RUN_CONFIG, changed_at, check_writable
 from dawp.io.sources import Recording, sounds_at
 from dawp.methods import baselines
@@ -46,12 +46,14 @@ class Outcome:
         done: number of repetitions finished by this command.
         skipped: number of repetitions finished by an earlier command.
         failures: one line for each repetition that was refused or diverged, in this command or an earlier one.
+        failure_codes: the code of each failure (``errors.ErrorCode``).
     """
 
     folder: Path | None
     done: int
     skipped: int
     failures: list[str]
+    failure_codes: list[ErrorCode]
 
 
 def run(
@@ -134,8 +136,8 @@ class _Run:
         self._repetition_dirs = [folder / f"{index:03d}_{name}" for index, name in enumerate(names)]
         places = () if config.run.overwrite else self._repetition_dirs
         self._finished = {repetition_dir: facts for repetition_dir in places if (facts := finished(repetition_dir))}
-        self._failures = [
-            f"{repetition_dir.name}: {facts['error']}"
+        self._failures: list[tuple[str, ErrorCode]] = [
+            (f"{repetition_dir.name}: {facts['error']}", FitDiverged.code)
             for repetition_dir, facts in self._finished.items()
             if facts["error"]
         ]
@@ -167,7 +169,8 @@ class _Run:
     @property
     def outcome(self) -> Outcome:
         folder = self._folder if self._folder.exists() else None
-        return Outcome(folder, self._done, len(self._finished), self._failures)
+        lines, codes = [line for line, _ in self._failures], [code for _, code in self._failures]
+        return Outcome(folder, self._done, len(self._finished), lines, codes)
 
     def changed(self) -> Iterator[tuple[Path, Path]]:
         """Yield each input that is newer than a finished result, with the folder of the repetition."""
@@ -197,7 +200,7 @@ class _Run:
                 with memory_as_bad_input(printable(recording.path), "clip_length"):
                     problem = make_problem_of(recording, config, index, segment_index)
             except BadInput as refusal:
-                self._failures.append(str(refusal))
+                self._failures.append((str(refusal), refusal.code))
                 self._reasons[repetition_dir.name] = str(refusal)
                 self._usable[repetition_dir.name] = False
                 log.error("%s", refusal)
@@ -211,12 +214,12 @@ class _Run:
                     self._refused = True
                     if self._alone:
                         raise
-                    self._failures.append(str(refusal))  # the other runs go on
+                    self._failures.append((str(refusal), refusal.code))  # the other runs continue
                     log.error("%s", refusal)
                     bars.skip_fits(fits * sum(there not in self._finished for there in self._repetition_dirs[index:]))
                     return
                 self._started = True
-            if not config.run.overwrite and (facts := finished(repetition_dir)):  # by a command that has ended since
+            if not config.run.overwrite and (facts := finished(repetition_dir)):  # by another command in the meantime
                 self._finished[repetition_dir] = facts
                 bars.skip_fits(fits)
                 continue
@@ -236,7 +239,7 @@ class _Run:
             self._reasons[repetition_dir.name] = str(refusal)
         if error or refusal:
             message = f"{'' if self._alone else f'{self._folder.name}/'}{error or refusal}"
-            self._failures.append(message)
+            self._failures.append((message, refusal.code if refusal else FitDiverged.code))
             log.error("%s", message)
 
     def end(self) -> None:

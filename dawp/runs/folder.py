@@ -36,7 +36,7 @@ from dawp.runs.environment import environment
 
 SUMMARY = "summary.json"
 NOT_IDENTITY = ("output_dir", "name", "overwrite", "experiment_repetition", "source", *NOT_OF_THE_NUMBERS)
-"""Settings that may differ when a run resumes. The identity lists the recordings in place of ``source``."""
+"""Settings that may differ when a run resumes. The identity lists the recordings instead of ``source``."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
         config: all settings.
         recordings: used in turn, in an order drawn from the seed.
         published: results of a paper to show in the report, as
-            ``{"where": text, "values": {metric: {"best": number}}}``, with "gain" in place of "best" for gains.
+            ``{"where": text, "values": {metric: {"best": number}}}``, with "gain" instead of "best" for gains.
     """
 
     config: Config
@@ -56,9 +56,7 @@ class Plan:
 
 
 def run_folder(config: Config, recordings: Sequence[Recording]) -> Path:
-    """Return ``<output_dir>/<task>/<name>``. By default, source, corruption, preset and a hash of the settings make the
-    name.
-    """
+    """Return ``<output_dir>/<task>/<name>``; the default name is source, corruption, preset and a hash of settings."""
     name = config.run.name
     if name is None:
         settings = json.dumps(_identity(config, recordings), sort_keys=True)
@@ -90,27 +88,34 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
         BadInput: the folder cannot be used.
     """
     if folder.is_symlink():
-        raise BadInput(f"{printable(folder)}: is a link, not a run's folder")
+        raise BadInput(f"{printable(folder)}: is a link, not a run's folder", code="output_exists")
     there = run_identity(folder)
     if there is None:
         if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise BadInput(f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)")
+            raise BadInput(
+                f"{printable(folder)}: exists and is not a run's folder (it has no {RUN_CONFIG} of a run)",
+                code="output_exists",
+            )
         return
     if config.run.overwrite:
         inputs = [path for recording in recordings for path in recording.paths]
         if any(folder.resolve() in path.resolve().parents for path in inputs):
-            raise BadInput(f"{printable(folder)}: holds recordings of this command, --overwrite would delete them")
+            raise BadInput(
+                f"{printable(folder)}: holds recordings of this command, --overwrite would delete them",
+                code="output_exists",
+            )
         return
-    asked = _identity(config, recordings)
+    requested = _identity(config, recordings)
     differing = [
-        f"{name} is {printable(there.get(name))} there and {printable(asked.get(name))} here"
-        for name in [*asked, *(there.keys() - asked.keys())]
-        if there.get(name) != asked.get(name)
+        f"{name} is {printable(there.get(name))} in the folder and {printable(requested.get(name))} in this command"
+        for name in [*requested, *(there.keys() - requested.keys())]
+        if there.get(name) != requested.get(name)
     ]
     if differing:
         raise BadInput(
             f"{printable(folder)}: holds a run with other settings: {'; '.join(differing)} "
-            "(--overwrite deletes it, another --name keeps both)"
+            "(--overwrite deletes it, another --name keeps both)",
+            code="output_exists",
         )
 
 
@@ -136,7 +141,7 @@ def start(folder: Path, plan: Plan, command: Sequence[str], lock: ExitStack) -> 
             }
             write_json(folder / RUN_CONFIG, about)
     except OSError as error:
-        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})") from None
+        raise BadInput(f"{printable(folder)}: cannot be written ({error.strerror})", code="io_error") from None
 
 
 def note_published(folder: Path, published: dict[str, Any]) -> None:

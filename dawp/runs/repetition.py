@@ -12,7 +12,7 @@ import torch
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, printable
+from dawp.errors import BadInput, printable, with_context
 from dawp.io import audio
 from dawp.io.files import OUTPUTS, RESULT, atomic_write, write_json
 from dawp.io.sources import Recording
@@ -50,7 +50,7 @@ def make_problem_of(recording: Recording, config: Config, index: int = 0, segmen
         name = printable(recording.path)
         return dataclasses.replace(problem, name=f"{name}, clip {segment_index + 1}" if segment_index else name)
     except BadInput as refusal:
-        raise BadInput(f"{printable(recording.path)}: {refusal}") from None
+        raise with_context(refusal, printable(recording.path)) from None
 
 
 def repeat(
@@ -70,7 +70,7 @@ def repeat(
         reporter: receives the progress of the fits.
         part: the fit to run ahead of the others; None to run the remaining fits and write the results.
         problem: to solve.
-        recording: that it was made of.
+        recording: the recording of the problem.
         config: all settings.
         index: of the repetition.
         draw: called when the files have changed.

@@ -12,11 +12,11 @@ from dawp.settings import Settings, setting
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
-    """Run: where from, where to, how often."""
+    """Run: sources, repetitions and the folder of the results."""
 
     source: Path | None = setting(
         None,
-        "sound file, folder (searched in depth), text list of files, or text list of clean,corrupted pairs",
+        "sound file, folder (searched recursively), text list of files, or text list of clean,corrupted pairs",
         none="the bundled clips",
         brief="sound file, folder, or text list of files or pairs",
     )
@@ -30,15 +30,15 @@ class RunConfig(Settings):
     output_dir: Path = setting(
         Path("evals"), "folder for the results of all runs", brief="folder for the results of experiments"
     )
-    name: str | None = setting(None, "name of this run's folder", none="made from the settings")
+    name: str | None = setting(None, "name of this run's folder", none="derived from the settings")
     overwrite: bool = setting(
         False,
         "delete the earlier results of this run and restart; with --restore, replace existing output files",
         brief="replace existing results",
     )
-    show_every: int = setting(250, "epochs between renewals of metrics.csv and curves.png", at_least=1, at_most=10**9)
+    show_every: int = setting(250, "epochs between updates of metrics.csv and curves.png", at_least=1, at_most=10**9)
     save_outputs: bool = setting(
-        False, "every --show_every epochs also save the output: sound, waveform and spectrogram"
+        False, "also save the output every --show_every epochs: sound, waveform and spectrogram"
     )
 
     def __post_init__(self) -> None:

@@ -42,7 +42,10 @@ def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator
     loops = math.ceil((start + length) / len(noise))
     segment = noise.repeat(loops)[start : start + length]
     if not segment.any():
-        raise BadInput(f"noise_source {printable(path)}: the segment at {start / sample_rate:.3f} s is silent")
+        raise BadInput(
+            f"noise_source {printable(path)}: the segment at {start / sample_rate:.3f} s is silent",
+            code="unusable_recording",
+        )
     return segment, path
 
 

@@ -59,7 +59,9 @@ def read_response(source: Path, sample_rate: int, rng: torch.Generator) -> Respo
     path = files[int(torch.randint(len(files), (), generator=rng))]
     whole = read(path, sample_rate, first_channel=True).double()
     if not whole.any():
-        raise BadInput(f"rir_source {printable(path)}: must be an impulse response, got silence")
+        raise BadInput(
+            f"rir_source {printable(path)}: must be an impulse response, got silence", code="unusable_recording"
+        )
     delay = int(whole.abs().argmax())
     whole = whole / whole[delay]
     near = (torch.arange(len(whole)) - delay).abs() <= DIRECT_SECONDS * sample_rate
@@ -72,7 +74,8 @@ def read_response(source: Path, sample_rate: int, rng: torch.Generator) -> Respo
     direct = torch.where(near, whole, 0)
     if torch.equal(direct, whole):
         raise BadInput(
-            f"rir_source {printable(path)}: contains no reverberation (nothing beyond 2.5 ms around its peak)"
+            f"rir_source {printable(path)}: contains no reverberation (nothing beyond 2.5 ms around its peak)",
+            code="unusable_recording",
         )
     return Response(whole, direct, delay, 0.0, _facts(whole, direct, sample_rate, rir=str(path)))
 

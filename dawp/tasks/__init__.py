@@ -1,4 +1,4 @@
-"""The tasks. Every module of this package but ``base`` is one task, and registers it when it is imported."""
+"""The tasks. Each module of this package except ``base`` defines and registers one task."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,7 +1,7 @@
-"""What a task is, and the registry of tasks.
+"""The base classes of tasks and their registry.
 
-This module and those of the tasks load no signal processing: the command line reads them for its help. What corrupts
-a clip imports it when it is called.
+This module and those of the tasks load no signal processing, because the command line imports them for its help.
+Functions that corrupt clips import it when they are called.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FAST = {
 BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**FAST, **BLIND}}
-"""What each preset sets differently from the defaults, where a task has none of its own."""
+"""Settings of each preset that differ from the defaults, for tasks that do not define their own."""
 
 
 @dataclass(frozen=True)
 class CorruptionConfig(Settings, ABC):
-    """How clean clips are corrupted.
+    """Settings of the corruption of clean clips.
 
     Attributes:
-        restore_only: settings that only a restoration uses, and that are refused without ``--restore``.
+        restore_only: settings that only a restoration uses; they are refused without ``--restore``.
     """
 
     restore_only: ClassVar[tuple[str, ...]] = ()
@@ -62,27 +62,27 @@ class CorruptionConfig(Settings, ABC):
 
     @property
     def sources_are_corrupted(self) -> bool:
-        """Whether a recording without a twin is the corrupted one, so that there is no clean clip."""
+        """Whether a single recording is corrupted, so that there is no clean clip."""
         return False
 
     @property
     def missing(self) -> float | None:
-        """Seconds from which on zeros in a corrupted recording count as missing; None where nothing can be missing."""
+        """Minimum seconds of zeros in a corrupted recording that are a gap; None if the task has no gaps."""
         return None
 
     @property
     def given(self) -> list[tuple[float, float]]:
-        """Start and length in seconds of each stretch that the settings name as missing."""
+        """Start and length in seconds of each missing interval in the settings."""
         return []
 
     @property
     def profile(self) -> list[tuple[float, float]]:
-        """Start and length in seconds of each stretch of a recording that holds noise alone."""
+        """Start and length in seconds of each interval of a recording that contains only noise."""
         return []
 
     @property
     def default_method(self) -> str | None:
-        """Method of ``--restore`` where the settings determine one; None otherwise."""
+        """Method of ``--restore`` if the settings determine one; otherwise None."""
         return None
 
     def check_files(self) -> None:
@@ -111,7 +111,7 @@ class CorruptionConfig(Settings, ABC):
 
 
 def adopt_unchanged(observed: Tensor, clean: Tensor | None, sample_rate: int, config: CorruptionConfig) -> Problem:
-    """Make a problem of a corrupted clip ``[T]`` and its clean version ``[T]``, or None, as they are."""
+    """Return the problem of a corrupted clip ``[T]`` and its clean version ``[T]`` or None, both unchanged."""
     from dawp.problem import Problem
 
     return Problem(observed, clean, sample_rate)
@@ -119,18 +119,20 @@ def adopt_unchanged(observed: Tensor, clean: Tensor | None, sample_rate: int, co
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of corruption, and what the toolkit has to know of it.
+    """A kind of corruption, with its settings and functions.
 
     Attributes:
         name: as on the command line and in run folders.
         about: one line for the help.
         settings: class of the settings of the corruption.
-        corrupt: makes a problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
-        adopt: makes a problem of a corrupted clip ``[T]`` and its clean version, or None:
+        corrupt: returns the problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
+        adopt: returns the problem of a corrupted clip ``[T]`` and its clean version or None:
             ``adopt(observed, clean, sample_rate, config)``.
         examples: arguments of commands, for the help.
-        presets: presets of ``PRESETS`` that set something else for this task, by name.
+        presets: presets of ``PRESETS`` with other settings for this task, by name.
         estimates: values of ``--estimate`` that the task allows beside those for all tasks.
+        is_damaged: ``is_damaged(observed, config)`` returns whether a channel ``[T]`` of a block has anything to
+            restore, and it is left unchanged if not; None to restore all.
         allows_highpass: whether a high-pass before the fit makes sense.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
@@ -143,11 +145,12 @@ class Task:
     examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
+    is_damaged: Callable[[Tensor, Any], bool] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
 
     def preset(self, name: str) -> dict[str, Any]:
-        """Return what a preset sets differently from the defaults."""
+        """Return the settings of a preset that differ from the defaults."""
         return self.presets.get(name, PRESETS[name])
 
 
@@ -156,7 +159,7 @@ TASKS: dict[str, Task] = {}
 
 
 def register(task: Task) -> None:
-    """Add a task: the command line and the library find it by its name.
+    """Add a task to the registry, for the command line and the library.
 
     Raises:
         ValueError: there is a task of that name.
@@ -183,7 +186,7 @@ def make_problem(
     config: CorruptionConfig,
     rng: torch.Generator,
 ) -> Problem:
-    """Make the problem of a clean clip, of a corrupted one, or of a pair.
+    """Return the problem of a clean clip, a corrupted clip, or a pair.
 
     Args:
         task: name of a task.
@@ -194,7 +197,7 @@ def make_problem(
         rng: source of its random draws.
 
     Raises:
-        BadInput: a clip is silent, or cannot be corrupted as asked.
+        BadInput: a clip is silent, or cannot be corrupted as configured.
     """
     if corrupted is not None:
         return get_task(task).adopt(corrupted, clean, sample_rate, config)
@@ -203,17 +206,17 @@ def make_problem(
     return get_task(task).corrupt(clean, sample_rate, config, rng)
 
 
-def parse_stretches(name: str, text: str, expected: str) -> list[tuple[float, float]]:
-    """Parse ``START:LENGTH,START:LENGTH,...`` as start and length in seconds of each stretch.
+def parse_intervals(name: str, text: str, expected: str) -> list[tuple[float, float]]:
+    """Parse ``START:LENGTH,START:LENGTH,...`` as start and length in seconds of each interval.
 
     Raises:
-        BadInput: the text is no such list; the message names the setting.
+        BadInput: the text has another format; the message names the setting.
     """
     try:
-        pairs = [tuple(float(number) for number in stretch.split(":")) for stretch in text.split(",")]
-        stretches = [(start, length) for start, length in pairs]
+        pairs = [tuple(float(number) for number in interval.split(":")) for interval in text.split(",")]
+        intervals = [(start, length) for start, length in pairs]
     except ValueError:
-        stretches = []
-    if not stretches or not all(abs(number) <= LONGEST_CLIP for pair in stretches for number in pair):  # nor NaN
+        intervals = []
+    if not intervals or not all(abs(number) <= LONGEST_CLIP for pair in intervals for number in pair):  # nor NaN
         raise BadInput(f"{name} must be {expected} in seconds, got {printable(text)}")
-    return stretches
+    return intervals

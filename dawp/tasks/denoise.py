@@ -1,4 +1,4 @@
-"""Additive noise at a given SNR (paper section 3), mixed as its mixing code does (Xia et al., DNS-Challenge)."""
+"""Additive noise at a given SNR (paper section 3), mixed as in the paper's code (Xia et al., DNS-Challenge)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
-from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_intervals, register
 
 if TYPE_CHECKING:
     import torch
@@ -21,13 +21,13 @@ MASK = "mask"  # the estimate by a spectral gain
 
 @dataclass(frozen=True)
 class NoiseConfig(CorruptionConfig):
-    """Noise: how clean clips are corrupted (pairs come with their own noise)."""
+    """Noise: the noise to add to clean clips (pairs contain noise already)."""
 
     noise_class: str = setting("GAUSSIAN", "kind of noise", choices=("GAUSSIAN", "UNIFORM"))
     noise_source: Path | None = setting(
         None,
-        "sound file, or folder of sound files, to take real noise from in place of --noise_class: "
-        "a random stretch, looped if short",
+        "sound file, or folder of sound files, with real noise to add instead of --noise_class: a random segment, "
+        "looped if it is too short",
         none="drawn noise",
         brief="sound file or folder of noise to add",
     )
@@ -36,12 +36,12 @@ class NoiseConfig(CorruptionConfig):
         "signal-to-noise ratio of the corrupted clip in dB",
         at_least=-100,
         at_most=100,
-        none="the noise gets --noise_std",
+        none="the standard deviation of the noise is --noise_std",
         brief="SNR of the corrupted clip in dB",
     )
     noise_std: float = setting(
         0.1,
-        "standard deviation of the noise; without effect unless --snr none, since mixing sets the level",
+        "standard deviation of the noise; only used with --snr none",
         above=0,
         at_most=1000,
     )
@@ -50,8 +50,8 @@ class NoiseConfig(CorruptionConfig):
     )
     noise_profile: str | None = setting(
         None,
-        "stretches of a recording to restore that hold noise alone, as START:LENGTH,START:LENGTH,... in seconds; the "
-        "spectrum of the noise is measured there",
+        "intervals of a recording to restore that contain only noise, as START:LENGTH,START:LENGTH,... in seconds; the "
+        "noise spectrum is measured in them",
         none="the noise is estimated from each block and 3 s on either side of it",
         brief="noise-only intervals, START:LENGTH,... in seconds",
     )
@@ -61,11 +61,14 @@ class NoiseConfig(CorruptionConfig):
         for start, length in self.profile:
             if start < 0 or length <= 0:
                 raise BadInput(
-                    "noise_profile must have stretches that start at 0 s or later and last longer than 0 s, "
+                    "noise_profile must have intervals that start at 0 s or later and last longer than 0 s, "
                     f"got {start:g}:{length:g}"
                 )
         if self.noise_source is not None and not self.noise_source.exists():
-            raise BadInput(f"noise_source must be a sound file or a folder of them, got {printable(self.noise_source)}")
+            raise BadInput(
+                f"noise_source must be a sound file or a folder of them, got {printable(self.noise_source)}",
+                code="not_found",
+            )
 
     def identity(self) -> dict[str, Any]:
         without_effect = {
@@ -82,10 +85,10 @@ class NoiseConfig(CorruptionConfig):
 
     @property
     def profile(self) -> list[tuple[float, float]]:
-        """Start and length in seconds of each stretch of ``noise_profile``."""
+        """Start and length in seconds of each interval of ``noise_profile``."""
         if self.noise_profile is None:
             return []
-        return parse_stretches("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
+        return parse_intervals("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
 
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
@@ -95,10 +98,10 @@ class NoiseConfig(CorruptionConfig):
 def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.Generator) -> Problem:
     """Corrupt a clean clip with noise.
 
-    Clean clip and noise are brought to -25 dBFS and mixed at ``config.snr``; the mixture gets the level
-    ``config.level_dbfs``, or one drawn uniformly from -35 to -15 dBFS; should a sample then exceed 0.99, the
-    level is lowered until none does. The clean clip is scaled along. With ``snr`` None the clip is left as it
-    is and the noise gets the standard deviation ``config.noise_std``.
+    Clean clip and noise are scaled to -25 dBFS and mixed at ``config.snr``. The mixture is scaled to the level
+    ``config.level_dbfs``, or one drawn uniformly from -35 to -15 dBFS; if a sample then exceeds 0.99, the level is
+    lowered. The clean clip is scaled by the same factor. If ``snr`` is None, the clip is not scaled and the standard
+    deviation of the noise is ``config.noise_std``.
 
     Args:
         clean: clip ``[T]``.
@@ -107,7 +110,7 @@ def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.G
         rng: source of the noise and of the level.
 
     Returns:
-        The problem, with ``snr_db`` (achieved), ``level_dbfs`` and ``noise`` among its facts.
+        The problem, whose facts include ``snr_db`` (achieved), ``level_dbfs`` and ``noise``.
 
     Raises:
         BadInput: the clip is silent, or the noise source is unreadable or silent.
@@ -117,7 +120,7 @@ def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.G
     from dawp.simulate.noise import draw_noise, mix, read_noise
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: no noise level gives it a signal-to-noise ratio")
+        raise BadInput("the clean clip is silent: its signal-to-noise ratio is undefined", code="unusable_recording")
     clean, kind = clean.double(), config.noise_class
     if config.noise_source is not None:
         noise, path = read_noise(config.noise_source, len(clean), sample_rate, rng)

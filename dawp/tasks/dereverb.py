@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
 from dawp.simulate.geometry import FARTHEST, FROM_WALLS, LARGEST_ROOM, NEAREST, SMALLEST_ROOM, Metres, metres
-from dawp.tasks.base import CorruptionConfig, Task, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, register
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,11 @@ _DRAWN_PLACE = f"drawn, {FROM_WALLS:g} m and more from the walls, {NEAREST:g} to
 
 @dataclass(frozen=True)
 class ReverbConfig(CorruptionConfig):
-    """Reverb: the room that clean clips are put into (pairs come with their own reverberation)."""
+    """Reverb: the reverberation to add to clean clips (pairs contain reverberation already)."""
 
     rt60: float = setting(
         0.2,
-        "reverberation time of the simulated room in seconds; the paper has 0.1, 0.2 and 0.5",
+        "reverberation time of the simulated room in seconds (0.1, 0.2 and 0.5 in the paper)",
         above=0,
         at_most=10,
         brief="reverberation time of the simulated room in seconds",
@@ -42,38 +42,38 @@ class ReverbConfig(CorruptionConfig):
     )
     source_pos: Metres | None = setting(
         None,
-        "place of the source in the room in metres, as X,Y,Z",
+        "position of the source in the room in metres, as X,Y,Z",
         above=0,
         at_most=100,
         none=f"{_DRAWN_PLACE} microphone",
     )
     mic_pos: Metres | None = setting(
         None,
-        "place of the microphone in the room in metres, as X,Y,Z",
+        "position of the microphone in the room in metres, as X,Y,Z",
         above=0,
         at_most=100,
         none=f"{_DRAWN_PLACE} source",
     )
     ray_tracing: bool = setting(
-        False, "ray tracing for all but the first three reflections, in place of the image method alone"
+        False, "use ray tracing for all but the first three reflections, instead of only the image method"
     )
     rir_source: Path | None = setting(
         None,
-        "sound file, or folder of sound files, to take measured impulse responses from in place of a simulated room",
+        "sound file, or folder of sound files, with measured impulse responses to use instead of a simulated room",
         none="a simulated room",
         brief="measured impulse responses to use",
     )
     reference: str = setting(
         "direct",
-        "what counts as clean: the sound by the direct path alone, the dry clip at the direct path's delay and gain, "
-        "or the dry clip as the simulation is given it, sooner than it is heard",
+        "clean reference: the direct-path signal, the dry clip with the direct path's delay and gain, or the dry clip "
+        "without the delay",
         choices=("direct", "dry", "unaligned"),
     )
     rir: Path | None = setting(
         None,
         "sound file with the impulse response of the room of the recordings to restore (--restore); the default of "
-        "--method is then least_squares; with as many channels as a recording each has its own response, else the "
-        "first one applies to all",
+        "--method is then least_squares. If it has as many channels as a recording, each channel has its own response; "
+        "otherwise the first one applies to all",
         none="the room is unknown",
     )
 
@@ -82,9 +82,12 @@ class ReverbConfig(CorruptionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rir is not None and not self.rir.is_file():
-            raise BadInput(f"rir must be a sound file, got {printable(self.rir)}")
+            raise BadInput(f"rir must be a sound file, got {printable(self.rir)}", code="not_found")
         if self.rir_source is not None and not self.rir_source.exists():
-            raise BadInput(f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}")
+            raise BadInput(
+                f"rir_source must be a sound file or a folder of them, got {printable(self.rir_source)}",
+                code="not_found",
+            )
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
@@ -125,27 +128,27 @@ class ReverbConfig(CorruptionConfig):
 
 
 def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> Problem:
-    """Put a clean clip into a room.
+    """Add reverberation to a clean clip.
 
-    With h the impulse response and d the direct path in it, both shifted so that the direct path arrives at once and
-    scaled so that it has gain 1, the corrupted clip is h * s and the clean one d * s (or, with ``reference`` dry, s
-    itself, delayed by the same fraction of a sample): the two are aligned in time and level, and differ by the
-    reflections alone. With ``reference`` unaligned s itself is the clean clip and h keeps its delay. Should a sample
-    exceed 0.99, both are scaled down.
+    Let h be the impulse response and d its direct path, both shifted to a delay of less than a sample and scaled to a
+    gain of 1 of the direct path. The corrupted clip is h * s, and the clean one is d * s or, if ``reference`` is dry, s
+    delayed by the same fraction of a sample. The two are aligned in time and level, and differ only by the reflections.
+    If ``reference`` is unaligned, s is the clean clip and h keeps its delay. If a sample exceeds 0.99, both are scaled
+    down.
 
     Args:
         clean: dry clip s ``[T]``.
         sample_rate: its rate in Hz.
-        config: the room, or where to take an impulse response from.
-        rng: source of the room, the places in it, and the choice of file.
+        config: the room, or the source of impulse responses.
+        rng: source of the room, the positions in it, and the choice of file.
 
     Returns:
-        The problem, with ``rt60`` (measured from the impulse response, in seconds), ``drr_db`` (energy of the direct
-        path over that of the reflections), the room and the places among its facts.
+        The problem, whose facts include ``rt60`` (measured from the impulse response, in seconds), ``drr_db`` (energy
+        of the direct path over that of the reflections), the room and the positions.
 
     Raises:
-        BadInput: the clip or the impulse response is silent, the places are not in the room, or no wall of the room
-            gives the asked RT60.
+        BadInput: the clip or the impulse response is silent, the positions are outside the room, or no absorption
+            gives the requested RT60.
     """
     import torchaudio.functional
 
@@ -155,7 +158,7 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     from dawp.simulate.rooms import read_response, simulate_response
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: no room changes it")
+        raise BadInput("the clean clip is silent: reverberation does not change it", code="unusable_recording")
     if config.rir_source:
         response = read_response(config.rir_source, sample_rate, rng)
     else:
@@ -164,7 +167,10 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     dry = clean.double()
     skipped = 0 if config.reference == "unaligned" else response.delay
     if response.delay - skipped >= len(dry):
-        raise BadInput(f"the sound needs {response.delay / sample_rate:.3f} s to the microphone, longer than the clip")
+        raise BadInput(
+            f"the delay to the microphone is {response.delay / sample_rate:.3f} s, longer than the clip",
+            code="unusable_recording",
+        )
     observed, direct = (
         torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
         for h in (response.whole, response.direct)
@@ -194,5 +200,6 @@ register(
             "clean/ --rir_source responses/ --baselines",
         ),
         corrupt=add_reverb,
+        presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
     )
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dawp.errors import BadInput
 from dawp.io.settings import LONGEST_GAP_MS
 from dawp.settings import setting
-from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_stretches, register
+from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_intervals, register
 
 if TYPE_CHECKING:
     import torch
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
     from dawp.problem import Problem
 
-CROSSFADE = 0.0005  # seconds on either side of a gap in which the estimate goes over into the observed samples
+CROSSFADE = 0.0005  # seconds on either side of a gap over which the estimate is cross-faded with the observed samples
 
 
 @dataclass(frozen=True)
 class GapConfig(CorruptionConfig):
-    """Gap: the stretches that are taken out of clean clips (damaged recordings come with their own)."""
+    """Gap: the samples to remove from clean clips, and the gaps of damaged recordings."""
 
     gap_ms: float = setting(
         2.0,
-        "length of each gap in milliseconds; the paper has 1, 2 and 5",
+        "length of each gap in milliseconds (1, 2 and 5 in the paper)",
         above=0,
         at_most=LONGEST_GAP_MS,
         brief="length of each gap in ms",
     )
     n_gaps: int = setting(
-        1, "gaps in each clip, placed where it is not silent", at_least=1, at_most=1000, brief="gaps in each clip"
+        1, "number of gaps in each clip, outside silence", at_least=1, at_most=1000, brief="gaps in each clip"
     )
     gaps: str | None = setting(
         None,
-        "the gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
-        "recording); or auto: the sources are damaged recordings, and their drop-outs the gaps",
+        "gaps as START:LENGTH,START:LENGTH,... in seconds from the beginning of the clip (with --restore, of the "
+        "recording), or auto: the sources are damaged recordings, and their drop-outs are the gaps",
         none="--n_gaps drawn from the seed; with --restore, auto",
         brief="auto, or START:LENGTH,... in seconds",
     )
     min_gap_ms: float = setting(
         1.0,
         "shortest drop-out of a damaged recording (zeros, near silence, a repeated value or noise), in milliseconds; "
-        f"runs over {LONGEST_GAP_MS:g} ms, and those that do not break into sound, are silence",
+        f"runs over {LONGEST_GAP_MS:g} ms, and those not surrounded by sound, are silence",
         above=0,
         at_most=LONGEST_GAP_MS,
     )
     raw_output: bool = setting(
         False,
-        "take the network's output everywhere, also outside the gaps, where the observed samples are kept otherwise",
+        "use the output of the network everywhere; by default observed samples are kept outside the gaps",
     )
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class GapConfig(CorruptionConfig):
         """
         if self.gaps is None or self.gaps == "auto":
             return []
-        return parse_stretches("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
+        return parse_intervals("gaps", self.gaps, "auto or START:LENGTH,START:LENGTH,...")
 
     @property
     def sources_are_corrupted(self) -> bool:
@@ -101,28 +101,28 @@ class GapConfig(CorruptionConfig):
 
 
 def cut_gaps(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Generator) -> Problem:
-    """Take gaps out of a clean clip.
+    """Cut gaps into a clean clip.
 
-    In the observed clip the samples of the gaps are zero; the mask keeps them out of the loss, and nothing that
-    the clean clip holds there reaches the fit. Drawn gaps lie where the clip is not silent (25 ms around them are
-    above -40 dB relative to its loudest 25 ms), at least 10 ms from each other and from the ends.
+    In the observed clip the samples of the gaps are zero, and the mask excludes them from the loss, so that the fit
+    does not depend on the clean samples there. Drawn gaps lie where the clip is not silent (25 ms around them are above
+    -40 dB relative to its loudest 25 ms), at least 10 ms from each other and from the ends.
 
     Args:
         clean: clip ``[T]``.
         sample_rate: its rate in Hz.
-        config: how many gaps of which length, or where.
-        rng: source of the places.
+        config: number and length of the gaps, or their positions.
+        rng: source of the positions.
 
     Returns:
-        The problem, with ``gaps`` (start and length of each in seconds) among its facts.
+        The problem, whose facts include ``gaps`` (start and length of each in seconds).
 
     Raises:
-        BadInput: the clip is silent, a gap lies outside it, or the gaps do not fit in.
+        BadInput: the clip is silent, a gap lies outside it, or there is not enough space for the gaps.
     """
     from dawp.simulate.gaps import draw_gaps
 
     if not clean.any():
-        raise BadInput("the clean clip is silent: a gap in it changes nothing")
+        raise BadInput("the clean clip is silent: a gap in it changes nothing", code="unusable_recording")
     missing = _given(len(clean), sample_rate, config)
     if not config.gaps:
         missing = draw_gaps(clean, sample_rate, config.gap_ms, config.n_gaps, rng)
@@ -130,13 +130,13 @@ def cut_gaps(clean: Tensor, sample_rate: int, config: GapConfig, rng: torch.Gene
 
 
 def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: GapConfig) -> Problem:
-    """The problem of a clip that is damaged already.
+    """Return the problem of a damaged clip.
 
     Args:
         observed: damaged clip ``[T]``, NaN where a sample is missing (``audio.mark_missing``).
-        clean: its undamaged twin ``[T]``, or None.
+        clean: its undamaged version ``[T]``, or None.
         sample_rate: of both, in Hz.
-        config: ``gaps`` names more samples that are not to be trusted.
+        config: ``gaps`` adds further gaps.
 
     Raises:
         BadInput: there is no gap, or one lies outside the clip.
@@ -146,20 +146,23 @@ def find_gaps(observed: Tensor, clean: Tensor | None, sample_rate: int, config: 
         raise BadInput(
             f"no drop-outs in this clip of {len(observed) / sample_rate:g} s: neither NaN nor zeros, near "
             f"silence, a repeated value or noise from {config.min_gap_ms:g} to {LONGEST_GAP_MS:g} ms between sounds; "
-            "clip_length 0 takes the whole "
-            "recording, gaps can name what is to be filled"
+            "clip_length 0 uses the whole recording, gaps sets the intervals to fill",
+            code="unusable_recording",
         )
     return _with_gaps(observed, clean, missing, sample_rate, config)
 
 
 def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_rate: int, config: GapConfig) -> Problem:
-    """The problem of a waveform of which the samples in ``missing`` are gone."""
+    """Return the problem of a waveform whose samples in ``missing`` are lost."""
     from dawp.io.audio import true_runs
     from dawp.operators.mask import Mask
     from dawp.problem import Problem
 
     if missing.all():
-        raise BadInput(f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit")
+        raise BadInput(
+            f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit",
+            code="unusable_recording",
+        )
     observed = waveform.masked_fill(missing, 0)
     blend = None if config.raw_output else _blend(missing, sample_rate)
     gaps = [[start / sample_rate, (stop - start) / sample_rate] for start, stop in true_runs(missing)]
@@ -167,7 +170,7 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
 
 
 def _given(length: int, sample_rate: int, config: GapConfig) -> Tensor:
-    """Which samples of a clip of ``length`` samples lie in the gaps that the settings name."""
+    """Return which samples of a clip of ``length`` samples lie in the gaps of the settings."""
     import torch
 
     missing = torch.zeros(length, dtype=torch.bool)

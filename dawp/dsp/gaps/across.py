@@ -27,10 +27,10 @@ MIN_GAIN_DB = 0.5  # mean advantage at pseudo-gaps from which the other channels
 
 
 class Prediction(NamedTuple):
-    """What other channels predict of a window."""
+    """The prediction of a window from other channels."""
 
     gap: Array  # the predicted samples of the gap, in units of the window
-    residual: Window  # the window without what is predicted
+    residual: Window  # the window minus its prediction
 
 
 def predict(recording: Recording, gap: Gap) -> Prediction | None:

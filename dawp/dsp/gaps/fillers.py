@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dawp.dsp import autoregression
-from dawp.dsp.autoregression import Model
+from dawp.dsp.autoregression import Model, Slope, WeightedRun
 from dawp.dsp.gaps.window import Window, context_of, runs
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RIDGE, SLOPE_RIDGE = 1e-7, 1e-3  # of a time-varying model, times the mean power
 VARYING_ROUNDS, FILLED_WEIGHT = 2, 0.3  # fits of a time-varying model, weight of the filled samples in the second one
-MAX_VARYING = 1024  # samples of the longest gap that a time-varying model fills: its system is dense
+MAX_VARYING = 2500  # samples of the longest gap that a time-varying model fills: its system is dense
 MAX_UNKNOWNS = 2000  # missing samples that are solved for together where gaps are close to each other
 MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
 LOWERED_ORDER = 4  # divides the order of a model whose result exceeds that peak
@@ -169,22 +169,22 @@ def _varying_fill(window: Window, filler: Filler) -> Array | None:
         return None
     samples = window.samples[first:last].copy()
     size, start, stop = last - first, start - first, stop - first
-    places = np.arange(size, dtype=np.float64)
-    tau = (places - (start + stop - 1) / 2) / (context + (stop - start) / 2)
-    weights = cosine_weights(start, stop, context, places)
-    ahead = np.concatenate([np.arange(order, start), np.arange(stop + order, size)])
-    behind = np.concatenate([np.arange(start - order), np.arange(stop, size - order)])
+    slope = Slope((start + stop - 1) / 2, 1 / (context + (stop - start) / 2))
+    left, right = (WeightedRun(0, start, 0.5, 0.5, start), WeightedRun(stop, size, 0.5, 0.5, stop - 1))  # cos²
+    ahead = [left._replace(start=order), right._replace(start=stop + order)]
+    behind = [left._replace(stop=start - order), right._replace(stop=size - order)]
+    inside = WeightedRun(start, stop, FILLED_WEIGHT)
     peak = np.abs(samples).max()
     for _ in range(VARYING_ROUNDS):
         try:
-            model = autoregression.fit_varying(samples, (ahead, behind), order, tau, weights, RIDGE, SLOPE_RIDGE)
-            samples[start:stop] = autoregression.interpolate_varying(samples, start, stop, model, tau)
+            model = autoregression.fit_varying(samples, ahead, behind, order, context + 1, slope, (RIDGE, SLOPE_RIDGE))
+            samples[start:stop] = autoregression.interpolate_varying(samples, start, stop, model, slope)
         except np.linalg.LinAlgError:
             return None
         if not np.abs(samples).max() <= MAX_PEAK * peak:  # or NaN
             return None
-        ahead, behind = np.arange(order, size), np.arange(size - order)
-        weights[start:stop] = FILLED_WEIGHT
+        ahead = [left._replace(start=order), inside, right]
+        behind = [left, inside, right._replace(stop=size - order)]
     return samples[start:stop]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Flags = NDArray[np.bool_]
     Waveform = TypeVar("Waveform", Tensor, NDArray[Any])
 
-STRETCH_SECONDS = 60.0
+INTERVAL_SECONDS = 60.0
 
 
 def ar(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
@@ -75,9 +75,9 @@ def ar_stack(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers
 def auto(
     waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1, others: Waveform | None = None
 ) -> Waveform:
-    """Fill gaps by the recipe for speech or the one for music, chosen by pseudo-gaps of similar length; see `fill`.
+    """Fill gaps by a recipe for speech, music or sustained tones, chosen by pseudo-gaps of similar length; see `fill`.
 
-    The choice is made for each stretch of 60 s and for gaps whose lengths differ by a factor of up to four.
+    The choice is made for each interval of 60 s and for gaps whose lengths differ by a factor of up to four.
 
     Args:
         waveform: as in `fill`.
@@ -160,7 +160,7 @@ def _fill_all(
             f"for {list(samples.shape)}"
         )
     if not known.any():
-        raise BadInput(f"mask must have at least one known sample, got none of {len(known)}")
+        raise BadInput(f"mask must have at least one known sample, got none of {len(known)}", code="unusable_recording")
     gaps = [Gap(*bounds) for bounds in runs(~known)]
     channels = _other_channels(others, len(samples))
     recording = Recording(samples, known, sample_rate, gaps, channels, [np.isfinite(channel) for channel in channels])
@@ -200,10 +200,10 @@ def _fill(recording: Recording, gap: Gap, recipe: Recipe, share: float = 0.0) ->
 
 
 def _groups(recording: Recording) -> list[list[Gap]]:
-    """Gaps of the same stretch and of similar length."""
-    count = max(1, round(len(recording.mask) / recording.sample_rate / STRETCH_SECONDS))
+    """Group gaps of the same interval and of similar length."""
+    count = max(1, round(len(recording.mask) / recording.sample_rate / INTERVAL_SECONDS))
     groups: dict[tuple[int, int], list[Gap]] = {}
     for gap in recording.gaps:
-        stretch = int((gap.start + gap.stop) / 2 * count / len(recording.mask))
-        groups.setdefault((stretch, round(math.log(gap.stop - gap.start, 4))), []).append(gap)
+        interval = int((gap.start + gap.stop) / 2 * count / len(recording.mask))
+        groups.setdefault((interval, round(math.log(gap.stop - gap.start, 4))), []).append(gap)
     return list(groups.values())

@@ -34,8 +34,10 @@ MUSIC: Recipe = {
     Filler("shared", 0.0232, 0.0929): 0.25,
     Filler("separate", 0.0232, 0.0929): 0.25,
 }
-SHORT = Filler("shared", 0.012, 0.025)
-SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, SHORT: 0.15}
+SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, Filler("shared", 0.012, 0.025): 0.15}
+SUSTAINED: Recipe = {Filler("shared", 0.0464, 0.1858): 0.5, Filler("shared", 0.0464, 0.3715): 0.5}
+RECIPES = (MUSIC, SPEECH, SUSTAINED)
+"""The recipes that are compared, the preferred one first."""
 STACK = (
     Filler("shared", 0.0116, 0.0464),
     Filler("shared", 0.0232, 0.0929),
@@ -51,8 +53,7 @@ PSEUDO_GAPS, STACK_PSEUDO_GAPS = 12, 8
 MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from the gap
 PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
 STACK_RIDGE = 1e-9  # times the trace of the error matrix
-UNCLEAR_DB = 3.0  # advantage of the recipe for music over the short model, up to which that for speech is tried
-QUIET = 1e-3  # RMS of a pseudo-gap, relative to that of what is around it, below which it is not used
+QUIET = 1e-3  # RMS of a pseudo-gap, relative to that of its surroundings, below which it is not used
 
 
 def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list[Gap]:
@@ -65,8 +66,7 @@ def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list
         length: in samples.
 
     Returns:
-        Fewer than ``count`` if there are no more within 5 s. Places that are much quieter than what is around them are
-        left out.
+        At most ``count`` pseudo-gaps within 5 s, without those that are much quieter than their surroundings.
     """
     rate = recording.sample_rate
     step = round(PSEUDO_STEP * rate) + length
@@ -149,7 +149,7 @@ def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
 
 
 class Choice(NamedTuple):
-    """How the gaps of a stretch are filled."""
+    """A recipe for the gaps of an interval."""
 
     recipe: Recipe
     share: float = 0.0  # weight of the fill that uses the other channels
@@ -164,7 +164,7 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
         workers: number of threads.
 
     Returns:
-        The recipe `SPEECH` or `MUSIC`, and the weight of the other channels.
+        One of `RECIPES`, and the weight of the other channels.
     """
     places = _places_near(recording, gaps)
     if not places:
@@ -188,15 +188,9 @@ def _places_near(recording: Recording, gaps: Sequence[Gap]) -> list[Gap]:
 
 
 def _recipe_at(recording: Recording, places: Sequence[Gap], workers: int) -> Recipe:
-    """Choose between `SPEECH` and `MUSIC` at pseudo-gaps."""
-    # The time-varying model takes most of the time, so that a constant one stands for it where the case is clear.
-    short, music = np.mean(
-        list(parallel_map(functools.partial(_snrs, recording, ({SHORT: 1.0}, MUSIC)), places, workers)), 0
-    )
-    if not short < music < short + UNCLEAR_DB:
-        return MUSIC if music > short else SPEECH
-    (speech,) = np.mean(list(parallel_map(functools.partial(_snrs, recording, (SPEECH,)), places, workers)), 0)
-    return MUSIC if music > speech else SPEECH
+    """Choose the recipe with the highest mean SNR in dB at pseudo-gaps."""
+    snrs = np.mean(list(parallel_map(functools.partial(_snrs, recording, RECIPES), places, workers)), 0)
+    return RECIPES[int(np.argmax(snrs))]
 
 
 def fill_across(recording: Recording, gap: Gap, recipe: Recipe) -> tuple[Array, int] | None:

@@ -60,6 +60,6 @@ def window_around(recording: Recording, gap: Gap, seconds: float) -> Window:
 
 
 def context_of(gap: Gap, size: int, context: int) -> tuple[int, int]:
-    """First index of the context of a gap and the one after its last; what one side lacks is added to the other."""
+    """Return start and stop of the context of a gap; samples missing on one side are added on the other."""
     lacking_before, lacking_after = max(0, context - gap.start), max(0, context - (size - gap.stop))
     return max(0, gap.start - context - lacking_after), min(size, gap.stop + context + lacking_before)

@@ -1,1 +1,1 @@
-"""Classical methods, from well-kept libraries where there are any."""
+"""Classical methods, from maintained libraries where possible."""

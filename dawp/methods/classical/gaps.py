@@ -102,12 +102,12 @@ def ar_varying(problem: Problem) -> Tensor:
 
 
 def ar_stack(problem: Problem) -> Tensor:
-    """Eight interpolations, weighted by what they make of pseudo-gaps nearby (``dsp.gaps.ar_stack``)."""
+    """Combine eight interpolations, weighted by their errors in pseudo-gaps nearby (``dsp.gaps.ar_stack``)."""
     return _fill_gaps(problem, "ar_stack")
 
 
 def auto(problem: Problem) -> Tensor:
-    """The recipe for speech or the one for music, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
+    """The best of the recipes for speech, music and sustained tones, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
     from dawp.dsp import gaps
 
     known = torch.from_numpy(~_missing(problem))

@@ -15,7 +15,7 @@ WIENER_QUIET_SHARE = 0.3
 
 
 def noisereduce(problem: Problem, stationary: bool = False) -> Tensor:
-    """Spectral gating by the package noisereduce, with the settings it comes with."""
+    """Spectral gating by the package noisereduce, with its default settings."""
     from noisereduce import reduce_noise
 
     observed = problem.observed.numpy()
@@ -27,12 +27,12 @@ def noisereduce(problem: Problem, stationary: bool = False) -> Tensor:
 
 
 def noisereduce_stationary(problem: Problem) -> Tensor:
-    """The same with one threshold a frequency for the whole clip."""
+    """Spectral gating by noisereduce with one threshold per frequency for the whole clip."""
     return noisereduce(problem, stationary=True)
 
 
 def log_mmse(problem: Problem) -> Tensor:
-    """Log-MMSE filter (Ephraim and Malah 1985), its noise taken from the quieter 30 % of the frames, by frequency."""
+    """Log-MMSE filter (Ephraim and Malah 1985), with the noise of the quieter 30 % of the frames per frequency."""
     import numpy as np
 
     spectrum = spectral.analyse(problem.observed, problem.sample_rate)

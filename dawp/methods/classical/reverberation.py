@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dawp.dsp.dereverberation import dereverberate
 from dawp.errors import BadInput
 from dawp.methods.classical import deconvolution
 from dawp.operators.convolution import Convolution
@@ -16,12 +17,27 @@ WPE_SIZE, WPE_SHIFT, WPE_TAPS, WPE_DELAY, WPE_ITERATIONS = 1024, 256, 10, 2, 5
 def wpe(problem: Problem) -> Tensor:
     """Weighted prediction error (Nakatani et al. 2010) for one channel, by the package nara_wpe."""
     from nara_wpe.utils import istft, stft
-    from nara_wpe.wpe import wpe as dereverberate
+    from nara_wpe.wpe import wpe as predict_and_subtract
 
     observed = problem.observed.double().numpy()
     spectrum = stft(observed, size=WPE_SIZE, shift=WPE_SHIFT)  # (frames, bins)
-    drier = dereverberate(spectrum.T[:, None], taps=WPE_TAPS, delay=WPE_DELAY, iterations=WPE_ITERATIONS)
+    drier = predict_and_subtract(spectrum.T[:, None], taps=WPE_TAPS, delay=WPE_DELAY, iterations=WPE_ITERATIONS)
     return torch.from_numpy(istft(drier[:, 0].T, size=WPE_SIZE, shift=WPE_SHIFT)[: len(observed)])
+
+
+def wpe_long(problem: Problem) -> Tensor:
+    """Weighted prediction error with long filters and a check of the result (``dsp.dereverberation``)."""
+    return dereverberate(problem.observed, problem.sample_rate, suppress=False)
+
+
+def late_suppression(problem: Problem) -> Tensor:
+    """Suppression of the late reverberation with a check of the result (``dsp.dereverberation``)."""
+    return dereverberate(problem.observed, problem.sample_rate, predict=False)
+
+
+def wpe_late(problem: Problem) -> Tensor:
+    """Weighted prediction error, followed by late-reverberation suppression (``dsp.dereverberation``)."""
+    return dereverberate(problem.observed, problem.sample_rate)
 
 
 def least_squares(problem: Problem) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a fit in a file, from which an interrupted one goes on with the same numbers."""
+"""Checkpoints: the state of a fit in a file, from which an interrupted fit resumes with the same numbers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 SUFFIX = ".checkpoint"
 FORMAT = 3  # of the state: another number makes older files those of another fit
 SEAL = hashlib.sha256().digest_size  # bytes before the content
-OWN_SHARE = 20  # a checkpoint takes at most this part of a fit's time
+MAX_OVERHEAD = 1 / 20  # share of a fit's time that its checkpoints may take
 
 
 class Checkpoint:
     """The file of one fit.
 
     Args:
-        path: the file; its folder is there.
-        every: seconds between checkpoints; None for none on the way.
-        digest: what tells this fit from others, as ``fit_digest`` makes it.
-        saved: called with the path whenever the file is new.
+        path: the file, in an existing folder.
+        every: seconds between checkpoints; None for no checkpoints during the fit.
+        digest: identifies the fit, from ``fit_digest``.
+        saved: called with the path after each write.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class Checkpoint:
         self._cost = 0.0
 
     def load(self) -> Mapping[str, Any] | None:
-        """The latest state; None if there is none. A file that cannot be used is set aside, with a warning."""
+        """Return the latest state, or None. A file that cannot be used is renamed, with a warning."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return None
         seal, content = content[:SEAL], content[SEAL:]
         why = "damaged"
-        if seal == hashlib.sha256(content).digest():  # torch itself does not look
-            with suppress(pickle.UnpicklingError):  # of what was never a checkpoint
+        if seal == hashlib.sha256(content).digest():  # torch.load does not verify the content
+            with suppress(pickle.UnpicklingError):  # the file was never a checkpoint
                 state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
                 if state["digest"] == self._digest:
                     return state
@@ -67,10 +67,10 @@ class Checkpoint:
     def is_due(self) -> bool:
         if self._every is None:
             return False
-        return time.monotonic() - self._latest >= max(self._every, OWN_SHARE * self._cost)
+        return time.monotonic() - self._latest >= max(self._every, self._cost / MAX_OVERHEAD)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Put a state in the place of the one before it."""
+        """Replace the saved state."""
         began = time.monotonic()
         content = io.BytesIO()  # a full disk is an OSError then, which torch.save would make a RuntimeError
         torch.save({**state, "digest": self._digest}, content)
@@ -87,8 +87,8 @@ class Checkpoints:
     """The checkpoints of all fits of one problem, in a folder.
 
     Args:
-        folder: which is there.
-        saved: called with its path whenever a file is new.
+        folder: an existing folder.
+        saved: called with the path of a file after each write.
     """
 
     def __init__(self, folder: Path, saved: Callable[[Path], None] | None = None) -> None:
@@ -112,7 +112,7 @@ def found(folder: Path, number: int | None = None) -> list[Path]:
 
 
 def clear(folder: Path) -> None:
-    """Take away the checkpoints of fits that are not needed any more."""
+    """Delete the checkpoints of fits that are no longer needed."""
     for path in found(folder):
         path.unlink(missing_ok=True)
 

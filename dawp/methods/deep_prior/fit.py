@@ -22,7 +22,7 @@ from dawp.problem import Problem
 PAPER_INPUT_STD = {"gaussian": 0.1, "uniform": 1 / math.sqrt(3)}  # paper section 2.1; uniform on (-1, 1)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt in glibc's malloc.h
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam
-CHECK_EVERY = 50  # epochs between looks at the loss where a look makes the host wait for the device
+CHECK_EVERY = 50  # epochs between checks of the loss if a check makes the host wait for the device
 
 
 class Epoch(NamedTuple):

@@ -16,7 +16,7 @@ from dawp.metrics.pesq_pool import Measured
 
 
 class History:
-    """What every epoch measured: one row an epoch, one column a quantity, fetched from the device in batches."""
+    """The values of each epoch: one row per epoch, one column per quantity, fetched from the device in batches."""
 
     def __init__(self, fetch_every: int = 1) -> None:
         self.fetch_every = fetch_every
@@ -31,7 +31,7 @@ class History:
 
     @property
     def rows(self) -> list[dict[str, float]]:
-        """All rows so far; a quantity that an epoch did not measure is not in its row. Waits for what is to come."""
+        """Return all rows so far, without the quantities an epoch did not measure. Waits for pending values."""
         self.fetch()
         for row, name, value in self._to_come:
             self._rows[row][name] = value.result().item()
@@ -40,15 +40,15 @@ class History:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The newest row that is on the host already; NaN for what is to come."""
+        """Return the newest row on the host; pending values are NaN."""
         return self._rows[-1] if self._rows else {}
 
     def column(self, name: str) -> list[float]:
-        """A quantity over all epochs, NaN where it was not measured."""
+        """Return a quantity over all epochs, NaN where it was not measured."""
         return [row.get(name, float("nan")) for row in self.rows]
 
     def write(self, path: Path) -> None:
-        """Write as CSV, first column ``epoch``; what an epoch did not measure is empty."""
+        """Write as CSV with the first column ``epoch``; quantities an epoch did not measure are empty."""
         rows = self.rows
         names = list(dict.fromkeys(name for row in rows for name in row))
         write_csv(
@@ -67,7 +67,7 @@ class History:
         self._rows = state["rows"]
 
     def fetch(self) -> None:
-        """Bring what still waits on the device to the host."""
+        """Copy the values that are still on the device to the host."""
         rows: list[dict[str, float]] = [dict.fromkeys(values, math.nan) for values in self._waiting]
         entries = []
         for number, (row, values) in enumerate(zip(rows, self._waiting, strict=True), start=len(self._rows)):

@@ -1,4 +1,4 @@
-"""One fit of a problem, with everything that watches it."""
+"""One fit of a problem, with its stopping rules and metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dawp.metrics.pesq_pool import Measured
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
-FETCH_EVERY = 50  # epochs whose values are fetched together where fetching makes the host wait for the device
+FETCH_EVERY = 50  # epochs whose values are fetched together if fetching makes the host wait for the device
 
 OnEpoch = Callable[[Epoch, History], None]
 Bar = Any  # a tqdm bar

@@ -40,7 +40,7 @@ def solve(
     Args:
         problem: the corrupted clip and, for the metrics, its clean version.
         config: task, and settings of generator, fit and metrics.
-        repetition: which of the seed's streams of random draws to use.
+        repetition: selects the streams of random draws.
         progress: a progress bar to advance by all epochs of all fits, or the title of one on standard error; None for
             no bar.
         on_epoch: called after each epoch of the first fit with the epoch and the history so far.
@@ -50,8 +50,8 @@ def solve(
         The result; if a fit diverged, ``error`` is set and the result has the best estimates before that.
 
     Raises:
-        BadInput: the clip is too short for the generator, the device is not there, or the packages of the baselines
-            are not installed.
+        BadInput: the clip is too short for the generator, the device is not available, or the packages of the
+            baselines are not installed.
     """
     device = pick_device(config.fit.device)
     evaluator = Evaluator(problem.to(device), config.metrics)
@@ -148,7 +148,7 @@ def restore_without_fit(problem: Problem, config: Config) -> Tensor | None:
 
 
 def _estimate_at(stop: BlindStop, config: Config) -> Tensor:
-    """Return the estimate of the epoch of a stop that the chosen estimate is made of."""
+    """Return the estimate at the epoch of a stop that the chosen estimate uses."""
     estimates = stop.estimates
     return estimates.get(config.stop.estimate_kind.source, estimates[OUTPUT])
 

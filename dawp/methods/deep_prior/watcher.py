@@ -1,4 +1,4 @@
-"""What all watchers of a fit have in common."""
+"""The interface of all watchers of a fit."""
 
 from __future__ import annotations
 

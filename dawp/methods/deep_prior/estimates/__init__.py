@@ -1,1 +1,1 @@
-"""Estimates of the clean clip: those of each epoch, and those made of them at the stop."""
+"""Estimates of the clean clip: those of each epoch, and those computed from them at the stop."""

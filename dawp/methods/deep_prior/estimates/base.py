@@ -1,4 +1,4 @@
-"""The registry of estimates: what ``--estimate`` makes of the estimates at the stop.
+"""The registry of estimates that ``--estimate`` selects.
 
 This module loads no signal processing: the command line reads it for its help.
 """
@@ -25,7 +25,7 @@ class EstimateKind:
     Attributes:
         name: as on the command line.
         about: one line for the help.
-        source: which estimate of the epoch it is made of, ``OUTPUT`` or ``MEAN`` (the output if ``--ema`` is 0); those
+        source: the estimate of the epoch that it uses, ``OUTPUT`` or ``MEAN`` (the output if ``--ema`` is 0); those
             of several fits are averaged.
         function: maps the problem (as the network is fitted to it), the average ``[T]`` and the settings
             (``StopConfig``) to the estimate ``[T]``; None for the average itself. As ``"module:function"`` it is
@@ -65,7 +65,7 @@ ESTIMATES: dict[str, EstimateKind] = {}
 
 
 def register(kind: EstimateKind) -> None:
-    """Add an estimate: the command line and fits find it by its name.
+    """Add an estimate to the registry, for the command line and fits.
 
     Raises:
         ValueError: there is an estimate of that name.

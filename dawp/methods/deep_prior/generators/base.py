@@ -45,7 +45,7 @@ GENERATORS: dict[str, GeneratorKind] = {}
 
 
 def register(kind: GeneratorKind) -> None:
-    """Add a generator: the command line and fits find it by its name.
+    """Add a generator to the registry, for the command line and fits.
 
     Raises:
         ValueError: there is a generator of that name.

@@ -4,8 +4,8 @@ An encoder of strided convolutions, a sequence model at the bottom, a mirrored d
 
     z -> [x2] -> encoder -> LSTM | transformer | nothing -> decoder -> [/2] -> waveform
 
-The paper takes the skip connections out, since with them the network copies the corruption at every
-depth, and makes it shallow (2 blocks) so that it still learns.
+The paper removes the skip connections, because with them the network copies the corruption at every depth, and uses
+only 2 blocks, so that the network still learns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESCALE = 0.1  # reference standard deviation of the convolutions' first weights
 
 
 class Demucs(Generator):
-    """Encoder, sequence model, decoder; z is as long as every layer needs to work out evenly.
+    """Encoder, sequence model and decoder. The length of z is such that no layer drops samples.
 
     Args:
         config: the architecture; its defaults are the paper's (Conv + LSTM, 1,697,537 parameters).
@@ -89,9 +89,9 @@ class Demucs(Generator):
 
 @cache
 def _resampler(old_rate: int, new_rate: int, device: torch.device) -> ResampleFrac:
-    """Made once for each device: its kernel is computed on the CPU, and copying it makes the host wait for a GPU.
+    """Return the resampler of a device from a cache: copying its kernel from the CPU makes the host wait for a GPU.
 
-    It is no part of the network, whose state is weights alone.
+    It is not a submodule, because the state of the network contains only weights.
     """
     return ResampleFrac(old_rate, new_rate).to(device)
 
@@ -111,9 +111,9 @@ class _BLSTM(nn.Module):
 
 
 class _Transformer(nn.Module):
-    """Transformer encoder over the frames, in the LSTM's place (paper section 6).
+    """Transformer encoder over the frames instead of the LSTM (paper section 6).
 
-    Without dropout: an epoch's output has to be a function of the weights and of ``z`` alone.
+    There is no dropout, because the output of an epoch must depend only on the weights and ``z``.
     """
 
     def __init__(self, channels: int, layers: int, heads: int) -> None:
@@ -158,7 +158,7 @@ def _bottom(channels: int, config: DemucsConfig) -> nn.Module:
 
 @torch.no_grad()
 def _rescale_convolutions(module: nn.Module) -> None:
-    """Bring each convolution's first weights half way (in dB) to a standard deviation of 0.1."""
+    """Rescale the initial weights of each convolution halfway (in dB) to a standard deviation of 0.1."""
     for layer in module.modules():
         if isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
             scale = (layer.weight.std() / RESCALE) ** 0.5

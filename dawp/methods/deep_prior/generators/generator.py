@@ -1,4 +1,4 @@
-"""What every network has in common: its face, its gain, and the lengths it can make."""
+"""The base class of networks: interface, gain and output length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dawp.io.settings import MIN_LENGTH
 class Generator(nn.Module, ABC):
     """Base of the networks ``z [B, 1, valid_length(T)] -> waveform [B, 1, T]``, for every T of at least 64 samples.
 
-    The buffer ``gain``, 1 at first, scales the output: it lets a fit take the clip's level off the network.
+    The buffer ``gain``, initially 1, scales the output, so that a fit can normalise the level of the clip.
     """
 
     gain: Tensor
@@ -23,17 +23,19 @@ class Generator(nn.Module, ABC):
         self.register_buffer("gain", ones(()))
 
     def valid_length(self, length: int) -> int:
-        """Samples of input noise for ``length`` samples of output.
+        """Return the number of samples of input noise for ``length`` samples of output.
 
         Raises:
             BadInput: ``length`` is under 64 samples.
         """
         if length < MIN_LENGTH:
-            raise BadInput(f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed")
+            raise BadInput(
+                f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed", code="unusable_recording"
+            )
         return self._valid_length(length)
 
     def gain_for(self, waveform: Tensor) -> Tensor:
-        """The gain at which the network makes a waveform ``[T]`` with ease: its RMS."""
+        """Return the gain for a target waveform ``[T]``, by default its RMS."""
         return waveform.square().mean().sqrt()
 
     def forward(self, z: Tensor, length: int) -> Tensor:
@@ -58,6 +60,6 @@ class Generator(nn.Module, ABC):
 
 
 def centre_trim(x: Tensor, length: int) -> Tensor:
-    """The middle ``length`` samples of the last axis; an odd surplus goes on the right."""
+    """Return the middle ``length`` samples of the last axis; if the surplus is odd, one more is cut on the right."""
     start = (x.shape[-1] - length) // 2
     return x[..., start : start + length]

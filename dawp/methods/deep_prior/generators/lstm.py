@@ -1,7 +1,7 @@
-"""The two directions of a bidirectional LSTM at the same time, on two cores.
+"""A bidirectional LSTM that runs its two directions in parallel on two cores.
 
-On a CPU oneDNN runs them one after the other, on one core whatever the number of threads. Here each direction of a
-layer has a thread of its own, forward and backward; the weights stay those of nn.LSTM, and so do the numbers.
+On a CPU oneDNN runs the directions one after the other on a single core, for any number of threads. Here each direction
+of a layer has its own thread in the forward and backward passes. Weights and numbers are those of nn.LSTM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def outputs(lstm: nn.LSTM, x: Tensor) -> Tensor:
-    """What a bidirectional LSTM makes of a sequence from a state of zeros: ``lstm(x)[0]``.
+    """Compute ``lstm(x)[0]`` of a bidirectional LSTM with an initial state of zeros.
 
     Args:
         lstm: of one size of input and hidden state, without dropout or projection.
@@ -45,7 +45,7 @@ def outputs(lstm: nn.LSTM, x: Tensor) -> Tensor:
 
 
 class _Layer(torch.autograd.Function):
-    """One layer, each direction a graph of its own that its own thread makes and goes back through."""
+    """One layer. Each direction has its own graph, which its own thread builds and differentiates."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def _direction(x: Tensor, weights: Sequence[Tensor], backwards: bool) -> tuple[l
 
 
 def _together(first: Callable[[], Made], second: Callable[[], Made]) -> tuple[Made, Made]:
-    """Both results, each made by a thread of its own."""
+    """Return the results of both directions, each computed by its own thread."""
     threads, before = _threads(), torch.get_num_threads()
     torch.set_num_threads(1)  # MKL has one number for all threads, and two of them for each direction are far slower
     try:
@@ -98,7 +98,7 @@ def _threads() -> ThreadPoolExecutor:
     both = threading.Barrier(2)
     for started in [threads.submit(both.wait) for _ in range(2)]:  # one alone would do both if it were quick
         started.result()
-    torch.set_num_threads(before)  # for threads yet to come take over what was set last
+    torch.set_num_threads(before)  # new threads inherit the last value
     return threads
 
 

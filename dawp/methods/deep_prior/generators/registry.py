@@ -18,6 +18,6 @@ def build(config: GeneratorConfig, rng: torch.Generator, own: Settings | None = 
         own: the settings of the generator; None if ``config`` has them.
     """
     with torch.random.fork_rng(devices=[]):
-        # torch's layers draw their weights from the global random state, which is put back afterwards.
+        # torch draws the weights of layers from the global random state, which is restored afterwards.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         return config.kind.build(own or config)

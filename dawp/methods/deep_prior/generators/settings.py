@@ -20,10 +20,10 @@ class DemucsConfig(Settings):
     )
     lstm_layers: int = setting(4, "layers of the bidirectional LSTM at the bottom; 0 for none", at_least=0, at_most=64)
     attention_layers: int = setting(
-        0, "layers of a transformer encoder in the LSTM's place (with --lstm_layers 0)", at_least=0, at_most=64
+        0, "layers of a transformer encoder instead of the LSTM (with --lstm_layers 0)", at_least=0, at_most=64
     )
     attention_heads: int = setting(2, "attention heads of each transformer layer", at_least=1, at_most=1024)
-    glu: bool = setting(False, "gated linear units in place of the ReLU after the 1x1 and context convolutions")
+    glu: bool = setting(False, "gated linear units instead of the ReLU after the 1x1 and context convolutions")
     skip: bool = setting(False, "skip connections between encoder and decoder")
     resample: bool = setting(True, "run the network at twice the sample rate")
 

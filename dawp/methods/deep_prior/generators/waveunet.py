@@ -2,7 +2,7 @@
 
     z -> (convolution, decimate) x L -> convolution -> (interpolate, concatenate, convolution) x L -> 1x1 -> waveform
 
-Each level of the way up takes over what its twin on the way down had: a network that is said to hold a weak prior.
+Each level of the decoder concatenates the features of the encoder's level. The paper reports that it has a weak prior.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class WaveUNet(Generator):
         self.last = nn.Conv1d(widths[0] + 1, 1, 1)
 
     def gain_for(self, waveform: Tensor) -> Tensor:
-        """The RMS of a waveform ``[T]``; its peak under a tanh, which reaches no further."""
+        """Return the RMS of a waveform ``[T]``, or its peak if the output layer is a tanh, whose range is limited."""
         return waveform.abs().amax() if self.bounded else super().gain_for(waveform)
 
     def _valid_length(self, length: int) -> int:
@@ -73,9 +73,9 @@ class WaveUNet(Generator):
 
 
 def _doubled(x: Tensor) -> Tensor:
-    """Twice as many frames ``[..., 2 n]``: those of x where decimation would find them, and means between them.
+    """Return twice as many frames ``[..., 2 n]``: those of x at the positions that decimation keeps, and means between.
 
-    Linear interpolation with its frames in the middle of the new pairs would come half a frame late at every level.
+    ``torch.nn.functional.interpolate`` without ``align_corners`` would delay each level by half a frame.
     """
     between = F.interpolate(x, size=2 * x.shape[-1] - 1, mode="linear", align_corners=True)
     return F.pad(between, (0, 1), mode="replicate")

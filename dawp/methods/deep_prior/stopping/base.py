@@ -58,7 +58,7 @@ RULES: dict[str, StopRule] = {}
 
 
 def register(rule: StopRule) -> None:
-    """Add a stopping rule: the command line, fits and the report find it by its name.
+    """Add a stopping rule to the registry, for the command line, fits and the report.
 
     Raises:
         ValueError: there is a rule of that name, or a column of metrics.csv has it.

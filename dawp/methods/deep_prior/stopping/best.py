@@ -1,4 +1,4 @@
-"""The best value of a fit so far, and what belongs to it."""
+"""The best value of a fit so far, with its epoch and tensors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dawp.methods.deep_prior.watcher import State
 
 
 class Best:
-    """The best value so far, its epoch, and copies of the tensors that belong to it.
+    """The best value so far, its epoch, and copies of its tensors.
 
-    Compares and copies on the tensors' own device, without the host waiting for it. NaN is never best.
+    Compares and copies on the device of the tensors, without synchronisation. NaN is never best.
 
     Args:
         higher_is_better: whether the largest value is best, or the smallest.
@@ -52,7 +52,7 @@ class Best:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What was kept, on the CPU; empty if there was no best."""
+        """Return the kept tensors on the CPU; empty if there was no best value."""
         return [] if self.epoch is None else [tensor.cpu() for tensor in self._kept]
 
     def state(self) -> State:

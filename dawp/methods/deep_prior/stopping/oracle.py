@@ -18,7 +18,7 @@ from dawp.metrics.pesq_pool import Measured
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
 
-MAX_WAITING = 64  # slow metrics that are still to come: with more the fit waits
+MAX_WAITING = 64  # pending slow metrics; the fit waits if there are more
 
 
 class OracleStop:
@@ -50,7 +50,7 @@ class OracleStop:
         """Evaluate one epoch's estimates.
 
         Returns:
-            Each metric of this epoch as a scalar tensor; a slow one, in the epochs it is computed, as one to come.
+            Each metric of this epoch as a scalar tensor; a slow one, in the epochs it is computed, as a Future.
         """
         values: dict[str, Measured] = {}
         for kind, estimate in estimates.items():
@@ -73,7 +73,7 @@ class OracleStop:
 
     @property
     def best(self) -> dict[str, Best]:
-        """The best so far by the name of each measurement; waits for values that are still to come."""
+        """Return the best so far by the name of each measurement; waits for pending values."""
         self._take(0)
         return self._best
 
@@ -86,7 +86,7 @@ class OracleStop:
         self.weights.resume(state["weights"])
 
     def _take(self, most: int) -> None:
-        """Take the values that have come, and wait for others until at most ``most`` are still to come."""
+        """Collect the available values, and wait until at most ``most`` are pending."""
         while self._waiting and (len(self._waiting) > most or self._waiting[0][0].done()):
             value, name, epoch, estimate = self._waiting.popleft()
             self._best[name].update(value.result(), epoch, [estimate])

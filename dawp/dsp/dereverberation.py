@@ -1,0 +1,231 @@
+"""Blind dereverberation of one channel: weighted prediction error and late-reverberation suppression.
+
+Linear prediction also removes sustained tones. Therefore the result is applied only if the prediction gain is that of a
+room (``reverberation_share``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from dawp.dsp.reverberation import estimate_rt60
+from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop, log_mmse, synthesise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dawp.dsp.spectral import Powers
+
+    Complex = NDArray[np.complexfloating]
+
+MIN_SECONDS = 1.0  # shorter recordings are left unchanged
+
+# Weighted prediction error
+TAPS, DELAY = 20, 2  # frames
+MIN_FRAMES_PER_TAP = 16  # longer filters fit a short recording itself
+ITERATIONS = 3
+MIN_WEIGHT = 1e-10  # power, relative to the maximum at the same frequency
+REGULARISATION = 1e-9  # of the correlation matrix, relative to its mean diagonal
+CHUNK_VALUES = 4_000_000  # bins x taps x frames processed at a time
+
+# Late-reverberation suppression
+LATE_SECONDS = 0.032  # delay of the late reverberation
+LATE_SMOOTHING_SECONDS = 0.05  # time constant of the smoothed power
+LATE_DECISION = 0.9
+FLOOR_DB, FLOOR_DB_PER_SECOND, FLOOR_BOUNDS_DB = -5.6, -8.0, (-12.0, -7.0)  # minimum gain, as a function of the RT60
+
+# The share that is removed. Prediction gains in dB; measured on speech in simulated rooms and on dry speech and music.
+BAND_HZ = (200.0, 4000.0)
+MIN_GAIN_DB, CLEAR_GAIN_DB = 0.4, 0.55  # median over frequency, at an RT60 of 0.2 s
+GAIN_PER_SECOND, GAIN_RT60 = 0.8, (0.2, 0.8)  # increase of both with the RT60, between these RT60
+HIGH_QUANTILE = 0.9
+TONAL_DB = (3.8, 4.6)  # high quantile over frequency: only tones are predicted so well
+UNEVEN_DB = (1.55, 1.85)  # its excess over the median: some frequencies are tones
+DOMINANT_DB = (1.6, 2.1)  # excess of the overall gain over the median: the strongest frequencies are tones
+
+
+def dereverberate(waveform: Tensor, sample_rate: int, predict: bool = True, suppress: bool = True) -> Tensor:
+    """Remove reverberation from a recording by WPE, late-reverberation suppression, or both in this order.
+
+    The output is ``y + a (x - y)`` with y the recording, x the result of the processing and a from
+    ``reverberation_share``.
+
+    Args:
+        waveform: reverberant recording ``[T]``; recordings shorter than 1 s are returned unchanged.
+        sample_rate: in Hz.
+        predict: subtract the reverberation predicted by ``predict_reverberation``.
+        suppress: apply ``late_reverberation_gain``.
+
+    Returns:
+        Estimate of the direct sound ``[T]``.
+    """
+    peak = waveform.abs().max()
+    if len(waveform) < MIN_SECONDS * sample_rate or not peak:
+        return waveform.clone()
+    spectrum = analyse(waveform / peak, sample_rate).astype(np.complex64)
+    frame_seconds = frame_hop(len(waveform), sample_rate) / sample_rate
+    residual = spectrum - predict_reverberation(spectrum)
+    rt60 = estimate_rt60(_power(spectrum), sample_rate, frame_seconds)
+    share = reverberation_share(_power(spectrum), _power(residual), sample_rate, rt60)
+    if share == 0:
+        return waveform.clone()
+    estimate = residual if predict else spectrum
+    if suppress:
+        estimate = late_reverberation_gain(_power(estimate), frame_seconds, rt60) * estimate
+    mixed = (spectrum + share * (estimate - spectrum)).astype(np.complex128)
+    return synthesise(mixed, sample_rate, len(waveform)) * peak
+
+
+def _power(spectrum: Complex) -> Powers:
+    power: Powers = np.abs(spectrum).astype(np.float64) ** 2
+    return power
+
+
+def reverberation_share(power: Powers, residual: Powers, sample_rate: int, rt60: float) -> float:
+    """Return the share, from 0 to 1, of a dereverberation to apply to a recording.
+
+    The prediction gain at a frequency is the energy of the recording over that of the prediction residual. A room has
+    a similar gain at all frequencies, which increases with the RT60. Dry recordings have almost none at most
+    frequencies, and tones a much larger one at their own frequencies. The share is 0 if the median gain is too small
+    for the RT60 or the gain of the strongest or best predicted frequencies is too large.
+
+    Args:
+        power: squared magnitudes of the recording ``[bins, frames]``.
+        residual: squared magnitudes of the residual of ``predict_reverberation``, of that shape.
+        sample_rate: in Hz.
+        rt60: reverberation time in seconds; NaN if the recording does not decay.
+    """
+    bins, frames = power.shape
+    frequencies = np.linspace(0, sample_rate / 2, bins)
+    band = (frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1])
+    before, after = power[band].sum(axis=1), residual[band].sum(axis=1)
+    sounding = after > 0
+    if not sounding.any() or math.isnan(rt60):
+        return 0.0
+    before, after = before[sounding], after[sounding]
+    # A filter of K taps predicts K / T of the energy of white noise in T frames.
+    bias = -10 * math.log10(1 - min(TAPS / frames, 1 / MIN_FRAMES_PER_TAP))
+    gains = 10 * np.log10(before / after) - bias
+    overall = 10 * math.log10(before.sum() / after.sum()) - bias
+    median = float(np.median(gains))
+    expected = GAIN_PER_SECOND * (min(max(rt60, GAIN_RT60[0]), GAIN_RT60[1]) - GAIN_RT60[0])
+    high = float(np.quantile(gains, HIGH_QUANTILE))
+    reverberant = _ramp(median - expected, MIN_GAIN_DB, CLEAR_GAIN_DB)
+    tonal = max(_ramp(high, *TONAL_DB), _ramp(high - median, *UNEVEN_DB), _ramp(overall - median, *DOMINANT_DB))
+    return reverberant * (1 - tonal)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    """Return 0 below ``low``, 1 above ``high``, and linear values between them."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def predict_reverberation(
+    spectrum: Complex, taps: int = TAPS, delay: int = DELAY, iterations: int = ITERATIONS, smooth: bool = True
+) -> Complex:
+    """Predict the late reverberation of a recording by weighted prediction error (WPE).
+
+    At each frequency, with y_t the STFT in frame t, K taps and a delay of D frames:
+
+        r_t = g^H [y_(t-D), ..., y_(t-D-K+1)],    g = argmin  sum over t of |y_t - r_t|^2 / w_t
+
+    w_t is |y_t - r_t|^2 from the previous iteration, and |y_t|^2 in the first one. Frames of digital silence are left
+    out, and r_t is 0 there.
+
+    Args:
+        spectrum: y ``[bins, frames]``, complex.
+        taps: K; at most one for every 16 frames.
+        delay: D.
+        iterations: number of alternating updates of w and g.
+        smooth: average w over three adjacent frequencies, with weights 1/4, 1/2, 1/4.
+
+    Returns:
+        r ``[bins, frames]``, of the type of ``spectrum``. Subtract it from the spectrum.
+
+    References:
+        T. Nakatani et al., "Speech dereverberation based on variance-normalized delayed linear prediction", IEEE
+        TASLP 18(7), 2010. T. Yoshioka and T. Nakatani, "Generalization of multi-channel linear prediction methods for
+        blind MIMO impulse response shortening", IEEE TASLP 20(10), 2012.
+    """
+    from scipy.ndimage import convolve1d
+
+    bins, frames = spectrum.shape
+    taps = min(taps, frames // MIN_FRAMES_PER_TAP)
+    prediction = np.zeros_like(spectrum)
+    if taps < 1:
+        return prediction
+    power = np.abs(spectrum) ** 2
+    sounding = power > MIN_WEIGHT * power.max(axis=1, keepdims=True)
+    padded = np.pad(spectrum, ((0, 0), (delay + taps - 1, 0)))
+    chunk = max(1, CHUNK_VALUES // (taps * frames))
+    for _ in range(iterations):
+        power = np.abs(spectrum - prediction) ** 2
+        if smooth:
+            power = convolve1d(power, (0.25, 0.5, 0.25), axis=0, mode="nearest")
+        peak = np.maximum(power.max(axis=1, keepdims=True), np.finfo(power.dtype).tiny)
+        weight = np.where(sounding, peak / np.maximum(power, MIN_WEIGHT * peak), 0)
+        for first in range(0, bins, chunk):
+            part = slice(first, first + chunk)
+            past = np.lib.stride_tricks.sliding_window_view(padded[part], taps, axis=1)[:, :frames].swapaxes(1, 2)
+            prediction[part] = _predict(np.ascontiguousarray(past), spectrum[part], weight[part])
+        prediction *= sounding
+    return prediction
+
+
+def _predict(past: Complex, observed: Complex, weight: Powers) -> Complex:
+    """Return the weighted least-squares prediction ``[bins, frames]`` of ``observed`` from ``past``.
+
+    Args:
+        past: ``[bins, taps, frames]``.
+        observed: ``[bins, frames]``.
+        weight: ``[bins, frames]``.
+    """
+    weighted = past * weight[:, None]
+    conjugate = past.conj().swapaxes(1, 2)
+    correlation = (weighted @ conjugate).astype(np.complex128)  # [bins, taps, taps]
+    target = (weighted @ observed.conj()[:, :, None]).astype(np.complex128)
+    mean = np.einsum("fkk->f", correlation).real / past.shape[1]
+    correlation += (REGULARISATION * mean + np.finfo(np.float64).tiny)[:, None, None] * np.eye(past.shape[1])
+    filters = np.linalg.solve(correlation, target).astype(past.dtype)
+    predicted: Complex = (filters.conj().swapaxes(1, 2) @ past)[:, 0]
+    return predicted
+
+
+def late_reverberation_gain(power: Powers, frame_seconds: float, rt60: float, floor_db: float | None = None) -> Powers:
+    """Return the log-MMSE gain that suppresses late reverberation, with a model of exponential decay.
+
+    The power of the late reverberation is that of the recording ``n`` frames earlier, after a decay of n h = 32 ms:
+
+        l_t = exp(-2 delta n h) p_(t-n),    delta = 3 ln(10) / RT60
+
+    where p is the power, smoothed over frames.
+
+    Args:
+        power: squared magnitudes ``[bins, frames]``.
+        frame_seconds: h, the hop of the STFT in seconds.
+        rt60: reverberation time in seconds.
+        floor_db: minimum gain in dB; None for a value from -7 to -12 dB, lower for a longer RT60.
+
+    Returns:
+        Gain ``[bins, frames]``.
+
+    References:
+        K. Lebart et al., "A new method based on spectral subtraction for speech dereverberation", Acta Acustica 87,
+        2001. E. Habets et al., "Late reverberant spectral variance estimation based on a statistical model", IEEE
+        SPL 16(9), 2009.
+    """
+    from scipy.signal import lfilter
+
+    delay = max(1, round(LATE_SECONDS / frame_seconds))
+    smoothing = math.exp(-frame_seconds / LATE_SMOOTHING_SECONDS)
+    smooth = lfilter([1 - smoothing], [1, -smoothing], power, axis=1)
+    if floor_db is None:
+        floor_db = min(max(FLOOR_DB + FLOOR_DB_PER_SECOND * rt60, FLOOR_BOUNDS_DB[0]), FLOOR_BOUNDS_DB[1])
+    decay = math.exp(-6 * math.log(10) / rt60 * delay * frame_seconds)
+    late = np.full_like(power, SMALLEST_POWER)
+    late[:, delay:] += decay * smooth[:, :-delay]
+    return log_mmse(power, late, 10 ** (floor_db / 20), LATE_DECISION)
