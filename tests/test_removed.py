@@ -95,14 +95,14 @@ def test_any_length_and_rate(length, rate):
 def test_nothing_removed():
     recording = torch.randn(1, 10000)
     removed = measured(recording, recording)
-    assert str(removed) == "nothing was removed"
+    assert str(removed) == "unchanged"
     assert not removed.is_suspicious
     assert json.loads(json_text(removed.to_dict()))["db"] is None
 
 
 def test_a_silent_recording_has_no_levels():
     removed = measured(torch.zeros(1, 10000), torch.zeros(1, 10000))
-    assert str(removed) == "nothing was removed"
+    assert str(removed) == "unchanged"
     assert not removed.is_suspicious
 
 

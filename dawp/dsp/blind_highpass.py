@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dawp.dsp.filters import high_pass, remove_rumble
 from dawp.dsp.noise import track_noise
-from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop, synthesise, two_step_gain
+from dawp.dsp.spectral import SMALLEST_POWER, analyse, decibels, frame_hop, synthesise, two_step_gain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
     if not count:
         return 0.0
     low = power[first : first + count]
-    spread = (_db(low.mean(axis=1)) - _db(low).mean(axis=1)).mean()
+    spread = (decibels(low.mean(axis=1)) - decibels(low).mean(axis=1)).mean()
     return float(frequencies[first + count - 1]) if spread <= MAX_SPREAD_DB else 0.0
 
 
@@ -119,9 +119,9 @@ def noise_bins(power: Array, activity: Array, frequencies: Array) -> NDArray[np.
     quiet, active = order[: max(1, round(QUIET_SHARE * len(order)))], order[-max(1, round(ACTIVE_SHARE * len(order))) :]
 
     def rise(values: Array) -> Array:
-        return _db(values[..., active].mean(axis=-1)) - _db(values[..., quiet].mean(axis=-1))
+        return decibels(values[..., active].mean(axis=-1)) - decibels(values[..., quiet].mean(axis=-1))
 
-    level = _db(power)
+    level = decibels(power)
     changes = np.abs(level[:, LAG:] - level[:, :-LAG])
     padded = np.pad(changes, ((1, 1), (0, 0)), mode="edge")
     pooled = np.concatenate([padded[:-2], padded[1:-1], padded[2:]], axis=1)
@@ -144,8 +144,3 @@ def _activity(waveform: Tensor, sample_rate: int) -> Array:
     low, high = ACTIVITY_HZ
     activity: Array = long[(frequencies >= low) & (frequencies <= high)].sum(axis=0)
     return activity
-
-
-def _db(power: Array) -> Array:
-    decibels: Array = 10 * np.log10(np.maximum(power, SMALLEST_POWER))
-    return decibels

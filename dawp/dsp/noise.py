@@ -19,8 +19,10 @@ from dawp.dsp.spectral import (
     OVERLAP,
     SMALLEST_POWER,
     analyse,
+    decibels,
     frame_hop,
     quiet_power,
+    ramp,
     synthesise,
     two_step_gain,
 )
@@ -114,11 +116,11 @@ def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array, supp
     """
     low = frequencies < RUMBLE_HZ
     total = power.sum()
-    rumble = _ramp(_db(power[low].sum() / total), WEAK_RUMBLE_DB, STRONG_RUMBLE_DB)
+    rumble = ramp(decibels(power[low].sum() / total), WEAK_RUMBLE_DB, STRONG_RUMBLE_DB)
     noise = np.where(low[:, None], rumble * noise, noise)
     shares = (FEW_NOISY_BINS, MANY_NOISY_BINS)
     clean, noisy = (float(np.interp(support, shares, levels)) for levels in (CLEAN_DB, NOISY_DB))
-    return np.maximum(noise * _ramp(_db(noise.sum() / total), clean, noisy), SMALLEST_POWER)
+    return np.maximum(noise * ramp(decibels(noise.sum() / total), clean, noisy), SMALLEST_POWER)
 
 
 # The noise floor
@@ -163,7 +165,7 @@ def noise_floor(power: Powers, sample_rate: int, frame_seconds: float) -> tuple[
     level = level + np.minimum(np.quantile(np.log(local), SEGMENT_QUANTILE, axis=0), 0)
     relative = power / np.exp(np.interp(frequencies, centres, level))[:, None]
     support = np.array([(relative[band] < NEAR).mean() for band in bands])
-    trust = np.maximum(_ramp(support, UNSUPPORTED, SUPPORTED), LOWEST_TRUST)
+    trust = np.maximum(ramp(support, UNSUPPORTED, SUPPORTED), LOWEST_TRUST)
     floor = np.exp(np.interp(frequencies, centres, level + np.log(trust)))
     return np.maximum(floor, SMALLEST_POWER), np.interp(frequencies, centres, support)
 
@@ -259,14 +261,14 @@ def _admitted(
     centres, bands = _bands(frequencies, sample_rate)
     removed = (1 - two_step_gain(power, tracked, REMOVED_GAIN_FLOOR)) * spectrum
     tones = tone_share(synthesise(removed, sample_rate, length), sample_rate)
-    unsteady = np.array([_db(tracked[band].mean(axis=0)[audible]).std() for band in bands])
-    share = 1 - np.maximum(_ramp(tones, FEW_TONES, MANY_TONES), _ramp(unsteady, STEADY_DB, UNSTEADY_DB))
+    unsteady = np.array([decibels(tracked[band].mean(axis=0)[audible]).std() for band in bands])
+    share = 1 - np.maximum(ramp(tones, FEW_TONES, MANY_TONES), ramp(unsteady, STEADY_DB, UNSTEADY_DB))
     share = np.interp(frequencies, centres, share)
-    used = share * (1 - _ramp(support, PARTLY_EXPLAINED, EXPLAINED))
-    part = _db((used[:, None] * np.abs(removed) ** 2).sum() / power.sum())
-    used_if_weak = share * (1 - _ramp(support, PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK))
-    used = used_if_weak + _ramp(part, WEAK_DB, STRONG_DB) * (used - used_if_weak)
-    used = used * _ramp(part, SLIGHT_DB, CLEAR_DB)
+    used = share * (1 - ramp(support, PARTLY_EXPLAINED, EXPLAINED))
+    part = decibels((used[:, None] * np.abs(removed) ** 2).sum() / power.sum())
+    used_if_weak = share * (1 - ramp(support, PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK))
+    used = used_if_weak + ramp(part, WEAK_DB, STRONG_DB) * (used - used_if_weak)
+    used = used * ramp(part, SLIGHT_DB, CLEAR_DB)
     column: Array = used[:, None]
     return column
 
@@ -331,14 +333,3 @@ def _bands(frequencies: Array, sample_rate: int) -> tuple[Array, list[NDArray[np
 def _frequencies(spectrum: NDArray[np.generic], sample_rate: int) -> Array:
     """Centre of each bin in Hz of an STFT ``[bins, ...]``."""
     return np.linspace(0, sample_rate / 2, len(spectrum))
-
-
-def _db(ratio: Array) -> Array:
-    decibels: Array = 10 * np.log10(np.maximum(ratio, SMALLEST_POWER))
-    return decibels
-
-
-def _ramp(value: Array, low: float, high: float) -> Array:
-    """0 below ``low``, 1 above ``high``, and linear between them."""
-    ramp: Array = np.clip((value - low) / (high - low), 0, 1)
-    return ramp

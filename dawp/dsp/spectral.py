@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
     Powers = NDArray[np.float64]  # [bins, frames]: squared magnitudes of an STFT
     Spectrum = NDArray[np.complex128]  # [bins, frames]
 
@@ -157,3 +158,19 @@ def quiet_power(power: Powers) -> NDArray[np.float64]:
     quantile: NDArray[np.float64] = np.quantile(power, QUIET_SHARE, axis=1, keepdims=True)
     power_of_quiet: NDArray[np.float64] = np.maximum(quantile / -np.log1p(-QUIET_SHARE), SMALLEST_POWER)
     return power_of_quiet
+
+
+def decibels(power: Array) -> Array:
+    """Return a power in dB; the minimum power is 1e-20."""
+    import numpy as np
+
+    result: Array = 10 * np.log10(np.maximum(power, SMALLEST_POWER))
+    return result
+
+
+def ramp(value: Array, low: float, high: float) -> Array:
+    """Return 0 below ``low``, 1 above ``high``, and linear values between them."""
+    import numpy as np
+
+    result: Array = np.clip((value - low) / (high - low), 0, 1)
+    return result

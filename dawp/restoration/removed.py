@@ -56,13 +56,13 @@ class Removed:
 
     def __str__(self) -> str:
         if not self.total_db > MIN_REPORTED_DB:
-            return "nothing was removed"
+            return "unchanged"
         bands = ", ".join(
             f"{low:g} to {high:g} Hz {db:.1f} dB"
             for (low, high), db in zip(self.bands, self.band_db, strict=True)
             if math.isfinite(db)
         )
-        return f"removed {self.total_db:.1f} dB relative to the recording ({bands})"
+        return f"level of the removed signal relative to the recording: {self.total_db:.1f} dB ({bands})"
 
 
 def difference(samples: Iterator[Tensor], read: Callable[[int, int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -68,11 +68,11 @@ class RestoreConfig(Settings):
     )
     strength: float = setting(
         1.0,
-        "fraction of the removed signal that is removed (denoise, dereverb): 1 applies the full restoration, 0 returns "
+        "fraction of the correction that is applied (all tasks but inpaint): 1 applies the full restoration, 0 returns "
         "the recording",
         at_least=0,
         at_most=1,
-        brief="fraction of the removed signal to remove, 0 to 1",
+        brief="fraction of the correction to apply, 0 to 1",
     )
     save_removed: Path | None = setting(
         None,
@@ -100,7 +100,9 @@ class RestoreConfig(Settings):
         if self.output is not None and not self.restore:
             raise BadInput(f"output needs --restore, got {printable(self.output)}")
         if self.method != DEEP_PRIOR and not self.restore:
-            raise BadInput(f"method needs --restore, got {printable(self.method)}; --baselines evaluates the others")
+            raise BadInput(
+                f"method needs --restore, got {printable(self.method)}; --baselines evaluates classical methods"
+            )
         if self.save_removed is not None and not self.restore:
             raise BadInput(f"save_removed needs --restore, got {printable(self.save_removed)}")
         if self.overlap > self.block / 2:
