@@ -55,7 +55,7 @@ class _Frame(NamedTuple):
         return summed.flatten()[self.size : self.size + self.length]
 
     def _scaled(self) -> Tensor:
-        # The sum of the squared windows over all shifts is 1.5 overlap / 4.
+        # A discrete Fourier transform multiplies the energy by its size, and the shifts overlap.
         return self.window / math.sqrt(float(self.window.square().sum()) / self.hop * self.size)
 
 
@@ -152,7 +152,6 @@ def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:
     result = frames.clone()
     active = torch.arange(len(frames))
     x, dual = frames.clone(), torch.zeros(len(frames), long // 2 + 1, dtype=torch.complex64)
-    goal = SPADE_TOLERANCE
     for kept in range(1, long // 2 + 2):
         spectrum = torch.fft.rfft(x, long) / scale
         wanted = spectrum + dual
@@ -164,7 +163,7 @@ def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:
         x = torch.where(up, torch.maximum(free, y), torch.where(down, torch.minimum(free, y), y))
         residual = torch.fft.rfft(x, long) / scale - sparse
         dual = dual + residual
-        done = residual.abs().square().sum(1).sqrt() <= goal * x.square().sum(1).sqrt()
+        done = residual.abs().square().sum(1).sqrt() <= SPADE_TOLERANCE * x.square().sum(1).sqrt()
         if done.any():
             result[active[done]] = x[done]
             keep = ~done

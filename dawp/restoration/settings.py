@@ -9,6 +9,7 @@ from typing import Any
 from dawp.errors import BadInput, printable
 from dawp.methods.base import DEEP_PRIOR, METHODS
 from dawp.settings import Settings, setting
+from dawp.tasks.base import TASKS
 
 
 def _own_blocks() -> str:
@@ -19,6 +20,12 @@ def _own_blocks() -> str:
         f"; {length:g} with {', '.join(method.name for method in methods if method.settings['block'] == length)}"
         for length in lengths
     )
+
+
+def _default_methods() -> str:
+    """Describe the methods that preset restore selects."""
+    defaults = {task.name: task.preset("restore").get("method", DEEP_PRIOR) for task in TASKS.values()}
+    return ", ".join(f"{method} for {task}" for task, method in defaults.items())
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class RestoreConfig(Settings):
         lambda: (
             f"restoration method: {DEEP_PRIOR}, the network, or a classical method, which needs no fit ("
             + "; ".join(f"{task}: {', '.join(methods)}" for task, methods in METHODS.items())
-            + "; the default is wpe_late for dereverb, and auto, which chooses among the ar methods, for inpaint)"
+            + f"); the default of --restore is {_default_methods()}"
         ),
         brief="restoration method",
     )
