@@ -100,6 +100,54 @@ def test_signals_that_are_not_clipped(bits, speech):
         assert clipping_levels(rounded) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("step", "below_level", "expected"),
+    [
+        (2**-15, [0, 1, 2], [True, True, False]),  # 16 bits
+        (2**-23, [0, 1, 2], [True, True, False]),  # 24 bits
+        (2**-17, [0, 1, 2], [True, False, False]),  # between the two: the steps of 24 bits apply
+        (1e-7 / 3, [0, 8, 13], [True, True, False]),  # float: 1e-6 of the peak, which is 1/3
+    ],
+)
+def test_clipped_samples_lie_within_a_step_of_the_level(step, below_level, expected):
+    level = step * round(1 / 3 / step)
+    samples = level - step * torch.tensor(below_level, dtype=torch.float64)
+    filler = torch.tensor([step, 0.0], dtype=torch.float64)
+    above, below = clipped_samples(torch.cat([samples, -samples, filler]), (level, -level))
+    assert above.tolist() == [*expected, False, False, False, False, False]
+    assert below.tolist() == [False, False, False, *expected, False, False]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("runs", "length", "fall", "is_clipped"),
+    [
+        (3, 2, 100, True),
+        (2, 2, 100, False),  # too few runs
+        (3, 1, 100, False),  # too short
+        (3, 3, 45, True),  # the fall must exceed 20 tolerances: 30 steps
+        (3, 3, 22, False),
+    ],
+)
+def test_clipping_requires_three_runs_with_steep_edges(sign, runs, length, fall, is_clipped):
+    """Flat tops of ``length`` samples; at this distance from them, the signal is ``fall`` steps lower."""
+    shoulder = [16384 - fall] * length
+    samples = [0, *([*shoulder, *([16384] * length), *shoulder] * runs), 0]
+    waveform = sign * torch.tensor(samples) / 2**15
+    levels = clipping_levels(waveform)[::sign]
+    assert levels == ((sign * 0.5 if is_clipped else None), None)
+
+
+def test_runs_that_touch_the_ends_of_the_clip_do_not_count():
+    flat, edge = [0.5] * 4, [0.0] * 4
+    assert clipping_levels(torch.tensor([*flat, *edge, *flat, *edge, *flat])) == (None, None)
+    assert clipping_levels(torch.tensor([*edge, *([*flat, *edge] * 3)])) == (0.5, None)
+
+
+def test_the_level_of_an_sdr_is_computed_in_double_precision(speech):
+    assert clip_to_sdr(speech, 20.0) == clip_to_sdr(speech.double(), 20.0)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_clipped_tones_are_restored(method):
     sound = tones()

@@ -7,8 +7,10 @@ import torchaudio.functional
 import torchmetrics.functional.audio as reference
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dawp.metrics.base import UndefinedMetric
-from dawp.metrics.functions import LONGEST_PESQ, gap_windows, over_gaps, pesq, psnr, si_snr
+from dawp.metrics.base import CORRUPTED, GAPS, MEAN, METRICS, Measurement, Metric, UndefinedMetric, measurements
+from dawp.metrics.functions import LONGEST_PESQ, for_pesq, gap_windows, over_gaps, pesq, psnr, si_snr
+from dawp.metrics.settings import MetricConfig
+from dawp.problem import Problem
 
 
 def pair(*shape):
@@ -139,3 +141,94 @@ def test_si_snr_of_a_single_sample_is_nan():
     """A single sample is a multiple of any other, so that the ratio would be infinite."""
     assert si_snr(torch.tensor([0.3]), torch.tensor([0.7])).isnan()
     assert si_snr(torch.ones(2, 1), torch.ones(2, 1)).isnan().all()
+
+
+@pytest.mark.parametrize("metric", [si_snr, psnr, lambda e, t: pesq(e, t, 16000)])
+def test_metrics_need_a_time_axis(metric):
+    with pytest.raises(ValueError, match=r"\[\.\.\., T\]"):
+        metric(torch.tensor(1.0), torch.tensor(1.0))
+
+
+def test_psnr_of_a_batch_uses_the_range_of_each_target():
+    estimate, target = pair(2, 3, 100)
+    target[1] *= 5
+    values = psnr(estimate, target, None)
+    assert values.shape == (2, 3)
+    torch.testing.assert_close(values[1, 2], psnr(estimate[1, 2], target[1, 2], None))
+
+
+def test_over_gaps_of_a_batch_is_that_of_each_clip():
+    estimate, target = pair(2, 3, 100)
+    windows = gap_windows([(3, 10), (20, 27), (50, 90)])
+    values = over_gaps(si_snr, estimate, target, windows)
+    assert values.shape == (2, 3)
+    torch.testing.assert_close(values[1, 2], over_gaps(si_snr, estimate[1, 2], target[1, 2], windows))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_the_longest_clip_of_pesq_lasts_19_seconds(rate):
+    noise = torch.randn(19 * rate + 1)
+    assert for_pesq(noise[:-1], noise[:-1], rate)[2] == rate
+    with pytest.raises(UndefinedMetric):
+        for_pesq(noise, noise, rate)
+
+
+def test_pesq_receives_other_rates_at_16_khz():
+    noise = torch.randn(4410)
+    estimate, target, rate = for_pesq(noise, 2 * noise, 44100)
+    assert (len(estimate), len(target), rate) == (1600, 1600, 16000)
+    torch.testing.assert_close(target, 2 * estimate)
+
+
+def test_pesq_does_not_keep_the_graph_of_an_estimate():
+    noise = torch.randn(1600, requires_grad=True)
+    estimate, target, _ = for_pesq(noise, noise + 1, 16000)
+    assert not estimate.requires_grad
+    assert not target.requires_grad
+
+
+# Options and measurements
+
+
+def test_the_range_of_psnr_is_that_of_the_whole_clean_clip():
+    clean = torch.tensor([0.5, -0.25, 0.25, 0.0])
+    problem = Problem(clean + 0.1, clean, 16000)
+    estimate, target = pair(50)
+    for data_range, expected in ((None, 0.75), (3.0, 3.0)):
+        metric = METRICS["psnr"].bind(problem, MetricConfig(data_range=data_range))
+        torch.testing.assert_close(metric(estimate, target), psnr(estimate, target, expected))
+    metric = METRICS["psnr"].bind(Problem(clean, None, 16000), MetricConfig(data_range=None))
+    torch.testing.assert_close(metric(estimate, target), psnr(estimate, target, None))
+
+
+@pytest.mark.parametrize("zero_mean", [True, False])
+def test_the_means_are_subtracted_if_requested(zero_mean):
+    estimate, target = pair(50)
+    metric = METRICS["si_snr"].bind(Problem(target, None, 16000), MetricConfig(zero_mean=zero_mean))
+    torch.testing.assert_close(metric(estimate, target), si_snr(estimate, target, zero_mean))
+
+
+def test_measurements_begin_with_the_gaps():
+    assert [one.name for one in measurements()] == ["gap_si_snr", "gap_psnr", "si_snr", "psnr", "pesq"]
+    assert [one.name for one in measurements(gaps=False)] == ["si_snr", "psnr", "pesq"]
+
+
+def test_the_names_and_labels_of_measurements():
+    measurement = Measurement("psnr", GAPS, MEAN, CORRUPTED)
+    assert (measurement.name, measurement.title, measurement.label) == (
+        "ema_gap_psnr_vs_corrupted",
+        "gap PSNR",
+        "gap PSNR (dB)",
+    )
+    assert measurement.of_output == Measurement("psnr", GAPS, target=CORRUPTED)
+    assert measurement.check is None
+    assert Measurement("pesq", estimate=MEAN).check == Measurement("si_snr", estimate=MEAN)
+    assert Measurement("pesq").label == "PESQ"
+
+
+def test_a_slow_metric_is_a_reference_and_has_no_gaps():
+    Metric("x", "X", "module:function", is_slow=True)
+    Metric("x", "X", si_snr, on_gaps=True)
+    for function, on_gaps in (("module:function", True), (si_snr, False)):
+        with pytest.raises(ValueError, match="x: "):
+            Metric("x", "X", function, is_slow=True, on_gaps=on_gaps)

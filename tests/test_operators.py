@@ -11,6 +11,7 @@ from dawp.methods.deep_prior.generators.registry import build
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.operators.base import Operator
+from dawp.operators.clipping import Clipping
 from dawp.operators.convolution import Convolution, fft_size
 from dawp.operators.identity import Identity
 from dawp.operators.mask import Mask
@@ -108,6 +109,53 @@ def test_the_weight_of_a_convolution_applies_after_the_equalisation():
     torch.testing.assert_close(distance, expected)
 
 
+@pytest.mark.parametrize(("place", "delay"), [(0, 0), (4, 4), (0, 4), (4, 0), (2, 3)])
+@pytest.mark.parametrize("length", [60, 64, 91])  # with the response of 5 samples: also a size of the FFT itself
+def test_the_rough_inverse_of_an_impulse_is_a_shift(place, delay, length):
+    """For ``A(x)[t] = g x[t + d - k]``, the rough inverse is ``y[t + k - d] / (1.01 g)``, zero outside the clip."""
+    operator = Convolution(2.0 * F.one_hot(torch.tensor(place), 5).double(), delay)
+    y = noise(length, dtype=torch.float64)
+    padded = F.pad(y, (5, 5))
+    expected = padded[5 + place - delay : 5 + place - delay + length] / (1.01 * 2.0)
+    torch.testing.assert_close(operator.rough_inverse(y), expected)
+
+
+@pytest.mark.parametrize("name", ["mask", "convolution"])
+def test_an_operator_is_copied_to_a_device(name):
+    operator = operators(64)[name]
+    moved = operator.to(torch.device("meta"))
+    tensors, originals = (
+        [value for value in vars(one).values() if isinstance(value, Tensor)] for one in (moved, operator)
+    )
+    assert type(moved) is type(operator)
+    assert [tensor.device.type for tensor in tensors] == ["meta"]
+    assert [tensor.device.type for tensor in originals] == ["cpu"]
+
+
+def test_the_digest_depends_on_the_class_and_all_attributes():
+    response = noise(33)
+    different = [
+        Identity(),
+        Mask(random_mask(64)),
+        Mask(~random_mask(64)),
+        Convolution(response, 7),
+        Convolution(response, 8),
+        Convolution(2 * response, 7),
+        Clipping(random_mask(64), ~random_mask(64)),
+        Clipping(~random_mask(64), random_mask(64)),
+    ]
+    assert len({operator.digest() for operator in different}) == len(different)
+    assert Convolution(response, 7).digest() == Convolution(response.clone(), 7).digest()
+
+
+def test_an_operator_has_no_gaps_and_leaves_an_estimate_as_it_is_by_default():
+    x, y = noise(64), noise(64, seed=1)
+    for operator in (Identity(), Convolution(noise(33), 7)):
+        assert operator.known is None
+        assert torch.equal(operator.project(x, y), x)
+    assert torch.equal(Identity().rough_inverse(y), y)
+
+
 @pytest.mark.parametrize("delay", [-1, 5])
 def test_a_delay_outside_the_response_is_refused(delay):
     with pytest.raises(ValueError, match="delay"):
@@ -117,6 +165,7 @@ def test_a_delay_outside_the_response_is_refused(delay):
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 1000, 12345])
 def test_sizes_for_the_fft(length):
     size = fft_size(length)
+    assert fft_size(size) == size
     assert length <= size < 1.34 * length
     odd = size // (size & -size)
     assert odd in (1, 3, 5, 9, 15)

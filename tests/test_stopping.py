@@ -1,4 +1,6 @@
+import copy
 import math
+from concurrent.futures import Future
 
 import pytest
 import torch
@@ -13,9 +15,10 @@ from dawp.methods.deep_prior.stopping.holdout import HoldoutStop, hold_out
 from dawp.methods.deep_prior.stopping.last_epoch import LastEpoch
 from dawp.methods.deep_prior.stopping.oracle import OracleStop
 from dawp.methods.deep_prior.stopping.wmv import WINDOW, VarianceStop
-from dawp.metrics.base import MEAN, OUTPUT
+from dawp.metrics.base import MEAN, OUTPUT, Measurement
 from dawp.metrics.functions import psnr, si_snr
 from dawp.metrics.settings import MetricConfig
+from dawp.operators.convolution import Convolution
 from dawp.operators.mask import Mask
 from dawp.problem import Problem
 
@@ -327,3 +330,180 @@ def test_the_last_epoch_is_not_one_that_diverged():
         output = torch.full((10,), float(epoch))
         stop.update(Epoch(epoch, loss, output, output, torch.zeros(1, 1, 4)), {OUTPUT: torch.ones(10)})
     assert stop.epoch == 2
+
+
+# Closed forms and saved states
+
+
+def step_of(epoch, output, prediction=None):
+    return Epoch(epoch, torch.zeros(()), output, output if prediction is None else prediction, torch.zeros(1, 1, 4))
+
+
+def test_the_held_out_error_is_smoothed_over_epochs():
+    """Errors 1 and 0 relative to the power of the clip: ``0.98 / (0.98 + 1)`` at the second epoch."""
+    clip = clean_clip()
+    held_out = torch.ones(800, dtype=torch.bool)
+    values = follow(HoldoutStop(Problem(clip, None, 16000), held_out, None, None), [torch.zeros(800), clip])
+    assert values[1] == pytest.approx(1.0, rel=1e-4)
+    assert values[2] == pytest.approx(0.98 / 1.98, rel=1e-4)
+
+
+def test_the_held_out_error_is_relative_to_the_power_of_the_known_samples():
+    mask = torch.arange(800) < 200
+    clip = torch.where(mask, 0.5, 0.0)
+    held_out = torch.arange(800) < 10
+    stop = HoldoutStop(Problem(clip, None, 16000, Mask(mask)), held_out, None, None)
+    assert follow(stop, [torch.zeros(800)])[1] == pytest.approx(1.0, rel=1e-4)
+
+
+def test_the_held_out_error_is_that_of_the_prediction():
+    """Compare the prediction of the operator, not the output, after the rough inverse."""
+    operator = Convolution(torch.tensor([2.0]))
+    clip = clean_clip()
+    stop = HoldoutStop(Problem(2 * clip, None, 16000, operator), torch.ones(800, dtype=torch.bool), None, None)
+    assert stop.update(step_of(1, torch.zeros(800), 2 * clip), {}).item() == pytest.approx(0.0, abs=1e-6)
+    assert stop.update(step_of(2, clip, torch.zeros(800)), {}).item() == pytest.approx(1 / 1.98, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.001])
+def test_at_least_one_sample_is_held_out(share):
+    problem = Problem(torch.ones(1000), None, 16000)
+    assert hold_out(problem, share, torch.Generator().manual_seed(0)).sum() == 1
+
+
+def test_the_held_out_runs_have_the_median_length_of_the_gaps():
+    mask = torch.ones(20000, dtype=torch.bool)
+    for start, length in ((1000, 10), (2000, 20), (3000, 40), (4000, 160), (5000, 200)):
+        mask[start : start + length] = False
+    problem = Problem(torch.ones(20000), None, 16000, Mask(mask))
+    held_out = hold_out(problem, 0.02, torch.Generator().manual_seed(0))
+    lengths = [stop - start for start, stop in true_runs(held_out)]
+    assert all(length % 40 == 0 for length in lengths)
+    assert sum(lengths) == 400  # round(0.02 * 19570) = 391 samples: ten runs of 40
+
+
+@pytest.mark.parametrize(("likeness", "is_like"), [(0.012, True), (0.008, False)])
+def test_outputs_must_have_a_squared_correlation_of_0_01_with_the_clip(likeness, is_like):
+    time = torch.arange(800) * (2 * math.pi / 800)
+    clip, across = torch.sin(8 * time), torch.sin(13 * time)
+    output = math.sqrt(likeness) * clip + math.sqrt(1 - likeness) * across + 3.0  # the offset does not count
+    stop = VarianceStop(Problem(clip, None, 16000), 4, None, 1)
+    values = follow(stop, [output] * 4)
+    assert values == {4: pytest.approx(1e-6 if is_like else 1 / likeness, rel=1e-3)}
+    assert stop.is_over(5) == is_like
+
+
+STOPS = {
+    "wmv": lambda problem, generator: VarianceStop(problem, 4, generator, 3),
+    "holdout": lambda problem, generator: HoldoutStop(problem, torch.arange(800) % 9 == 0, generator, 3),
+    "epochs": lambda problem, generator: LastEpoch(generator),
+}
+
+
+def weighted_steps(generator, outputs):
+    """Yield the epochs of a fit; the weights of the generator are the epoch."""
+    for step in steps(outputs):
+        with torch.no_grad():
+            generator.weight.fill_(step.epoch)
+        yield step._replace(z=torch.full((1, 1, 4), float(step.epoch)))
+
+
+@pytest.mark.parametrize("rule", STOPS)
+def test_the_weights_of_a_blind_stop_are_those_of_its_epoch(rule):
+    generator = torch.nn.Linear(2, 2)
+    stop = STOPS[rule](Problem(clean_clip(), None, 16000), generator)
+    assert (stop.epoch, stop.estimates, stop.weights.kept) == (None, {}, {})
+    outputs = outputs_of([0.3] * 4 + [0.01] * 5 + [2.0] * 6)
+    for step in weighted_steps(generator, outputs):
+        stop.update(step, {OUTPUT: step.output})
+    assert stop.epoch == 15 if rule == "epochs" else 5 <= stop.epoch <= 9
+    assert torch.equal(stop.estimates[OUTPUT], outputs[stop.epoch - 1])
+    assert (stop.weights.kept["z"] == stop.epoch).all()
+    assert (stop.weights.kept["state_dict"]["weight"] == stop.epoch).all()
+
+
+@pytest.mark.parametrize("resumed_after", [2, 7])
+@pytest.mark.parametrize("rule", STOPS)
+def test_a_resumed_blind_stop_is_that_of_an_uninterrupted_fit(rule, resumed_after):
+    problem, outputs = Problem(clean_clip(), None, 16000), outputs_of([0.3] * 5 + [0.1] * 5 + [0.5] * 5)
+    results = []
+    for interrupted in (False, True):
+        generator = torch.nn.Linear(2, 2)
+        stop, values = STOPS[rule](problem, generator), []
+        for step in weighted_steps(generator, outputs):
+            if interrupted and step.epoch == resumed_after + 1:
+                state, stop = copy.deepcopy(stop.state()), STOPS[rule](problem, generator)
+                stop.resume(state)
+            values.append(stop.update(step, {OUTPUT: step.output, MEAN: step.output + 1}))
+        results.append((values, stop.epoch, stop.estimates, stop.weights.kept["z"], stop.is_over(16), stop.is_over(11)))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+def test_a_resumed_blind_stop_without_another_value_keeps_its_estimates():
+    stop = VarianceStop(Problem(clean_clip(), None, 16000), 2, None, None)
+    follow(stop, outputs_of([0.1, 0.2]))
+    resumed = VarianceStop(Problem(clean_clip(), None, 16000), 2, None, None)
+    resumed.resume(copy.deepcopy(stop.state()))
+    assert resumed.epoch == 2
+    torch.testing.assert_close(resumed.estimates, stop.estimates, rtol=0, atol=0)
+
+
+def test_a_resumed_oracle_stop_keeps_its_best_values_and_weights():
+    oracle, _ = watch(outputs_of([1, 0.1, 0.5]), ema=0.0)
+    resumed, _ = watch([], ema=0.0)
+    resumed.resume(copy.deepcopy(oracle.state()))
+    for name in ("si_snr", "psnr"):
+        assert (resumed.best[name].epoch, resumed.best[name].value) == (2, oracle.best[name].value)
+        assert torch.equal(resumed.best[name].tensors[0], oracle.best[name].tensors[0])
+    assert (resumed.weights.kept["z"] == 2).all()
+
+
+def test_the_oracle_stop_evaluates_nothing_without_a_clean_clip():
+    oracle = OracleStop(Problem(clean_clip(), None, 16000), MetricConfig(), torch.nn.Linear(2, 2))
+    assert oracle.update(step_of(1, clean_clip()), {OUTPUT: clean_clip()}) == {}
+    assert (oracle.best, oracle.weights.kept) == ({}, {})
+
+
+def test_the_best_values_of_each_estimate_are_its_own():
+    """The output is best at the first epoch, the running mean at the last one."""
+    outputs = outputs_of([0.2, *[0.4] * 30])
+    oracle, rows = watch(outputs, ema=0.9)
+    assert oracle.best["si_snr"].epoch == 1
+    means = [row["ema_si_snr"].item() for row in rows]
+    assert oracle.best["ema_si_snr"].epoch == 1 + means.index(max(means)) > 1
+    assert oracle.best["ema_si_snr"].value == max(means)
+
+
+def test_the_smallest_value_is_best_where_lower_is_better():
+    best = Best(higher_is_better=False)
+    for epoch, value in enumerate([3.0, 1.0, math.nan, 2.0, 1.0], start=1):
+        best.update(torch.tensor(value), epoch, [torch.tensor([value])])
+    assert (best.epoch, best.value, best.tensors[0].item()) == (2, 1.0, 1.0)
+
+
+def test_the_number_of_pending_slow_metrics_is_limited():
+    """The oracle stop waits for the oldest value if more than 64 are pending."""
+    oracle, _ = watch([], ema=0.0)
+    measurement = Measurement("pesq")
+    pending = [Pending(epoch) for epoch in range(1, 71)]
+    oracle.evaluator.measure = lambda estimate, epoch: [(measurement, pending[epoch - 1])]
+    for epoch in range(1, 71):
+        oracle.update(step_of(epoch, clean_clip()), {OUTPUT: clean_clip()})
+        assert sum(future.is_collected for future in pending) == max(0, epoch - 64)
+    pending[6].set_result(None)  # available: collected without a wait
+    oracle.update(step_of(1, clean_clip()), {})
+    assert sum(future.is_collected for future in pending) == 7
+    assert oracle.best["pesq"].epoch == 70
+    assert all(future.is_collected for future in pending)
+
+
+class Pending(Future):
+    """A pending metric whose value is its epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch, self.is_collected = epoch, False
+
+    def result(self, timeout=None):
+        self.is_collected = True
+        return torch.tensor(float(self.epoch))
