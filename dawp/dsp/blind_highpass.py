@@ -29,7 +29,7 @@ LAG = 4  # frames; windows that far apart do not overlap
 FLUCTUATION_DB = (3.4, 6.4)  # 4.77 for Gaussian noise
 MAX_RISE_DB, MAX_RISE_SHARE, BASS_HZ = 2.0, 0.3, 65.0
 MIN_SECONDS = 1.0
-MAX_SPREAD_DB = 3.5  # arithmetic to geometric mean of the power over time; 2.51 for Gaussian noise, more for drums
+MAX_SPREAD_DB = 3.3  # arithmetic to geometric mean of the power over time; 2.51 for Gaussian noise, more for drums
 MIN_REMOVED = 10**-1.6  # share of the power; weaker rumble is often part of the recording
 FLOOR = 10 ** (-18 / 20)
 
@@ -78,7 +78,7 @@ def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
 
     The cutoff is the last bin before the first one from 20 Hz on that is not noise. The power of these bins must also
     vary over time like that of Gaussian noise: the ratio of its arithmetic to its geometric mean, averaged over the
-    bins, is at most 3.5 dB.
+    bins, is at most 3.3 dB.
 
     Args:
         waveform: ``[T]``.
