@@ -302,7 +302,7 @@ def test_the_output_and_the_removed_signal_sum_to_the_recording(restore, tmp_pat
     level = 10 * torch.log10(removed.square().sum() / recording.square().sum())
     facts = json.loads((tmp_path / "b.wav.json").read_text())["removed"]
     assert facts["db"] == pytest.approx(level.item(), abs=0.3)
-    assert f"removed {facts['db']:.1f} dB" in result.stderr
+    assert f": {facts['db']:.1f} dB (" in result.stderr
 
 
 def test_the_removed_power_is_recorded_by_band(restore, tmp_path):
