@@ -1,6 +1,6 @@
 """Compare the methods that undo clipping: gain in SDR in dB, and seconds per second of sound.
 
-    python benchmarks/clipping.py --source ../shared/data/speech/clean ../shared/data/singing
+    python benchmarks/clipping.py --source speech/ singing/
 
 Each recording is scaled to a peak of 1 and clipped at the level that gives the SDR of the column. Each source is a kind
 of sound with its own rows. The last column is the time of all levels. ``adeclip`` is the filter of FFmpeg, where the
