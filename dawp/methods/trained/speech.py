@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dawp.errors import BadInput
 from dawp.io import audio
 from dawp.problem import Problem
 
@@ -38,6 +39,8 @@ def deepfilternet(problem: Problem) -> Tensor:
     library.df_process_frame.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     library.df_free.argtypes = [ctypes.c_void_p]
     state = library.df_create(str(runtime_assets().model_path).encode(), DEEPFILTERNET_LIMIT_DB, None)
+    if not state:
+        raise BadInput("DeepFilterNet could not load its weights")
     try:
 
         def process(frame: Frames, output: Frames) -> None:
