@@ -2,7 +2,7 @@
 
     python benchmarks/mutated_files.py --count 200
 
-Most files are restored in folders of 50, some individually. ffmpeg, or sox if ffmpeg fails, measures independently mode
+Most files are restored in folders of 50, some individually. ffmpeg, or sox if ffmpeg fails, measures independently how
 much sound a file contains. A file is a silent loss if the command wrote at least 0.1 s less, or nothing, and no warning
 or error names the file. It is longer if the command wrote at least 0.1 s more, for example because libsndfile decodes
 damaged frames that ffmpeg drops; this is not a fault. The exit code is 1 if there is a fault.

@@ -58,10 +58,10 @@ def reduce_noise(
     Returns:
         ``[T]``; the waveform itself if no noise is found.
     """
-    filtered = unfiltered = waveform
+    filtered = waveform
     if noise is None:
         filtered, unfiltered = blind_high_pass(waveform, sample_rate), remove_rumble(waveform, sample_rate)
-    response = power_response(unfiltered, filtered, sample_rate)
+        response = power_response(unfiltered, filtered, sample_rate)
     spectrum = analyse(filtered, sample_rate)
     hop, frames = frame_hop(len(filtered), sample_rate), spectrum.shape[1]
     gain, weight, is_noisy = np.zeros(spectrum.shape), np.zeros(frames), False

@@ -77,7 +77,7 @@ class PendingBlock:
         is_damaged = get_task(config.task).is_damaged
         if is_damaged:
             for own in channels:
-                needs_fit[own] &= is_damaged(samples[own], config.corruption)
+                needs_fit[own] &= is_damaged(known[own], config.corruption)
         self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
         self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 

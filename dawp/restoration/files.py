@@ -272,7 +272,7 @@ class FileRestoration:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
         log.info("%s: %s", printable(target.output), removed)
-        # A known room or clipping changes most of a recording by right.
+        # The inversion of a known room and declipping can change most of a recording.
         is_subtracted = get_task(self._config.task).is_damaged is None and not self._config.corruption.default_method
         if is_subtracted and removed.is_suspicious:
             log.warning(

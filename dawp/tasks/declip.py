@@ -69,6 +69,8 @@ def clip(clean: Tensor, sample_rate: int, config: ClippingConfig, rng: torch.Gen
     level = clip_to_sdr(clean, config.clip_sdr) if config.clip_level is None else config.clip_level
     operator = Clipping(clean > level, clean < -level)
     if not operator.clipped.any():
+        if config.clip_level is None:
+            raise BadInput(f"clip_sdr must be low enough to clip a sample, got {config.clip_sdr:g}")
         peak = float(clean.abs().max())
         raise BadInput(f"clip_level must be below the peak of the clip, {peak:.4g}, got {level:g}")
     return _problem(clean.clamp(-level, level), clean, sample_rate, operator, level)
@@ -92,7 +94,7 @@ def find_clipping(observed: Tensor, clean: Tensor | None, sample_rate: int, conf
     levels = levels_of(observed, config)
     operator = Clipping(*clipped_samples(observed, levels))
     if operator.clipped.all():
-        raise BadInput("all samples are clipped: nothing is left to restore them from", code="unusable_recording")
+        raise BadInput("all samples are clipped: at least one must be reliable", code="unusable_recording")
     return _problem(
         observed, clean, sample_rate, operator, max((abs(level) for level in levels if level), default=None)
     )

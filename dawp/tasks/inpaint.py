@@ -160,7 +160,7 @@ def _with_gaps(waveform: Tensor, clean: Tensor | None, missing: Tensor, sample_r
 
     if missing.all():
         raise BadInput(
-            f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: nothing is left to fit",
+            f"the gaps cover the whole clip of {len(missing) / sample_rate:.3f} s: no sample is known",
             code="unusable_recording",
         )
     observed = waveform.masked_fill(missing, 0)

@@ -66,7 +66,8 @@ def pseudo_gaps(recording: Recording, gap: Gap, count: int, length: int) -> list
         length: in samples.
 
     Returns:
-        At most ``count`` pseudo-gaps within 5 s, without those that are much quieter than their surroundings.
+        Fewer than ``count`` if there are not enough within 5 s. Places that are much quieter than their surroundings
+        are omitted.
     """
     rate = recording.sample_rate
     step = round(PSEUDO_STEP * rate) + length
