@@ -27,7 +27,7 @@ from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
@@ -81,7 +81,7 @@ def run(
     title = f"{len(targets)} recordings" if len(targets) > 1 else printable(targets[0].path.name)
     with (
         BatchRestoration(targets, config, command) as batch,
-        ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        progress_bars(batch.fits, config, title if progress else None) as bars,
         closing(run_jobs(batch.jobs(bars), config.work, config.fit.device, batch.fits, bars)) as results,
     ):
         for job, result, failure in results:
