@@ -8,9 +8,14 @@ from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 from torchaudio.functional import resample
 
+from dawp.errors import BadInput
 from dawp.io.audio import read
+from dawp.metrics.base import METRICS, default_metrics
 from dawp.metrics.cepstral import MAX_DISTANCE, cepstral_distance, lpc_cepstrum
+from dawp.metrics.evaluator import Evaluator
 from dawp.metrics.intelligibility import estoi_score, stoi_score
+from dawp.metrics.settings import MetricConfig
+from dawp.problem import Problem
 
 RATE = 16000
 
@@ -21,6 +26,37 @@ def noise(length=2 * RATE, seed=0):
 
 def filtered(signal, pole):
     return torch.from_numpy(lfilter([1.0], [1.0, -pole], signal.numpy()))
+
+
+# The registry
+
+
+def test_they_are_computed_only_by_name():
+    assert not {"stoi", "estoi", "cepstral_distance"} & set(default_metrics())
+    assert not METRICS["cepstral_distance"].higher_is_better
+
+
+def test_the_metrics_of_a_problem(speech):
+    pytest.importorskip("pystoi")
+    problem = Problem(speech + 0.02 * noise(len(speech)).float(), speech, RATE)
+    config = MetricConfig(metrics="stoi,estoi,cepstral_distance")
+    scores = Evaluator(problem, config).score(problem.observed)
+    expected = {
+        "stoi": stoi_score(problem.observed.numpy(), speech.numpy(), RATE),
+        "estoi": estoi_score(problem.observed.numpy(), speech.numpy(), RATE),
+        "cepstral_distance": cepstral_distance(problem.observed, speech, RATE).item(),
+    }
+    assert scores == pytest.approx(expected)
+    assert config.names == tuple(expected)
+
+
+def test_a_missing_package_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput) as refusal:
+        MetricConfig(metrics="si_snr,estoi")
+    assert refusal.value.code == "missing_package"
+    assert "\n" not in str(refusal.value)
+    MetricConfig(metrics="si_snr,cepstral_distance")
 
 
 # Cepstral distance
