@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
+from dawp.restoration.changed import Changed, count
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.description import describe
@@ -208,11 +210,17 @@ class FileRestoration:
 
     def finish(self) -> None:
         """Write the output and its record, and delete the cache."""
-        described = describe(self._sound, self._config)
-        removed = self._measure_removed()
-        gain = self._write_output()
+        described, changed, removed = (
+            describe(self._sound, self._config),
+            self._count_changed(),
+            self._measure_removed(),
+        )
+        facts: dict[str, Any] = {"removed": removed.to_dict() if removed else None}
+        facts |= {"changed": asdict(changed)} if changed else {}
+        facts |= {"estimated": described} if described else {}
+        facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self._target.record, self._record(removed, described, gain, seconds))
+        write_json(self._target.record, self._record(facts, seconds))
         self._cache.remove()
         log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
 
@@ -236,10 +244,8 @@ class FileRestoration:
         clip_mode = self._config.restoration.clip_mode
         return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
 
-    def _record(
-        self, removed: Removed | None, described: dict[str, float | None], gain: float, seconds: float
-    ) -> dict[str, Any]:
-        """Return the content of the record."""
+    def _record(self, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the content of the record: what was measured, and how the output was made."""
         return {
             "recording": str(self._target.path),
             "sha256": self._sha256,
@@ -249,10 +255,8 @@ class FileRestoration:
             "format": self._form.format,
             "subtype": self._form.subtype,
             "clip_mode": self._config.restoration.clip_mode,
-            "gain": gain,
             "unchanged": self._intact,
-            "removed": removed.to_dict() if removed else None,
-            **({"estimated": described} if described else {}),
+            **facts,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(self._blocks)
@@ -276,16 +280,25 @@ class FileRestoration:
         if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
+        if get_task(self._config.task).is_damaged:  # the number of changed samples is shown instead
+            return removed
         log.info("%s: %s", printable(target.output), removed)
-        # The inversion of a known room and declipping can change most of a recording.
-        is_subtracted = get_task(self._config.task).is_damaged is None and not self._config.corruption.default_method
-        if is_subtracted and removed.is_suspicious:
+        # The inversion of a known room can change most of a recording.
+        if not self._config.corruption.default_method and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
                 printable(target.output),
             )
         return removed
+
+    def _count_changed(self) -> Changed | None:
+        """Count and log the changed samples; None for a task that changes all of them."""
+        if self._config.corruption.missing is None and get_task(self._config.task).is_damaged is None:
+            return None
+        changed = count(difference(self._samples(), self._sound.read), self._sound.rate)
+        log.info("%s: %s", printable(self._target.output), changed)
+        return changed
 
 
 class BatchRestoration:
