@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Callable, Container, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp import plugins
@@ -19,7 +18,7 @@ from dawp.io.files import json_text, read_json
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
-from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
+from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, parse_value, text_of
 from dawp.tasks.base import PRESETS, get_task
 
 if TYPE_CHECKING:
@@ -181,7 +180,8 @@ def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
     for setting in dataclasses.fields(group):
         negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
         short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
-        rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), _explanation(setting)))
+        default, explanation = (text.replace("|", r"\|") for text in (_default(setting), _explanation(setting)))
+        rows.append((f"{short}`--{setting.name}`{negative}", default, explanation))
     return rows
 
 
@@ -307,22 +307,9 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
     if choices := choices_of(setting):
         metavar = "{" + ",".join(choices) + "}"
-    none_word = facts["none_word"] if may_be_none(setting, group) else None
     section.add_argument(
-        *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
+        *names, f"--{setting.name}", type=lambda text: parse_value(setting, group, text), metavar=metavar, help=text
     )
-
-
-def _parse(text: str, kind: type, none_word: str | None) -> Any:
-    """Return a flag's text as its setting's type, or as text, which the setting refuses, if it cannot be parsed."""
-    if text.lower() == none_word:
-        return None
-    if kind in (Path, tuple):
-        return text
-    try:
-        return kind(text)
-    except ValueError:
-        return text
 
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dawp.config import Config
 from dawp.errors import BadInput, printable
@@ -20,18 +21,54 @@ MAX_NAME_BYTES = 255 - len(".12345678.") - len(".json")  # leave room for the te
 
 
 @dataclass(frozen=True)
+class ChainStage:
+    """A stage of the restoration of a recording by a chain.
+
+    Attributes:
+        recording: the recording.
+        label: number and task, for messages.
+        folder: of the intermediate outputs, which is deleted after the last stage.
+        is_last: whether it is the last stage.
+        record: entries of the record of the output.
+    """
+
+    recording: Path
+    label: str
+    folder: Path
+    is_last: bool
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Target:
     """A recording to restore and the files to write.
 
     Attributes:
-        path: the recording.
+        path: the file to restore.
         output: the restored file.
         removed: the file for the removed signal; None to write none.
+        stage: the stage of a chain that restores the file; None for other tasks.
     """
 
     path: Path
     output: Path
     removed: Path | None = None
+    stage: ChainStage | None = None
+
+    @property
+    def recording(self) -> Path:
+        """The recording to restore."""
+        return self.stage.recording if self.stage else self.path
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether the output is the input of the next stage of a chain."""
+        return self.stage is not None and not self.stage.is_last
+
+    @property
+    def label(self) -> str:
+        """The output, or the recording and the stage of a chain, for messages."""
+        return f"{printable(self.recording)}, {self.stage.label}" if self.stage else printable(self.output)
 
     @property
     def record(self) -> Path:
@@ -52,6 +89,13 @@ def plan_targets(config: Config, recordings: Sequence[Recording]) -> list[Target
     _check_outputs(config, targets)
     _check_removed(config, targets)
     return targets
+
+
+def common_folder(targets: Sequence[Target]) -> Path:
+    """Return the output of a single target, or the folder that contains all outputs."""
+    if len(targets) == 1:
+        return targets[0].output
+    return Path(os.path.commonpath([target.output.parent for target in targets]))
 
 
 def _output_of(config: Config) -> Path:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
@@ -36,6 +37,20 @@ BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**FAST, **BLIND}}
 """Settings of each preset that differ from the defaults, for tasks that do not define their own."""
+
+
+class Stage(NamedTuple):
+    """One task of a chain.
+
+    Attributes:
+        task: name of the task.
+        settings: texts of its settings, by name.
+        text: the stage as written, for messages.
+    """
+
+    task: str
+    settings: Mapping[str, str]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,16 @@ class CorruptionConfig(Settings, ABC):
         """Method of ``--restore`` if the settings determine one; otherwise None."""
         return None
 
+    @property
+    def stages(self) -> list[Stage]:
+        """The tasks of a chain, in the order of the corruption; empty for other tasks."""
+        return []
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files and folders in the settings."""
+        return [value for value in vars(self).values() if isinstance(value, Path)]
+
     def check_files(self) -> None:
         """Check the files that only a restoration reads.
 
@@ -126,6 +151,9 @@ class Task:
         about: one line for the help.
         settings: class of the settings of the corruption.
         corrupt: returns the problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
+        corrupt_pair: returns the problem of a clean clip ``[T]`` and a corrupted version of it that is corrupted
+            further: ``corrupt_pair(clean, observed, sample_rate, config, rng)``; None if ``corrupt`` changes the clean
+            clip by a gain only.
         adopt: returns the problem of a corrupted clip ``[T]`` and its clean version or None:
             ``adopt(observed, clean, sample_rate, config)``.
         examples: arguments of commands, for the help.
@@ -142,6 +170,7 @@ class Task:
     settings: type[CorruptionConfig]
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
+    corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
     examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
