@@ -68,7 +68,8 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         without = "" if given.get("restore") else " without --overwrite"
-        print(f"{parser.prog}: interrupted; run the command again{without} to resume it", file=sys.stderr)
+        hint = "" if given.get("corrupt_only") else f"; run the command again{without} to resume it"
+        print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -231,6 +232,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
+    if config.restoration.corrupt_only:
+        return _corrupt(config, recordings)
     if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
         logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
     # These modules load PyTorch, which the help does not need.
@@ -276,6 +279,16 @@ def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
     _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
+    return SOME_FAILED if outcome.failures else OK
+
+
+def _corrupt(config: Config, recordings: Sequence[Recording]) -> int:
+    from dawp.restoration import corrupted
+
+    outcome = corrupted.run(config, recordings)
+    if not outcome.done:
+        return _print_failures(config, outcome)
+    _print_outcome(config, outcome, f"corrupted: {printable(outcome.folder)}")
     return SOME_FAILED if outcome.failures else OK
 
 

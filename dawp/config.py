@@ -33,10 +33,13 @@ NOT_OF_THE_NUMBERS = tuple(
 """Settings that affect no number, except by rounding."""
 
 
+CORRUPT_ONLY = ("corrupt_only", "output", "output_format", "subtype", "clip_mode")
+"""Settings of restored files that also apply to files that are only corrupted."""
+
 OF_THE_COMMAND = frozenset(
     (
         *(setting.name for group in (RunConfig, WorkConfig, ReportConfig) for setting in dataclasses.fields(group)),
-        *("restore", "output", "save_removed", "device"),
+        *("restore", "corrupt_only", "output", "save_removed", "device"),
     )
 )
 """Settings that apply to all recordings of a command."""
@@ -163,6 +166,10 @@ class Config:
         settings: dict[str, Any] = {"task": self.task}
         unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
         groups = [group for key, group in self.groups.items() if key not in unused]
+        if self.restoration.corrupt_only:
+            used = {"source", "overwrite", "seed", "quiet", "json", *CORRUPT_ONLY}
+            every = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+            return settings | self.corruption.identity() | {name: every[name] for name in every if name in used}
         if not self.restoration.restore:
             for group in groups:
                 settings |= group.identity()
