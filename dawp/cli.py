@@ -9,12 +9,14 @@ import logging
 import sys
 from collections.abc import Callable, Container, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp import plugins
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
+from dawp.io.panels import is_panel, read_panel
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
@@ -59,7 +61,7 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         for name in _without_effect(config, given):
             logging.getLogger(__name__).info("--%s has no effect with these settings", name)
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
-        return _run(config, command)
+        return _run(config, given, command)
     except BadInput as refusal:
         print_error(parser.prog, _with_dashes(str(refusal), given), refusal.code, as_json)
         return BAD_INPUT
@@ -227,8 +229,10 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
     return f"--{message}" if message.split(" ", 1)[0] in given else message
 
 
-def _run(config: Config, command: Sequence[str]) -> int:
+def _run(config: Config, given: dict[str, Any], command: Sequence[str]) -> int:
     restores = config.restoration.restore
+    if is_panel(config.run.source):
+        return _run_panel(config, given, command)
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
@@ -273,22 +277,51 @@ def _run(config: Config, command: Sequence[str]) -> int:
 def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
     from dawp.restoration import files as restoration
 
-    outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
-    if not outcome.done and not outcome.skipped:
-        return _print_failures(config, outcome)
-    if not outcome.done and not outcome.failures:
-        logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
-    return SOME_FAILED if outcome.failures else OK
+    return _print_files(config, restoration.run(config, recordings, command, progress=not config.report.quiet))
 
 
 def _corrupt(config: Config, recordings: Sequence[Recording]) -> int:
     from dawp.restoration import corrupted
 
-    outcome = corrupted.run(config, recordings)
-    if not outcome.done:
+    return _print_files(config, corrupted.run(config, recordings))
+
+
+def _run_panel(config: Config, given: dict[str, Any], command: Sequence[str]) -> int:
+    panel = read_panel(config.run.source or Path())
+    progress = not config.report.quiet
+    if config.restoration.restore or config.restoration.corrupt_only:
+        from dawp.restoration import panel as restoration
+
+        return _print_files(config, restoration.run(panel, config, given, command, progress))
+    from dawp.report.page import is_stale, write_report
+    from dawp.report.pictures import draw_nothing, draw_repetition
+    from dawp.runs import panel as runs
+
+    if config.report.tensorboard:
+        raise BadInput(f"tensorboard must be none for a panel, got {printable(config.report.tensorboard)}")
+    draw = draw_repetition if config.report.pictures else draw_nothing
+    outcome, of_rows = runs.run(panel, config, given, draw, command, progress)
+    if not (outcome.done or outcome.skipped):
         return _print_failures(config, outcome)
-    _print_outcome(config, outcome, f"corrupted: {printable(outcome.folder)}")
+    folders = [row.folder for row in of_rows if row.folder and (row.done or row.skipped)]
+    for folder in folders:
+        if config.report.report and is_stale(folder):
+            write_report(folder)
+    _print_outcome(
+        config, outcome, f"results of {len(folders)} runs: {printable(config.run.output_dir / panel.results)}"
+    )
+    return SOME_FAILED if outcome.failures else OK
+
+
+def _print_files(config: Config, outcome: Outcome) -> int:
+    """Print the outcome of a command that writes one file for each recording, and return the exit code."""
+    if not outcome.done and not outcome.skipped:
+        return _print_failures(config, outcome)
+    if not outcome.done and not outcome.failures:
+        logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
+    _print_outcome(
+        config, outcome, f"{'restored' if config.restoration.restore else 'corrupted'}: {printable(outcome.folder)}"
+    )
     return SOME_FAILED if outcome.failures else OK
 
 

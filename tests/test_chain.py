@@ -247,12 +247,12 @@ def test_an_interrupted_chain_resumes_after_its_finished_stages(stop, damaged, t
     finish = files.FileRestoration.finish
 
     def interrupted(self):
-        if (stop == "first") == self.is_intermediate:
+        if (stop == "first") == self.target.is_intermediate:
             raise KeyboardInterrupt
         finish(self)
 
     def counted(self):
-        restored.append(self.is_intermediate)
+        restored.append(self.target.is_intermediate)
         finish(self)
 
     flags = ("--corrupt", CHAIN, "--source", "damaged.flac", "-o", "out.wav")

@@ -74,12 +74,21 @@ class Chain:
             return None
         if number < last:
             return (
-                Target(path, self._intermediate(number), None, ChainStage(target.path, label, self._folder, False, {})),
+                Target(
+                    path,
+                    self._intermediate(number),
+                    None,
+                    ChainStage(target.path, label, self._folder, target.output, False, {}),
+                ),
                 replace(stage, restoration=replace(stage.restoration, subtype="FLOAT")),
             )
         given = config.restoration
         return (
-            replace(target, path=path, stage=ChainStage(target.path, label, self._folder, True, self._record())),
+            replace(
+                target,
+                path=path,
+                stage=ChainStage(target.path, label, self._folder, target.output, True, self._record()),
+            ),
             replace(
                 stage,
                 run=config.run,

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, ErrorCode, FitDiverged, printable
+from dawp.errors import BadInput, FitDiverged, printable
 from dawp.io.files import atomic_write, changed_at, check_writable, sha256_of, write_json
 from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata.files import read_metadata
@@ -35,6 +36,8 @@ from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)
+
+Failure = BadInput | FitDiverged
 
 
 def run(
@@ -58,13 +61,19 @@ def run(
     return restore_all([(target, config) for target in plan_targets(config, recordings)], command, progress)
 
 
-def restore_all(plans: Sequence[tuple[Target, Config]], command: Sequence[str] = (), progress: bool = False) -> Outcome:
+def restore_all(
+    plans: Sequence[tuple[Target, Config]],
+    command: Sequence[str] = (),
+    progress: bool = False,
+    errors: dict[Path, Failure] | None = None,
+) -> Outcome:
     """Restore recordings with settings of their own; see ``run``.
 
     Args:
         plans: each recording and its settings. The settings of workers and the device are those of the first one.
         command: the command line, for the records.
         progress: show a progress bar on standard error.
+        errors: receives why a recording could not be restored, by its output.
     """
     check_device(plans[0][1])
     for config in {id(config): config for _, config in plans}.values():
@@ -81,14 +90,19 @@ def restore_all(plans: Sequence[tuple[Target, Config]], command: Sequence[str] =
     for number in range(max(len(chain) for chain in chains)):
         stages = [part for chain in chains if (part := chain.stage(number))]
         if stages:
-            outcome = _restore_stage(stages, outcome, command, title if progress else None)
+            batch = _restore_stage(stages, command, title if progress else None)
+            outcome.failures.extend(map(str, batch.errors.values()))
+            outcome.failure_codes.extend(failure.code for failure in batch.errors.values())
+            outcome = replace(outcome, done=outcome.done + batch.done, skipped=outcome.skipped + batch.skipped)
+            if errors is not None:
+                errors |= batch.errors
     return outcome
 
 
 def _restore_stage(
-    stages: Sequence[tuple[Target, Config]], before: Outcome, command: Sequence[str], title: str | None
-) -> Outcome:
-    """Run a stage of all recordings, and add its results to those of earlier stages."""
+    stages: Sequence[tuple[Target, Config]], command: Sequence[str], title: str | None
+) -> BatchRestoration:
+    """Run a stage of all recordings."""
     config = stages[0][1]
     with (
         BatchRestoration(stages, command) as batch,
@@ -97,19 +111,14 @@ def _restore_stage(
     ):
         for job, result, failure in results:
             batch.add_result(job, result, failure)
-    return Outcome(
-        before.folder,
-        before.done + batch.done,
-        before.skipped + batch.skipped,
-        [*before.failures, *batch.failures],
-        [*before.failure_codes, *batch.failure_codes],
-    )
+    return batch
 
 
 class FileRestoration:
     """The restoration of one recording. Its output stays locked until ``resources`` is closed.
 
     Attributes:
+        target: the recording and its output.
         resources: the open recording and the lock.
         running: the jobs that have not finished.
         all_submitted: there are no further jobs.
@@ -121,7 +130,7 @@ class FileRestoration:
 
     def __init__(self, target: Target, config: Config, command: Sequence[str], position: str) -> None:
         self._began = time.perf_counter()
-        self._target, self._config = target, config
+        self.target, self._config = target, config
         self.running: set[ChannelJob] = set()
         self.all_submitted = self.failed = False
         self._pending: dict[int, PendingBlock] = {}
@@ -162,7 +171,7 @@ class FileRestoration:
             file: the file to restore.
             original: the recording, if the file is the output of a stage of a chain.
         """
-        target, config = self._target, self._config
+        target, config = self.target, self._config
         sound = self._sound = scan(file, target.recording, config.corruption.missing is not None)
         self._original = scan(original, target.recording, missing_allowed=True) if original else sound
         source = original or file
@@ -218,11 +227,6 @@ class FileRestoration:
         if job.folder and not isinstance(failure, BadInput):  # for example, a fit can resume after it ran out of memory
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    @property
-    def is_intermediate(self) -> bool:
-        """Whether the output is the input of the next stage of a chain."""
-        return self._target.is_intermediate
-
     def _store_if_done(self, index: int) -> None:
         """Move a block from memory to the cache once all its channels are done."""
         if self._pending[index].is_done:
@@ -236,11 +240,11 @@ class FileRestoration:
         removed = self._measure_removed()
         gain = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self._target.record, self._record(removed, gain, seconds))
+        write_json(self.target.record, self._record(removed, gain, seconds))
         self._cache.remove()
-        if self._target.stage and self._target.stage.is_last:
-            shutil.rmtree(self._target.stage.folder, ignore_errors=True)
-        name = self._target.label if self._target.is_intermediate else printable(self._target.output)
+        if self.target.stage and self.target.stage.is_last:
+            shutil.rmtree(self.target.stage.folder, ignore_errors=True)
+        name = self.target.label if self.target.is_intermediate else printable(self.target.output)
         log.info("%s: done in %s", name, format_duration(seconds))
 
     def _samples(self) -> Iterator[Tensor]:
@@ -255,7 +259,7 @@ class FileRestoration:
 
     def _write_output(self) -> float:
         """Write the output, as a copy of an intact recording in the same format, and return the gain applied."""
-        target = self._target
+        target = self.target
         if self._intact and self._form == self._source_form and target.stage is None:
             with atomic_write(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
@@ -266,7 +270,7 @@ class FileRestoration:
     def _record(self, removed: Removed | None, gain: float, seconds: float) -> dict[str, Any]:
         """Return the content of the record."""
         return {
-            "recording": str(self._target.path),
+            "recording": str(self.target.path),
             "sha256": self._sha256,
             "sample_rate": self._sound.rate,
             "channels": len(self._sound.power),
@@ -284,12 +288,12 @@ class FileRestoration:
             "seconds": seconds,
             **self._environment,
             "settings": self._settings,
-            **(self._target.stage.record if self._target.stage else {}),
+            **(self.target.stage.record if self.target.stage else {}),
         }
 
     def _measure_removed(self) -> Removed | None:
         """Write the removed signal if a file is named for it, and log its level; None where gaps were filled."""
-        target, sound = self._target, self._sound
+        target, sound = self.target, self._sound
 
         def removed_samples() -> Iterator[Tensor]:
             return (part for _, part in difference(self._samples(), self._original.read))
@@ -320,8 +324,7 @@ class BatchRestoration:
         fits: number of fits of all recordings.
         done: number of recordings restored.
         skipped: number of recordings whose output exists.
-        failures: one line for each recording that could not be restored.
-        failure_codes: the code of each failure.
+        errors: why a recording could not be restored, by its output.
     """
 
     def __init__(self, plans: Sequence[tuple[Target, Config]], command: Sequence[str]) -> None:
@@ -329,8 +332,7 @@ class BatchRestoration:
         self._fits = [_count_fits(target.path, config) for target, config in plans]
         self.fits = sum(self._fits)
         self.done = self.skipped = 0
-        self.failures: list[str] = []
-        self.failure_codes: list[ErrorCode] = []
+        self.errors: dict[Path, Failure] = {}
         self._open: list[FileRestoration] = []
         self._owners: dict[ChannelJob, FileRestoration] = {}
 
@@ -355,7 +357,7 @@ class BatchRestoration:
                     self._owners[job] = file
                     yield job
             except BadInput as refusal:
-                self._fail(refusal)
+                self._fail(target, refusal)
                 file.failed = True
             self._close_if_over(file)
 
@@ -363,7 +365,7 @@ class BatchRestoration:
         """Pass the result of a job to its recording, and write the recording if it was the last one."""
         file = self._owners.pop(job)
         if failure is not None and not file.failed:
-            self._fail(failure)
+            self._fail(file.target, failure)
         file.add_result(job, result, failure)
         self._close_if_over(file)
 
@@ -380,7 +382,7 @@ class BatchRestoration:
             with memory_as_bad_input(printable(target.path), "block"):
                 return FileRestoration(target, config, self._command, position)
         except BadInput as refusal:
-            self._fail(refusal)
+            self._fail(target, refusal)
             return None
 
     def _close_if_over(self, file: FileRestoration) -> None:
@@ -392,13 +394,12 @@ class BatchRestoration:
             try:
                 if not file.failed:
                     file.finish()
-                    self.done += not file.is_intermediate
+                    self.done += not file.target.is_intermediate
             except BadInput as refusal:
-                self._fail(refusal)
+                self._fail(file.target, refusal)
 
-    def _fail(self, failure: BadInput | FitDiverged) -> None:
-        self.failures.append(str(failure))
-        self.failure_codes.append(failure.code)
+    def _fail(self, target: Target, failure: Failure) -> None:
+        self.errors.setdefault(target.final, failure)
         log.error("%s", failure)
 
 

@@ -28,6 +28,7 @@ class ChainStage:
         recording: the recording.
         label: number and task, for messages.
         folder: of the intermediate outputs, which is deleted after the last stage.
+        output: of the last stage.
         is_last: whether it is the last stage.
         record: entries of the record of the output.
     """
@@ -35,6 +36,7 @@ class ChainStage:
     recording: Path
     label: str
     folder: Path
+    output: Path
     is_last: bool
     record: Mapping[str, Any]
 
@@ -59,6 +61,11 @@ class Target:
     def recording(self) -> Path:
         """The recording to restore."""
         return self.stage.recording if self.stage else self.path
+
+    @property
+    def final(self) -> Path:
+        """The restored file: the output, or that of the last stage of a chain."""
+        return self.stage.output if self.stage else self.output
 
     @property
     def is_intermediate(self) -> bool:
@@ -86,8 +93,8 @@ def plan_targets(config: Config, recordings: Sequence[Recording]) -> list[Target
     """
     paths, base = _select_recordings(config, recordings)
     targets = _assign_outputs(config, paths, base)
-    _check_outputs(config, targets)
-    _check_removed(config, targets)
+    check_outputs(config, targets)
+    check_removed(config, targets)
     return targets
 
 
@@ -98,13 +105,14 @@ def common_folder(targets: Sequence[Target]) -> Path:
     return Path(os.path.commonpath([target.output.parent for target in targets]))
 
 
-def _output_of(config: Config) -> Path:
+def output_of(config: Config) -> Path:
+    """Return the output file or folder of a command."""
     return config.restoration.output or DEFAULT_OUTPUT
 
 
 def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple[list[Path], Path]:
     """Return the recordings to restore, without duplicates, and the folder that their tree starts from."""
-    source, output = config.run.source, _output_of(config)
+    source, output = config.run.source, output_of(config)
     paths = [recording.corrupted or recording.path for recording in recordings]
     paths = list({_absolute(path): path for path in paths}.values())
     if source is None or not source.is_dir():
@@ -121,7 +129,7 @@ def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple
 
 def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[Target]:
     """Choose the outputs of recordings in the folder ``base``."""
-    output, save_removed = _output_of(config), config.restoration.save_removed
+    output, save_removed = output_of(config), config.restoration.save_removed
     output_is_file = _is_file("output", output, len(paths))
     removed_is_file = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
     output_format = config.restoration.output_format
@@ -145,7 +153,7 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
     return list(targets.values())
 
 
-def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
+def check_outputs(config: Config, targets: Sequence[Target]) -> None:
     """Refuse outputs that are recordings, folders or the files of someone else."""
     overwrite = config.run.overwrite
     inputs = {target.path.resolve() for target in targets}
@@ -160,12 +168,12 @@ def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
                 f"{printable(record)}: already exists and is not a restoration record (use --overwrite to replace it)",
                 code="output_exists",
             )
-    output = _output_of(config)
+    output = output_of(config)
     if [target.output for target in targets] == [output] and output.exists() and not overwrite:
         raise BadInput(f"{printable(output)}: already exists (use --overwrite to replace it)", code="output_exists")
 
 
-def _check_removed(config: Config, targets: Sequence[Target]) -> None:
+def check_removed(config: Config, targets: Sequence[Target]) -> None:
     """Refuse files for the removed signal that are recordings, outputs or folders, or that already exist."""
     taken = {path.resolve() for target in targets for path in (target.path, target.output)}
     for target in targets:
