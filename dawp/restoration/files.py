@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata.files import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
-from dawp.methods.base import check_method
+from dawp.methods.base import DEEP_PRIOR, check_method
 from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
 from dawp.restoration.chain import Chain, sample_settings
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.changed import Changed, count
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.description import describe
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, common_folder, plan_targets
 from dawp.runs.environment import check_device, device_label, environment
@@ -104,9 +106,10 @@ def _restore_stage(
 ) -> BatchRestoration:
     """Run a stage of all recordings."""
     config = stages[0][1]
+    shown = next((own for _, own in stages if own.restoration.method == DEEP_PRIOR), config)
     with (
         BatchRestoration(stages, command) as batch,
-        ProgressBars(batch.fits, config.fit.epochs, title, forecast=True) as bars,
+        progress_bars(batch.fits, shown, title) as bars,
         closing(run_jobs(batch.jobs(bars), config.work, config.fit.device, batch.fits, bars)) as results,
     ):
         for job, result, failure in results:
@@ -237,10 +240,17 @@ class FileRestoration:
 
     def finish(self) -> None:
         """Write the output and its record, and delete the cache."""
-        removed = self._measure_removed()
-        gain = self._write_output()
+        described, changed, removed = (
+            describe(self._sound, self._config),
+            self._count_changed(),
+            self._measure_removed(),
+        )
+        facts: dict[str, Any] = {"removed": removed.to_dict() if removed else None}
+        facts |= {"changed": asdict(changed)} if changed else {}
+        facts |= {"estimated": described} if described else {}
+        facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self.target.record, self._record(removed, gain, seconds))
+        write_json(self.target.record, self._record(facts, seconds))
         self._cache.remove()
         if self.target.stage and self.target.stage.is_last:
             shutil.rmtree(self.target.stage.folder, ignore_errors=True)
@@ -267,8 +277,8 @@ class FileRestoration:
         clip_mode = self._config.restoration.clip_mode
         return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
 
-    def _record(self, removed: Removed | None, gain: float, seconds: float) -> dict[str, Any]:
-        """Return the content of the record."""
+    def _record(self, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the content of the record: what was measured, and how the output was made."""
         return {
             "recording": str(self.target.path),
             "sha256": self._sha256,
@@ -278,9 +288,8 @@ class FileRestoration:
             "format": self._form.format,
             "subtype": self._form.subtype,
             "clip_mode": self._config.restoration.clip_mode,
-            "gain": gain,
             "unchanged": self._intact,
-            "removed": removed.to_dict() if removed else None,
+            **facts,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(self._blocks)
@@ -305,16 +314,25 @@ class FileRestoration:
         if not get_task(self._config.task).has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
+        if get_task(self._config.task).is_damaged:  # the number of changed samples is shown instead
+            return removed
         log.info("%s: %s", target.label, removed)
-        # The inversion of a known room and declipping can change most of a recording.
-        is_subtracted = get_task(self._config.task).is_damaged is None and not self._config.corruption.default_method
-        if is_subtracted and removed.is_suspicious:
+        # The inversion of a known room can change most of a recording.
+        if not self._config.corruption.default_method and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
                 target.label,
             )
         return removed
+
+    def _count_changed(self) -> Changed | None:
+        """Count and log the changed samples; None for a task that changes all of them."""
+        if self._config.corruption.missing is None and get_task(self._config.task).is_damaged is None:
+            return None
+        changed = count(difference(self._samples(), self._sound.read), self._sound.rate)
+        log.info("%s: %s", self.target.label, changed)
+        return changed
 
 
 class BatchRestoration:

@@ -162,6 +162,9 @@ class Task:
         is_damaged: ``is_damaged(observed, config)`` returns whether a channel ``[T]`` of a block has anything to
             restore, and it is left unchanged if not; None to restore all.
         allows_highpass: whether a high-pass before the fit makes sense.
+        describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
+            recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
+            restoration. None for no quantities.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
 
@@ -177,6 +180,7 @@ class Task:
     is_damaged: Callable[[Tensor, Any], bool] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
+    describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the settings of a preset that differ from the defaults."""
