@@ -164,6 +164,7 @@ BAD = {
     "same output in two ways": (["file,out,panel", "a.wav,x,", "b.wav,x/a.wav,", "b.wav,a.wav,test/x"], "line 3"),
     "output inside an output": (["file,out", "a.wav,x.wav", "b.wav,x.wav/y.wav"], "line 3"),
     "output inside a record": (["file,out", "a.wav,x.wav", "b.wav,x.wav.json/y.wav"], "line 3"),
+    "output inside the results": (["file,panel", "a.wav,test_results.csv"], "line 2"),
     "another suffix": (["file,out,output_format", "a.wav,x.wav,flac"], "line 2"),
     "long name": (["file,out", f"a.wav,{'x' * 250}.wav"], "line 2"),
     "long path": (["file,out", f"a.wav,{'x/' * 3000}y.wav"], ""),
@@ -233,6 +234,9 @@ def test_a_recording_is_not_an_output(folder):
     before = (folder / "sub" / "c d.flac").read_bytes()
     assert restore(folder, "-o", ".", "--overwrite").returncode == 2
     assert (folder / "sub" / "c d.flac").read_bytes() == before
+    write_panel(folder, "file,method,panel", "a.wav,wiener,x", "a.wav,wiener,b.wav")
+    assert restore(folder, "-o", ".").returncode == 2
+    assert not (folder / "x").exists()
 
 
 def test_a_file_in_the_place_of_the_results_is_kept(folder):
@@ -250,6 +254,8 @@ def test_a_file_in_the_place_of_the_results_is_kept(folder):
     [
         (["file,out", "a.wav,x", "b.wav,x"], ()),
         (["file,out", "a.wav,x/y"], ()),
+        (["file,panel,out", "a.wav,p,x", "b.wav,p/dereverb/x,y"], ()),
+        (["file,panel", "a.wav,test_results.csv"], ()),
         (["file", "a.wav"], ("--name", "x")),
         (["file", "a.wav"], ("--tensorboard", "x")),
         (["file,name", "a.wav,x"], ()),

@@ -65,7 +65,8 @@ class Chain:
             return target, config
         is_skipped = target.output.exists() and not config.run.overwrite
         path = target.path if number == 0 or is_skipped else self._intermediate(number - 1)
-        if not path.exists() or (number < last and is_skipped):  # an earlier stage has failed, or nothing is to be done
+        has_failed = number > 0 and not path.exists()  # in an earlier stage
+        if has_failed or (number < last and is_skipped):
             return None
         stage = self._stages[number]
         label = f"stage {number + 1} of {len(self)}, {stage.task}"

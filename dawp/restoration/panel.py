@@ -17,7 +17,7 @@ from dawp.io.sources import SOUND_SUFFIXES
 from dawp.restoration import corrupted, files
 from dawp.restoration.targets import MAX_NAME_BYTES, Target, check_outputs, check_removed, output_of
 from dawp.runs.experiment import Outcome
-from dawp.runs.panel import KEYS, check_results, refuse_twice, row_configs
+from dawp.runs.panel import KEYS, check_places, check_results, row_configs
 
 HEADER = (*KEYS, "output", "status", "seconds", "removed_db", "error")
 
@@ -50,14 +50,14 @@ def run(
             raise BadInput(f"{name} must be a folder for a panel, got {printable(place)}")
     configs = row_configs(panel, config, given)
     targets = [_target_of(row, own, folder) for row, own in zip(rows, configs, strict=True)]
-    refuse_twice(rows, [target.output for target in targets])
-    _refuse_nested(rows, targets)
+    results = folder / panel.results
+    places = [filter(None, (target.output, target.record, target.removed)) for target in targets]
+    check_places(rows, [list(paths) for paths in places], results)
     check_outputs(config, targets)
     check_removed(config, targets)
     plans = list(zip(targets, configs, strict=True))
     if config.restoration.corrupt_only:
         return replace(corrupted.corrupt_all(plans), folder=folder)
-    results = folder / panel.results
     check_results(results, HEADER, config.run.overwrite)
     existing = {target.output for target in targets if target.output.exists() and not config.run.overwrite}
     errors: dict[Path, files.Failure] = {}
@@ -83,20 +83,6 @@ def _target_of(row: PanelRow, config: Config, folder: Path) -> Target:
         raise BadInput(f"{row.where}: out must have at most {MAX_NAME_BYTES} bytes, got {printable(place.name)}")
     removed = config.restoration.save_removed
     return Target(row.path, folder / place, removed / place if removed else None)
-
-
-def _refuse_nested(rows: Sequence[PanelRow], targets: Sequence[Target]) -> None:
-    """Refuse an output inside a folder that has the name of another file to write."""
-    written = {path for target in targets for path in (target.output, target.record, target.removed) if path}
-    for row, target in zip(rows, targets, strict=True):
-        parents = [*target.output.parents, *(target.removed.parents if target.removed else ())]
-        inside = written.intersection(parents)
-        if inside:
-            raise BadInput(
-                f"{row.where}: the output {printable(target.output)} lies in a folder with the name of another output, "
-                f"{printable(min(inside))}",
-                code="invalid_list",
-            )
 
 
 def _result(

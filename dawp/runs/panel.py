@@ -54,21 +54,35 @@ def row_configs(panel: Panel, config: Config, given: Mapping[str, Any], **places
     return configs
 
 
-def refuse_twice(rows: Sequence[PanelRow], outputs: Sequence[Path]) -> None:
-    """Check that no two rows have the same output.
+def check_places(rows: Sequence[PanelRow], places: Sequence[Sequence[Path]], results: Path) -> None:
+    """Check that every row of a panel has files of its own, and that none lies inside another.
+
+    Args:
+        rows: of the panel.
+        places: the files or folders that each row writes.
+        results: the CSV file of the results.
 
     Raises:
-        BadInput: two have.
+        BadInput: two rows write the same file, or a file has to be a folder.
     """
-    first: dict[Path, PanelRow] = {}
-    for row, output in zip(rows, outputs, strict=True):
-        if output in first:
-            raise BadInput(
-                f"{row.where}: {printable(output)} is also the output of line {first[output].line} (name "
-                "another one in the columns panel or out)",
-                code="invalid_list",
-            )
-        first[output] = row
+    owners = {results: "the results"}
+    for row, paths in zip(rows, places, strict=True):
+        for path in paths:
+            if path in owners:
+                raise BadInput(
+                    f"{row.where}: {printable(path)} is also written by {owners[path]} (name another place in the "
+                    "columns panel or out)",
+                    code="invalid_list",
+                )
+        owners |= dict.fromkeys(paths, f"line {row.line}")
+    for row, paths in zip(rows, places, strict=True):
+        for path in paths:
+            if inside := [parent for parent in path.parents if parent in owners]:
+                raise BadInput(
+                    f"{row.where}: {printable(path)} lies inside {printable(inside[0])} of {owners[inside[0]]} (name "
+                    "another place in the columns panel or out)",
+                    code="invalid_list",
+                )
 
 
 def check_results(path: Path, header: Sequence[str], overwrite: bool) -> None:
@@ -139,8 +153,8 @@ def run(
         is_corrupted = own.corruption.sources_are_corrupted
         plans.append(Plan(own, [Recording(None, row.path) if is_corrupted else Recording(row.path)]))
     folders = [run_folder(plan.config, plan.recordings) for plan in plans]
-    refuse_twice(panel.rows, folders)
     results = base / panel.results
+    check_places(panel.rows, [[folder] for folder in folders], results)
     check_results(results, KEYS, config.run.overwrite)
     outcomes = run_all(plans, draw, command, config.task if progress else None)
     _write_results(results, panel.rows, folders, outcomes)
