@@ -284,6 +284,22 @@ def test_a_stage_of_other_settings_is_not_reused(damaged, tmp_path):
     assert soundfile.info(tmp_path / "out.wav").frames == 1.5 * RATE
 
 
+def test_another_command_on_the_same_output_is_refused(damaged, tmp_path):
+    config = chain_of(CHAIN, restore=True, preset="restore", output=tmp_path / "out.wav")
+    (target,) = files.plan_targets(config, [Recording(None, damaged)])
+    intermediate = files.Chain(target, config).stage(0)[0].output
+    intermediate.parent.mkdir(parents=True)
+    flags = ("--corrupt", CHAIN, "--source", damaged, "-o", tmp_path / "out.wav", "--json")
+    with files.open_cache(intermediate, {}):
+        process = restore(tmp_path, *flags)
+    assert process.returncode == 2
+    outcome = json.loads(process.stdout)
+    assert outcome["code"] == "in_use"
+    assert outcome["error"].startswith(str(tmp_path / "out.wav"))
+    assert restore(tmp_path, *flags).returncode == 0
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_bad_recording_is_skipped_in_every_stage(damaged, tmp_path):
     (tmp_path / "in").mkdir()
     damaged.rename(tmp_path / "in" / "a.flac")

@@ -158,7 +158,7 @@ class FileRestoration:
                 "torch": self._environment["versions"]["torch"],
                 **self._operators(),
             }
-            self._cache = resources.enter_context(open_cache(target.output, identity))
+            self._cache = resources.enter_context(open_cache(target.output, identity, target.final))
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
