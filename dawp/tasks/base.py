@@ -151,9 +151,6 @@ class Task:
         about: one line for the help.
         settings: class of the settings of the corruption.
         corrupt: returns the problem of a clean clip ``[T]``: ``corrupt(clean, sample_rate, config, rng)``.
-        corrupt_pair: returns the problem of a clean clip ``[T]`` and a corrupted version of it that is corrupted
-            further: ``corrupt_pair(clean, observed, sample_rate, config, rng)``; None if ``corrupt`` changes the clean
-            clip by a gain only.
         adopt: returns the problem of a corrupted clip ``[T]`` and its clean version or None:
             ``adopt(observed, clean, sample_rate, config)``.
         examples: arguments of commands, for the help.
@@ -166,6 +163,9 @@ class Task:
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
             restoration. None for no quantities.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
+        corrupt_pair: returns the problem of a clean clip ``[T]`` and a corrupted version of it that is corrupted
+            further: ``corrupt_pair(clean, observed, sample_rate, config, rng)``; None if ``corrupt`` changes the clean
+            clip by a gain only.
     """
 
     name: str
@@ -173,7 +173,6 @@ class Task:
     settings: type[CorruptionConfig]
     corrupt: Callable[[Tensor, int, Any, torch.Generator], Problem]
     adopt: Callable[[Tensor, Tensor | None, int, Any], Problem] = adopt_unchanged
-    corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
     examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
@@ -181,6 +180,7 @@ class Task:
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
+    corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the settings of a preset that differ from the defaults."""
