@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from conftest import write_sound
 from matplotlib.image import imread
 
 from dawp.report import pictures
-from dawp.report.pictures import draw_repetition
+from dawp.report.pictures import WIDTH, draw_outputs, draw_repetition
 
 FACTS = {
     "corruption": {},
@@ -40,6 +41,7 @@ def test_every_picture_is_drawn_from_the_files(folder):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     assert names == [
         "curves.png",
+        "outputs.png",
         "outputs/epoch_00002_spectrograms.png",
         "outputs/epoch_00002_waveforms.png",
         "spectrograms.png",
@@ -64,7 +66,17 @@ def test_a_repetition_without_a_clean_clip_is_drawn(folder):
         (folder / f"{name}.wav").unlink()
     (folder / "metrics.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
     draw_repetition(folder, {"corruption": {"gaps": [[0.1, 0.01]]}, "input": {}, "best": {}, "restored": {"epoch": 2}})
-    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "gaps.png"}
+    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "outputs.png", "gaps.png"}
+
+
+@pytest.mark.parametrize(("saved", "panels"), [(1, 2), (3, 4), (9, 6)])
+def test_the_picture_of_the_outputs_has_at_most_five(folder, saved, panels):
+    (folder / "clean.wav").unlink()
+    for epoch in range(3, 2 + saved):
+        shutil.copy(folder / "outputs" / "epoch_00002.wav", folder / "outputs" / f"epoch_{epoch:05}.wav")
+    draw_outputs(folder, folder / "outputs.png")
+    height, width = imread(folder / "outputs.png").shape[:2]
+    assert (height / width * WIDTH - 0.6) / 2 == pytest.approx(panels, abs=0.01)
 
 
 def test_only_curves_are_drawn_during_a_fit(folder):

@@ -28,6 +28,7 @@ N_FFT, HOP = 512, 128
 DYNAMIC_RANGE_DB = 80
 SMALLEST = 1e-10  # magnitude
 MAX_GAPS = 6  # per picture
+MAX_OUTPUTS = 5  # per picture
 GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
 WIDTH = 6.4  # inches
 MARGINS = (0.8, 0.15, 0.1, 0.5)  # inches around the curves: left, right, above, below
@@ -90,18 +91,38 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
     present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
     if facts:
         _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
+        draw_outputs(folder, folder / "outputs.png")
         if facts["corruption"].get("gaps"):
             draw_gaps(folder, facts, folder / "gaps.png")
         if (folder / "rir.wav").exists():
             draw_room(folder, facts, folder / "room.png")
     for output in (path for path in sounds_of(folder) if path.parent != folder):
-        epoch = int(output.stem.removeprefix("epoch_"))
-        sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
+        sounds = {"corrupted": present["corrupted"], f"output at epoch {_epoch_of(output)}": output}
         sounds |= {title: path for title, path in present.items() if title == "clean"}
         for kind, panel in (("waveforms", _waveform), ("spectrograms", _spectrogram)):
             picture = output.with_name(f"{output.stem}_{kind}.png")
             if not picture.exists():
                 _draw_sounds(picture, sounds, panel)
+
+
+def draw_outputs(folder: Path, to: Path) -> None:
+    """Draw spectrograms of up to five saved outputs, between those of the corrupted and of the clean clip."""
+    import numpy as np
+
+    outputs = [path for path in sounds_of(folder) if path.parent != folder]
+    if not outputs:
+        return
+    shown = np.unique(np.linspace(0, len(outputs) - 1, min(MAX_OUTPUTS, len(outputs))).round().astype(int))
+    sounds = {"corrupted": folder / "corrupted.wav"}
+    sounds |= {f"output at epoch {_epoch_of(outputs[index])}": outputs[index] for index in shown}
+    if (folder / "clean.wav").exists():
+        sounds["clean"] = folder / "clean.wav"
+    _draw_sounds(to, sounds, _spectrogram)
+
+
+def _epoch_of(output: Path) -> int:
+    """Return the epoch of a saved output."""
+    return int(output.stem.removeprefix("epoch_"))
 
 
 def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
