@@ -29,6 +29,7 @@ from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.inspection import inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
 from dawp.runs.environment import check_device, device_label, environment
@@ -109,20 +110,21 @@ class FileRestoration:
 
     def __init__(self, target: Target, config: Config, command: Sequence[str], position: str) -> None:
         self._began = time.perf_counter()
-        self._target, self._config = target, config
+        self._target, self._config = target, config  # the settings are completed by the inspection
         self.running: set[ChannelJob] = set()
-        self.all_submitted = self.failed = False
+        self.all_submitted = self.failed = self._intact = False
         self._pending: dict[int, PendingBlock] = {}
         self._epochs: dict[int, list[int]] = {}
         with ExitStack() as resources:
             self._read(resources.enter_context(Reader(target.path)))
-            self._settings = {name: value for name, value in config.effective().items() if name not in OUTPUT_SETTINGS}
+            effective = self._config.effective()
+            self._settings = {name: value for name, value in effective.items() if name not in OUTPUT_SETTINGS}
             self._environment = environment(config, command)
             self._sha256 = _sha256(target.path)
             length = self._sound.frames / self._sound.rate
             facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"
             log.info("%s%s: %s", position, self._sound.name, facts)
-            self._intact = is_intact(self._sound, config, self._blocks)
+            self._intact = self._intact or is_intact(self._sound, config, self._blocks)
             if self._intact:
                 self._epochs = {index: [0] * len(self._sound.power) for index in range(len(self._blocks))}
             target.output.parent.mkdir(parents=True, exist_ok=True)
@@ -142,9 +144,15 @@ class FileRestoration:
             self.resources = resources.pop_all()
 
     def _read(self, file: Reader) -> None:
-        """Scan the recording, choose the formats of the outputs and plan the blocks."""
-        target, config = self._target, self._config
-        sound = self._sound = scan(file, target.path, config.corruption.missing is not None)
+        """Scan and inspect the recording, choose the formats of the outputs and plan the blocks."""
+        target = self._target
+        sound = scan(file, target.path, self._config.corruption.missing is not None)
+        inspected = inspect(sound, self._config)
+        self._intact = inspected is None
+        if inspected:
+            sound, self._config = inspected
+        self._sound = sound
+        config = self._config
         self._source_form, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
         size = sound.rate, len(sound.power), sound.frames
         self._form = form_of(target.output, self._source_form, config.restoration.subtype, *size)
@@ -268,12 +276,13 @@ class FileRestoration:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
             clip_mode = self._config.restoration.clip_mode
             write(target.removed, removed_samples, sound.rate, self._removed_form, clip_mode, None)
-        if not get_task(self._config.task).has_strength:
+        task = get_task(self._config.task)
+        if not task.has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
         log.info("%s: %s", printable(target.output), removed)
-        # The inversion of a known room and declipping can change most of a recording.
-        is_subtracted = get_task(self._config.task).is_damaged is None and not self._config.corruption.default_method
+        # The inversion of a known room, declipping and added high frequencies can change most of a recording.
+        is_subtracted = not (task.is_damaged or task.inspect or self._config.corruption.default_method)
         if is_subtracted and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
