@@ -29,7 +29,7 @@ MIN_FALL_DB, EDGE_DB = 20.0, 10.0
 BANDS_PER_OCTAVE = 4
 TOP_OCTAVES = 0.5  # the band below the cutoff that sets the level of a frame
 MARGIN = 0.97  # of the cutoff: higher frequencies may be attenuated
-SLOPE_DB, SLOPE_SHARE = -18.0, 0.5
+SLOPE_DB, SLOPE_SHARE = -14.0, 0.5  # per octave
 LOUD_DB = 50.0  # frames below the loudest one
 
 
@@ -95,19 +95,23 @@ def mean_spectrum(parts: Iterable[Tensor], sample_rate: int) -> Tensor | None:
     return total / count / window.square().sum() if count else None
 
 
-def replicate_band(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
+def replicate_band(waveform: Tensor, sample_rate: int, cutoff: float, excitation: Tensor | None = None) -> Tensor:
     """Return an estimate of the missing high band of a waveform, to be added above the cutoff.
 
-    The octave below the cutoff is rectified (full wave), which gives harmonics of its partials, noise for noise, and
-    the same envelope in time. In each frame and quarter octave its level is set to that of the half octave below the
-    cutoff, minus a slope: -18 dB per octave, plus half the mean slope of the recording below the cutoff if that is
-    negative. This is spectral band replication (Dietz et al., Spectral band replication, a novel approach in audio
-    coding, AES 2002) with a spectral envelope that is extrapolated, because it is not transmitted.
+    The octave below the cutoff is rectified (full wave; Makhoul and Berouti, High-frequency regeneration in speech
+    coding systems, ICASSP 1979). The result has harmonics of its partials, noise where it has noise, and its envelope
+    in time. In each frame and quarter octave, the level of the result is set to that of the half octave below the
+    cutoff plus a slope: -14 dB per octave, plus half the mean slope of the waveform below the cutoff if that is
+    negative. The level is the geometric mean of the power, which is low between the partials of a tone, or the
+    arithmetic mean if that gives less. This is spectral band replication (Dietz et al., Spectral band replication, a
+    novel approach in audio coding, AES 2002) with a spectral envelope that is extrapolated, because it is not
+    transmitted.
 
     Args:
         waveform: ``[T]``.
         sample_rate: in Hz.
         cutoff: in Hz.
+        excitation: signal ``[T]`` to shape instead of the rectified octave; None for that one.
 
     Returns:
         ``[T]``; it also has content below the cutoff. Zeros if no frequency of a frame is above the cutoff.
@@ -117,32 +121,38 @@ def replicate_band(waveform: Tensor, sample_rate: int, cutoff: float) -> Tensor:
     from dawp.dsp.spectral import analyse, synthesise
 
     samples = waveform.double()
-    excitation = analyse(_rectified_octave(samples, sample_rate, cutoff), sample_rate)
+    source = _rectified_octave(samples, sample_rate, cutoff) if excitation is None else excitation.double()
+    spectrum = analyse(source, sample_rate)
     power = np.abs(analyse(samples, sample_rate)) ** 2
     frequencies = np.linspace(0, sample_rate / 2, len(power))
 
-    def mean_power(of: Array, low: float, high: float) -> Array:
-        selected = (frequencies >= low) & (frequencies < high)
-        mean: Array = of[selected].mean(axis=0) if selected.any() else np.zeros(of.shape[1])
-        return np.maximum(mean, SMALLEST_POWER)
-
     edges = MARGIN * cutoff * 2 ** (np.arange(math.ceil(BANDS_PER_OCTAVE * math.log2(sample_rate / cutoff))) / 4)
-    top = mean_power(power, cutoff / 2**TOP_OCTAVES, MARGIN * cutoff)
-    middle = mean_power(power, cutoff / 2 ** (1 + TOP_OCTAVES), cutoff / 2)
-    slope = SLOPE_DB + SLOPE_SHARE * min(0.0, _mean_slope(top, middle))
+    top = _band_power(power, frequencies, cutoff / 2**TOP_OCTAVES, MARGIN * cutoff)
+    middle = _band_power(power, frequencies, cutoff / 2 ** (1 + TOP_OCTAVES), cutoff / 2)
+    slope = SLOPE_DB + SLOPE_SHARE * min(0.0, _mean_slope(top[0], middle[0]))
     centres, gains = [], []
     for low, high in zip(edges, np.minimum(edges[1:], sample_rate / 2), strict=False):
         if ((frequencies >= low) & (frequencies < high)).any():
             centre = math.sqrt(low * high)
             octaves = math.log2(centre / cutoff) + TOP_OCTAVES / 2
-            level = top * 10 ** (slope * octaves / 10)
-            gains.append(np.log(level / mean_power(np.abs(excitation) ** 2, low, high)) / 2)
+            ratios = top / _band_power(np.abs(spectrum) ** 2, frequencies, low, high)
+            gains.append((np.log(ratios.min(axis=0)) + slope * octaves * math.log(10) / 10) / 2)
             centres.append(math.log(centre))
     if not centres:
         return torch.zeros_like(waveform)
     positions = np.log(np.maximum(frequencies, 1.0))
     curves = [np.interp(positions, centres, gain) for gain in np.stack(gains, axis=1)]
-    return synthesise(excitation * np.exp(np.stack(curves, axis=1)), sample_rate, len(waveform))
+    return synthesise(spectrum * np.exp(np.stack(curves, axis=1)), sample_rate, len(waveform))
+
+
+def _band_power(power: Array, frequencies: Array, low: float, high: float) -> Array:
+    """Return the arithmetic and the geometric mean of the power in a band, ``[2, frames]``; tiny for an empty band."""
+    import numpy as np
+
+    selected = np.maximum(power[(frequencies >= low) & (frequencies < high)], SMALLEST_POWER)
+    if not len(selected):
+        return np.full((2, power.shape[1]), SMALLEST_POWER)
+    return np.stack([selected.mean(axis=0), np.exp(np.log(selected).mean(axis=0))])
 
 
 def _rectified_octave(samples: Tensor, sample_rate: int, cutoff: float) -> Tensor:
