@@ -20,7 +20,7 @@ from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
 from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
-from dawp.tasks.base import PRESETS, get_task
+from dawp.tasks.base import PRESETS, TASKS, get_task
 
 if TYPE_CHECKING:
     from dawp.runs.experiment import Outcome
@@ -98,6 +98,9 @@ def get_parser(task: str, prog: str | None = None) -> Parser:
         allow_abbrev=False,
         add_help=False,
     )
+    parser.other_flags = {
+        f"--{setting.name}": name for name, other in TASKS.items() for setting in dataclasses.fields(other.settings)
+    }
     parser.add_argument("-h", "--help", action=_Help, text=partial(brief_help, task, parser.prog), help=HELP)
     parser.add_argument("--help_all", action="help", help=HELP_ALL)
     parser.add_argument(SOURCE_ARGUMENT, nargs="?", metavar="SOURCE", help="the same as --source")
@@ -263,8 +266,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
         write_report(outcome.folder)
     if config.report.tensorboard:
         tensorboard.write(outcome.folder, config.report.tensorboard)
-    text = f"sounds, pictures and numbers: {printable(outcome.folder)}"
-    text += f"\nto look and listen, open:      {printable(page)}" if page else ""
+    text = f"results: {printable(outcome.folder)}"
+    text += f"\nreport:  {printable(page)}" if page else ""
     _print_outcome(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 

@@ -48,7 +48,7 @@ def test_one_file(denoise, tmp_path):
     }
     assert "SI-SNR (dB)" in result.stdout
     report = folder.parent.relative_to(tmp_path) / "report.html"
-    assert result.stdout.endswith(f"to look and listen, open:      {report}\n")
+    assert result.stdout.endswith(f" {report}\n")
     assert (tmp_path / report).exists()
     assert "device: cpu" in result.stderr
     assert "\x1b" not in result.stdout + result.stderr  # no colours without a terminal
@@ -599,3 +599,13 @@ def test_the_shell_script_passes_source_and_flags(tmp_path, task):
     get_parser(task).parse_args(given[1:])
     if task == "denoise":
         assert given[1:-2] == [flag.format(source="my takes") for flag in SEED_COMMAND]
+
+
+@pytest.mark.parametrize(
+    ("task", "flag", "owner"), [("denoise", "--clip_sdr", "declip"), ("inpaint", "--snr", "denoise")]
+)
+def test_the_hint_for_a_flag_of_another_task_names_that_task(task, flag, owner, capsys):
+    with pytest.raises(SystemExit) as exit_status:
+        get_parser(task).parse_args([flag, "5"])
+    assert exit_status.value.code == 2
+    assert capsys.readouterr().err.split()[-1] == owner

@@ -48,6 +48,7 @@ class Metric:
         on_gaps: whether the metric is also computed on the gaps alone, each gap as a signal of its own.
         is_default: whether the metric is computed without ``--metrics``.
         options: maps the problem and the settings (``MetricConfig``) to keyword arguments of ``function``.
+        package: optional package that the metric requires, from the extra ``metrics`` of setup.py; None for none.
         is_slow: whether the metric is computed only every ``--pesq_every`` epochs, in other processes. ``function`` is
             then ``"module:function"``, maps an estimate and a target (NumPy, float32, ``[T]``) and the sample rate to
             a float, and raises ValueError with the reason where the metric is not defined. Each process imports the
@@ -69,6 +70,7 @@ class Metric:
     is_slow: bool = False
     prepare: str | Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, int]] | None = None
     checked_by: str | None = None
+    package: str | None = None
 
     def __post_init__(self) -> None:
         if self.is_slow and (self.on_gaps or not isinstance(self.function, str)):
@@ -270,6 +272,31 @@ for _metric in (
         higher_is_better=False,
         is_default=False,
         options=_high_band_options,
+    ),
+    Metric(
+        name="stoi",
+        label="STOI",
+        function="dawp.metrics.intelligibility:stoi_score",
+        is_default=False,
+        is_slow=True,
+        package="pystoi",
+    ),
+    Metric(
+        name="estoi",
+        label="ESTOI",
+        function="dawp.metrics.intelligibility:estoi_score",
+        is_default=False,
+        is_slow=True,
+        package="pystoi",
+    ),
+    Metric(
+        name="cepstral_distance",
+        label="cepstral distance",
+        function="dawp.metrics.cepstral:cepstral_distance",
+        unit="dB",
+        higher_is_better=False,
+        is_default=False,
+        options=_frame_options,
     ),
 ):
     register(_metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,13 @@ class MetricConfig(Settings):
         super().__post_init__()
         if not self.names or not set(self.names) <= METRICS.keys():
             raise BadInput(f"metrics must be names of {', '.join(METRICS)}, got {printable(self.metrics)}")
+        for package in filter(None, (METRICS[name].package for name in self.names)):
+            if importlib.util.find_spec(package) is None:
+                raise BadInput(
+                    f"metrics {self.metrics} needs the package {package}, which is not installed "
+                    "(pip install '.[metrics]' in the toolkit's folder)",
+                    code="missing_package",
+                )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.changed import Changed, count
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.description import describe
 from dawp.restoration.inspection import inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, plan_targets
@@ -82,7 +85,7 @@ def run(
     title = f"{len(targets)} recordings" if len(targets) > 1 else printable(targets[0].path.name)
     with (
         BatchRestoration(targets, config, command) as batch,
-        ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        progress_bars(batch.fits, config, title if progress else None) as bars,
         closing(run_jobs(batch.jobs(bars), config.work, config.fit.device, batch.fits, bars)) as results,
     ):
         for job, result, failure in results:
@@ -215,10 +218,17 @@ class FileRestoration:
 
     def finish(self) -> None:
         """Write the output and its record, and delete the cache."""
-        removed = self._measure_removed()
-        gain = self._write_output()
+        described, changed, removed = (
+            describe(self._sound, self._config),
+            self._count_changed(),
+            self._measure_removed(),
+        )
+        facts: dict[str, Any] = {"removed": removed.to_dict() if removed else None}
+        facts |= {"changed": asdict(changed)} if changed else {}
+        facts |= {"estimated": described} if described else {}
+        facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self._target.record, self._record(removed, gain, seconds))
+        write_json(self._target.record, self._record(facts, seconds))
         self._cache.remove()
         log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
 
@@ -242,8 +252,8 @@ class FileRestoration:
         clip_mode = self._config.restoration.clip_mode
         return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
 
-    def _record(self, removed: Removed | None, gain: float, seconds: float) -> dict[str, Any]:
-        """Return the content of the record."""
+    def _record(self, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the content of the record: what was measured, and how the output was made."""
         return {
             "recording": str(self._target.path),
             "sha256": self._sha256,
@@ -253,9 +263,8 @@ class FileRestoration:
             "format": self._form.format,
             "subtype": self._form.subtype,
             "clip_mode": self._config.restoration.clip_mode,
-            "gain": gain,
             "unchanged": self._intact,
-            "removed": removed.to_dict() if removed else None,
+            **facts,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(self._blocks)
@@ -280,16 +289,25 @@ class FileRestoration:
         if not task.has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
+        if task.is_damaged:  # the number of changed samples is shown instead
+            return removed
         log.info("%s: %s", printable(target.output), removed)
-        # The inversion of a known room, declipping and added high frequencies can change most of a recording.
-        is_subtracted = not (task.is_damaged or task.inspect or self._config.corruption.default_method)
-        if is_subtracted and removed.is_suspicious:
+        # The inversion of a known room and added high frequencies can change most of a recording.
+        if not (task.inspect or self._config.corruption.default_method) and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
                 printable(target.output),
             )
         return removed
+
+    def _count_changed(self) -> Changed | None:
+        """Count and log the changed samples; None for a task that changes all of them."""
+        if self._config.corruption.missing is None and get_task(self._config.task).is_damaged is None:
+            return None
+        changed = count(difference(self._samples(), self._sound.read), self._sound.rate)
+        log.info("%s: %s", printable(self._target.output), changed)
+        return changed
 
 
 class BatchRestoration:

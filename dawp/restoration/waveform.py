@@ -10,11 +10,10 @@ from torch import Tensor
 from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.methods.base import check_method
-from dawp.parallel.progress import ProgressBars
 from dawp.parallel.scheduler import run_jobs
 from dawp.parallel.settings import WorkConfig
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.inspection import inspect
 
@@ -53,7 +52,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     fits = len(blocks) * len(power) * config.stop.fits
     # Stay in this process: a new one would import, and so run, the script that calls this function.
     work = WorkConfig(workers=1, threads=torch.get_num_threads())
-    with ProgressBars(fits, config.fit.epochs, progress, forecast=True) as bars:
+    with progress_bars(fits, config, progress) as bars:
 
         def jobs() -> Iterator[ChannelJob]:
             for index, block in enumerate(blocks):

@@ -142,6 +142,9 @@ class Task:
             ``[channels, n]`` before it is split into blocks, or None to leave it unchanged; None to use the settings
             as they are.
         allows_highpass: whether a high-pass before the fit makes sense.
+        describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
+            recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
+            restoration. None for no quantities.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
 
@@ -157,6 +160,7 @@ class Task:
     inspect: Callable[[Iterable[Tensor], int, str, Any], Any] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
+    describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the settings of a preset that differ from the defaults."""

@@ -188,6 +188,27 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
     return Problem(observed, reference, sample_rate, facts=facts, rir=response.whole.float())
 
 
+def describe_room(waveform: Tensor, sample_rate: int, config: ReverbConfig) -> dict[str, float]:
+    """Estimate the room of a reverberant channel ``[T]``.
+
+    Returns:
+        ``rt60`` in seconds (``dsp.reverberation.estimate_rt60``) and ``drr_db``, the direct-to-reverberant energy ratio
+        (``dsp.dereverberation.estimate_drr``); NaN where they cannot be estimated. Empty if the room is known.
+    """
+    import numpy as np
+
+    from dawp.dsp.dereverberation import estimate_drr
+    from dawp.dsp.reverberation import estimate_rt60
+    from dawp.dsp.spectral import analyse, frame_hop
+
+    if config.rir is not None:
+        return {}
+    spectrum = analyse(waveform, sample_rate)
+    hop_seconds = frame_hop(len(waveform), sample_rate) / sample_rate
+    rt60 = estimate_rt60(np.abs(spectrum) ** 2, sample_rate, hop_seconds)
+    return {"rt60": rt60, "drr_db": estimate_drr(spectrum, sample_rate)}
+
+
 register(
     Task(
         name="dereverb",
@@ -201,5 +222,6 @@ register(
         ),
         corrupt=add_reverb,
         presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
+        describe=describe_room,
     )
 )
