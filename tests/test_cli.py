@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -264,7 +265,7 @@ def test_help_is_one_screen_with_examples_that_parse(task, flag, capsys):
     examples = [line.split(f"python {task}.py ")[1] for line in lines if line.startswith("  python ")]
     assert len(examples) == 3
     for example in examples:
-        assert "source" in vars(get_parser(task).parse_args(example.split()))
+        assert "source" in vars(get_parser(task).parse_args(shlex.split(example)))
     shown = {word.strip(",") for line in lines for word in line.split()[:2] if word.startswith("--")}
     assert {"--source", "--restore", "--output", "--preset", "--help_all"} <= shown
     assert shown - {"--help"} <= set(get_parser(task)._option_string_actions)

@@ -272,9 +272,9 @@ def _apply(
     problem = problem_of(channel)
     try:
         if context:
-            estimate = method.restore(problem_of(context.samples))[context.offset :][: len(channel)]
+            estimate = method.restore(problem_of(context.samples), config)[context.offset :][: len(channel)]
         else:
-            estimate = method.restore(replace(problem, others=others))
+            estimate = method.restore(replace(problem, others=others), config)
     except BadInput as error:
         raise BadInput(f"method {method.name} failed: {error}", code=error.code) from error
     return _combine(problem, estimate, config, label)
