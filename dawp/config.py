@@ -129,7 +129,10 @@ class Config:
             BadInput: a setting cannot be used in it.
         """
         try:
-            effective = self._restoration_of(stage).effective()
+            restoration = self._restoration_of(stage)
+            if restoration.corruption.output_rate is not None:
+                raise BadInput("a stage cannot change the sample rate")
+            effective = restoration.effective()
             settings = parse_settings(stage.task, stage.settings)
             own = {name: value for name, value in settings.items() if name in _names_of_corruption(stage.task)}
             for name in settings.keys() - own:

@@ -98,6 +98,8 @@ def test_settings_of_the_other_mode_are_refused():
     with refused_as("invalid_setting", "corrupt must"):
         chain_of("inpaint:gaps=auto")
     assert chain_of("inpaint:gaps=auto", restore=True, preset="restore").stages[0].task == "inpaint"
+    with refused_as("invalid_setting", "corrupt must"):
+        chain_of("bandwidth:target_rate=44100 | denoise", restore=True, preset="restore")
 
 
 def test_a_room_response_needs_a_restoration(tmp_path):
