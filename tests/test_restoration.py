@@ -226,11 +226,19 @@ def test_drop_outs_do_not_depend_on_the_blocks():
         (torch.zeros(1000), {}, "waveform: is silent"),
         (torch.full((1000,), torch.nan), {}, "waveform holds NaN"),
         (torch.tensor(1.0), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[\]"),
-        (torch.randn(1000), {"task": ["denoise"]}, "task must be one of declip, denoise, dereverb, inpaint, got"),
+        (
+            torch.randn(1000),
+            {"task": ["denoise"]},
+            "task must be one of declick, declip, denoise, dereverb, inpaint, got",
+        ),
         (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 .* 16000 Hz"),
         (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must have at least 64 samples"),
-        (torch.randn(1000), {"task": "upscale"}, "task must be one of declip, denoise, dereverb, inpaint, got upscale"),
+        (
+            torch.randn(1000),
+            {"task": "upscale"},
+            "task must be one of declick, declip, denoise, dereverb, inpaint, got upscale",
+        ),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
         (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 for the task inpaint, got 20"),
         (

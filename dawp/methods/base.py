@@ -30,6 +30,9 @@ NOISE_SETTINGS = {"block": 30.0}
 REVERBERATION_SETTINGS = {"block": 30.0}
 """Settings of the methods that estimate the prediction filters and the RT60 from each block."""
 
+CLICK_BASELINES = ("linear", "ar_frames")
+"""Methods of declick that ``--baselines`` runs: those that are fast enough for thousands of clicks."""
+
 CLIPPING_SETTINGS = {"block": 20.0}
 """Settings of the methods that undo clipping: longer blocks take more memory."""
 
@@ -197,5 +200,9 @@ for _method in (
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
     Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
     Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
+    *(
+        Method(name, "declick", f"dawp.methods.classical.gaps:{name}", None, name in CLICK_BASELINES, GAP_SETTINGS)
+        for name in ("linear", "janssen", "ar", "ar_mean", "ar_varying", "auto", "ar_frames")
+    ),
 ):
     register(_method)

@@ -131,8 +131,8 @@ class Task:
         examples: arguments of commands, for the help.
         presets: presets of ``PRESETS`` with other settings for this task, by name.
         estimates: values of ``--estimate`` that the task allows beside those for all tasks.
-        is_damaged: ``is_damaged(observed, config)`` returns whether a channel ``[T]`` of a block has anything to
-            restore, and it is left unchanged if not; None to restore all.
+        is_damaged: ``is_damaged(observed, sample_rate, config)`` returns whether a channel ``[T]`` of a block has
+            anything to restore, and it is left unchanged if not; None to restore all.
         allows_highpass: whether a high-pass before the fit makes sense.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
     """
@@ -145,7 +145,7 @@ class Task:
     examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
-    is_damaged: Callable[[Tensor, Any], bool] | None = None
+    is_damaged: Callable[[Tensor, int, Any], bool] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
 
