@@ -37,6 +37,8 @@ EDGE = 4.0  # local levels at which a click starts and ends
 MAX_DISTANCE, MAX_LENGTH = 0.0002, 0.004  # seconds: between parts of one click, and of a click
 MAX_CHANGE = 2.0  # of the level from one side of a click to the other
 MAX_LEFT = 0.35  # of the residual of a click, by its fill
+PULSE_PERIODS, PULSE_TOLERANCE = (0.001, 0.025), 0.0001  # seconds
+PULSE_SHARE = 0.5  # of the height of a pulse that its repetitions have at least
 ROUNDS = 3
 
 
@@ -74,8 +76,9 @@ def detect_clicks(
     it; the change is the larger ratio of the medians, after to before of the forward residual and before to after of
     the backward one; and the part of the residual that is left by the fill is the largest ratio of its RMS (forward in
     the click and the order after it, backward in the click and the order before it) and of its maximum in the click, to
-    those of the recording. The threshold is 12 and the width 0.7 ms, falling to 8 and rising to 1 ms where more than 60
-    to 300 clicks a minute have been found. The search is repeated twice with the clicks filled.
+    those of the recording. It must not be a pulse of a voice, one of four of similar height that are equally spaced by
+    1 to 25 ms. The threshold is 12 and the width 0.7 ms, falling to 8 and rising to 1 ms where more than 60 to 300
+    clicks a minute have been found. The search is repeated twice with the clicks filled.
 
     Args:
         waveform: ``[T]``, tensor or array.
@@ -139,11 +142,11 @@ class _Search:
 
     def _support(self) -> Array:
         """Return the factor ``[N]`` from 1 to 2 that divides the threshold where a click repeats."""
+        from scipy.ndimage import maximum_filter1d
+
         support = np.ones(len(self._samples))
         period = self._revolution and repetition_period(self._peaks, self._rate, self._revolution)
         if period:
-            from scipy.ndimage import maximum_filter1d
-
             near = maximum_filter1d(self._peaks, 2 * round(TOLERANCE * self._rate) + 1)
             repeated = np.zeros(len(near))
             repeated[period:] = near[:-period]
@@ -178,6 +181,8 @@ class _Search:
         """Fill the candidates, keep the fill of those that are clicks, and return their number."""
         if not candidates:
             return 0
+        from scipy.ndimage import maximum_filter1d
+
         filled, missing = self._samples.copy(), np.zeros(len(self._samples), dtype=bool)
         for start, stop in candidates:
             missing[start:stop] = True
@@ -186,6 +191,8 @@ class _Search:
             refill(filled, candidates, models, self._hop)
         ahead, behind = residuals(filled, models, self._hop)
         peaks, rest = np.sqrt(observed[0] * observed[1]), np.sqrt(ahead * behind)
+        near = maximum_filter1d(peaks, 2 * round(PULSE_TOLERANCE * self._rate) + 1)
+        shortest, longest = (max(1, round(seconds * self._rate)) for seconds in PULSE_PERIODS)
         beside, count = round(BESIDE * self._rate), 0
         for start, stop in candidates:
             sides = slice(max(0, start - beside), start), slice(stop, stop + beside)
@@ -203,11 +210,31 @@ class _Search:
                 rest[start:stop].max() / max(peak, floor),
             )
             height = peak / max(before, after, later, earlier)
-            if height > threshold * max(1.0, change / MAX_CHANGE) * max(1.0, left / MAX_LEFT):
+            threshold *= max(1.0, change / MAX_CHANGE) * max(1.0, left / MAX_LEFT)
+            if height > threshold and not is_pulse(near, start + int(peaks[start:stop].argmax()), longest, shortest):
                 self._found[start:stop] = True
                 self._samples[start:stop] = filled[start:stop]
                 count += 1
         return count
+
+
+def is_pulse(peaks: Array, place: int, longest: int, shortest: int) -> bool:
+    """Return whether a peak is one of four that are equally spaced, like the pulses of a voice or of a square wave.
+
+    Args:
+        peaks: magnitudes ``[N]``, each the largest within the tolerance of the spacing.
+        place: index of the peak.
+        longest: spacing in samples.
+        shortest: spacing in samples.
+    """
+    lags = np.arange(shortest, longest + 1)
+    reach = 3 * longest
+    around = np.zeros(2 * reach + 1, dtype=bool)
+    first = max(0, place - reach)
+    part = peaks[first : place + reach + 1] >= PULSE_SHARE * peaks[place]
+    around[first - place + reach :][: len(part)] = part
+    runs_of_four = ((1, 2, 3), (-1, 1, 2), (-2, -1, 1), (-3, -2, -1))
+    return any(bool(np.all([around[reach + k * lags] for k in others], axis=0).any()) for others in runs_of_four)
 
 
 def residuals(samples: Array, models: Sequence[Model | None], hop: int) -> tuple[Array, Array]:
