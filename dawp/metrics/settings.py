@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
-from dawp.metrics.base import METRICS
+from dawp.errors import BadInput, printable
+from dawp.metrics.base import METRICS, default_metrics
 from dawp.settings import Settings, setting
 
 
@@ -12,6 +15,16 @@ from dawp.settings import Settings, setting
 class MetricConfig(Settings):
     """Metrics: the comparison of estimates with the clean clip."""
 
+    metrics: str | None = setting(
+        None,
+        lambda: (
+            f"metrics to compute and show, as NAME,NAME,...: {', '.join(METRICS)}; the first fast one selects "
+            "the weights that are kept"
+        ),
+        none="si_snr, psnr, pesq and the metrics of plugins",
+        none_word="default",
+        brief="metrics to compute, as NAME,NAME,...",
+    )
     pesq_every: int = setting(
         1, "epochs between computations of PESQ and other slow metrics", at_least=1, at_most=10**9
     )
@@ -34,6 +47,31 @@ class MetricConfig(Settings):
     show_estimates_vs_noise: bool = setting(
         False, "also track each metric between the estimates and the corrupted clip, and plot it"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.names or not set(self.names) <= METRICS.keys():
+            raise BadInput(f"metrics must be names of {', '.join(METRICS)}, got {printable(self.metrics)}")
+        for package in filter(None, (METRICS[name].package for name in self.names)):
+            if importlib.util.find_spec(package) is None:
+                raise BadInput(
+                    f"metrics {self.metrics} needs the package {package}, which is not installed "
+                    "(pip install '.[metrics]' in the toolkit's folder)",
+                    code="missing_package",
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the metrics to compute, each once."""
+        if self.metrics is None:
+            return default_metrics()
+        return tuple(dict.fromkeys(name.strip() for name in self.metrics.split(",")))
+
+    def identity(self) -> dict[str, Any]:
+        identity = super().identity()
+        if self.metrics is None:
+            del identity["metrics"]  # absent from runs of earlier versions
+        return identity
 
     @classmethod
     def describe(cls) -> tuple[str, str]:

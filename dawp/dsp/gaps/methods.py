@@ -171,14 +171,17 @@ def _fill_all(
     others: Waveform | None = None,
 ) -> Waveform:
     """Fill all gaps, each by a function of the recording and the gap that returns its samples."""
+    from threadpoolctl import threadpool_limits
+
     samples, known = _arrays(waveform, mask)
     gaps = [Gap(*bounds) for bounds in runs(~known)]
     channels = _other_channels(others, len(samples))
     recording = Recording(samples, known, sample_rate, gaps, channels, [np.isfinite(channel) for channel in channels])
-    prepare(recording)
     filled = samples.copy()
-    for gap, values in zip(gaps, parallel_map(functools.partial(fill_gap, recording), gaps, workers), strict=True):
-        filled[gap.start : gap.stop] = values
+    with threadpool_limits(1, "blas"):  # the gaps are filled in parallel
+        prepare(recording)
+        for gap, values in zip(gaps, parallel_map(functools.partial(fill_gap, recording), gaps, workers), strict=True):
+            filled[gap.start : gap.stop] = values
     return _like(filled, waveform)
 
 

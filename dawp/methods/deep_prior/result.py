@@ -103,7 +103,7 @@ class Result:
     def _best_facts(self, name: str, best: BestEstimate) -> dict[str, Any]:
         facts = {"value": best.value, "epoch": best.epoch, "gain": self._gain(name, best.value)}
         check = Measurement.parse(name).check
-        if check:
+        if check and check.name in self.best:
             facts[check.metric] = self.history.column(check.name)[best.epoch - 1] if best.epoch else math.nan
         return facts
 

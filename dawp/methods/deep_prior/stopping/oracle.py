@@ -29,7 +29,8 @@ class OracleStop:
     Args:
         problem: on the fit's device.
         config: which metrics, how often.
-        generator: its weights are kept at the best epoch by the first metric (SI-SNR, on the gaps if there are any).
+        generator: its weights are kept at the best epoch by the first fast metric (SI-SNR by default, on the gaps if
+            there are any).
     """
 
     def __init__(self, problem: Problem, config: MetricConfig, generator: nn.Module) -> None:
@@ -43,7 +44,7 @@ class OracleStop:
         self._waiting: deque[tuple[Future[Tensor], str, int, Tensor]] = deque()
         self._problem = problem
         self._against_corrupted = config.show_estimates_vs_noise
-        self._decisive = measured[0] if measured else None
+        self._decisive = next((one for one in measured if not one.kind.is_slow), None)
         self.weights = BestWeights(generator, self._decisive.kind.higher_is_better if self._decisive else True)
 
     def update(self, step: Epoch, estimates: Mapping[str, Tensor]) -> dict[str, Measured]:

@@ -1,0 +1,163 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLES
+from scipy.linalg import solve_toeplitz
+from scipy.signal import lfilter
+from torchaudio.functional import resample
+
+from dawp.errors import BadInput
+from dawp.io.audio import read
+from dawp.metrics.base import METRICS, default_metrics
+from dawp.metrics.cepstral import MAX_DISTANCE, cepstral_distance, lpc_cepstrum
+from dawp.metrics.evaluator import Evaluator
+from dawp.metrics.intelligibility import estoi_score, stoi_score
+from dawp.metrics.settings import MetricConfig
+from dawp.problem import Problem
+
+RATE = 16000
+
+
+def noise(length=2 * RATE, seed=0):
+    return torch.randn(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def filtered(signal, pole):
+    return torch.from_numpy(lfilter([1.0], [1.0, -pole], signal.numpy()))
+
+
+# The registry
+
+
+def test_they_are_computed_only_by_name():
+    assert not {"stoi", "estoi", "cepstral_distance"} & set(default_metrics())
+    assert not METRICS["cepstral_distance"].higher_is_better
+
+
+def test_the_metrics_of_a_problem(speech):
+    pytest.importorskip("pystoi")
+    problem = Problem(speech + 0.02 * noise(len(speech)).float(), speech, RATE)
+    config = MetricConfig(metrics="stoi,estoi,cepstral_distance")
+    scores = Evaluator(problem, config).score(problem.observed)
+    expected = {
+        "stoi": stoi_score(problem.observed.numpy(), speech.numpy(), RATE),
+        "estoi": estoi_score(problem.observed.numpy(), speech.numpy(), RATE),
+        "cepstral_distance": cepstral_distance(problem.observed, speech, RATE).item(),
+    }
+    assert scores == pytest.approx(expected)
+    assert config.names == tuple(expected)
+
+
+def test_a_missing_package_is_refused(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput) as refusal:
+        MetricConfig(metrics="si_snr,estoi")
+    assert refusal.value.code == "missing_package"
+    assert "\n" not in str(refusal.value)
+    MetricConfig(metrics="si_snr,cepstral_distance")
+
+
+# Cepstral distance
+
+
+def test_cepstrum_is_that_of_the_prediction_filter():
+    frames = torch.hann_window(480, dtype=torch.float64) * noise(3 * 480).reshape(3, 480)
+    for frame, cepstrum in zip(frames.numpy(), lpc_cepstrum(frames, 16).numpy(), strict=True):
+        correlation = np.correlate(frame, frame, "full")[len(frame) - 1 :][:17]
+        filters = np.concatenate([[1.0], -solve_toeplitz(correlation[:16], correlation[1:])])
+        expected = np.fft.irfft(-np.log(np.abs(np.fft.rfft(filters, 8192)) ** 2))  # even: twice each coefficient
+        np.testing.assert_allclose(cepstrum, expected[1:17], atol=1e-5)
+
+
+def test_cepstrum_of_a_first_order_filter():
+    pole = 0.8
+    response = torch.tensor([pole**n for n in range(400)], dtype=torch.float64)
+    expected = [pole**k / k for k in range(1, 11)]
+    np.testing.assert_allclose(lpc_cepstrum(response, 10).numpy(), expected, atol=1e-6)
+
+
+def test_distance_of_filtered_noise():
+    poles = 0.3, 0.7
+    expected = 10 / math.log(10) * math.sqrt(2 * sum(((poles[1] ** k - poles[0] ** k) / k) ** 2 for k in range(1, 17)))
+    source = noise(10 * RATE)
+    found = cepstral_distance(filtered(source, poles[0]), filtered(source, poles[1]), RATE)
+    assert found.item() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_distance_increases_with_noise_and_ignores_the_level(rate, speech):
+    speech = resample(speech, RATE, rate)
+    added = noise(len(speech)).float()
+    distances = [cepstral_distance(speech + level * added, speech, rate).item() for level in (0.0, 1e-3, 1e-2, 1e-1)]
+    assert distances[0] == 0
+    assert distances == sorted(set(distances))
+    assert cepstral_distance(0.1 * speech, speech, rate).item() < 1e-3
+
+
+def test_distance_at_other_rates(speech):
+    noisy = speech + 0.01 * noise(len(speech)).float()
+    expected = cepstral_distance(noisy, speech, RATE).item()
+    higher = (resample(waveform, RATE, 48000) for waveform in (noisy, speech))
+    assert cepstral_distance(*higher, 48000).item() == pytest.approx(expected, rel=0.05)
+    assert cepstral_distance(noisy, speech, 15999).isnan()
+
+
+def test_distance_of_batches_and_of_silent_parts(speech):
+    estimates = torch.stack([speech, speech + 0.01 * noise(len(speech)).float()])[:, None]
+    distances = cepstral_distance(estimates, speech.expand_as(estimates), RATE)
+    assert distances.shape == (2, 1)
+    assert distances[1, 0].item() == cepstral_distance(estimates[1, 0], speech, RATE).item()
+    muted = speech.clone()
+    muted[len(speech) // 2 :] = 0
+    assert MAX_DISTANCE / 4 < cepstral_distance(muted, speech, RATE).item() < MAX_DISTANCE
+    assert cepstral_distance(speech, muted, RATE).item() < 0.1  # only frames in which the target sounds count
+
+
+@pytest.mark.parametrize(("estimate", "target"), [(0, 1), (1, 0), (0, 0)])
+def test_distance_of_silence_is_nan(estimate, target):
+    signals = torch.zeros(RATE), noise(RATE).float()
+    assert cepstral_distance(signals[estimate], signals[target], RATE).isnan()
+
+
+def test_distance_of_less_than_a_frame_is_nan():
+    assert cepstral_distance(noise(479), noise(479, 1), RATE).isnan()
+    assert cepstral_distance(noise(480), noise(480, 1), RATE).isfinite()
+    with pytest.raises(ValueError, match=r"\[3\] and \[4\]"):
+        cepstral_distance(torch.zeros(3), torch.zeros(4), RATE)
+
+
+# Intelligibility
+
+
+@pytest.mark.parametrize("score", [stoi_score, estoi_score])
+@pytest.mark.parametrize("rate", [10000, 16000])
+def test_intelligibility_decreases_with_noise(score, rate):
+    pytest.importorskip("pystoi")
+    clean = read(SAMPLES / "speech.wav", rate)
+    added = noise(len(clean)).float()
+    scores = [score((clean + level * added).numpy(), clean.numpy(), rate) for level in (0.0, 1e-2, 1e-1, 1.0)]
+    assert scores[0] == pytest.approx(1, abs=1e-6)
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 0.5
+
+
+def test_intelligibility_agrees_with_the_package_and_is_reproducible(speech):
+    pystoi = pytest.importorskip("pystoi")
+    estimate, target = (speech + 0.05 * noise(len(speech)).float()).numpy(), speech.numpy()
+    assert stoi_score(estimate, target, RATE) == pytest.approx(pystoi.stoi(target, estimate, RATE), abs=1e-5)
+    estimate[RATE // 4 : RATE] = 0
+    np.random.seed(3)
+    state = np.random.get_state()[1].tolist()
+    assert estoi_score(estimate, target, RATE) == estoi_score(estimate, target, RATE)
+    assert np.random.get_state()[1].tolist() == state
+
+
+@pytest.mark.parametrize("score", [stoi_score, estoi_score])
+def test_intelligibility_that_is_not_defined_is_refused(score):
+    pytest.importorskip("pystoi")
+    sound = noise(RATE).float().numpy()
+    for estimate, target in ((0 * sound, sound), (sound, 0 * sound), (sound[:3000], sound[:3000])):
+        with pytest.raises(ValueError):
+            score(estimate, target, RATE)
