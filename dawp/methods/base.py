@@ -31,6 +31,9 @@ NOISE_SETTINGS = {"block": 30.0}
 REVERBERATION_SETTINGS = {"block": 30.0}
 """Settings of the methods that estimate the prediction filters and the RT60 from each block."""
 
+CLICK_BASELINES = ("linear", "ar_frames")
+"""Methods of declick that ``--baselines`` runs: those that are fast enough for thousands of clicks."""
+
 CLIPPING_SETTINGS = {"block": 20.0}
 """Settings of the methods that undo clipping: longer blocks take more memory."""
 
@@ -215,6 +218,10 @@ for _method in (
         settings=BANDWIDTH_SETTINGS,
     ),
     Method("sinc", "bandwidth", "dawp.methods.classical.bandwidth:sinc", settings=BANDWIDTH_SETTINGS),
+    *(
+        Method(name, "declick", f"dawp.methods.classical.gaps:{name}", None, name in CLICK_BASELINES, GAP_SETTINGS)
+        for name in ("linear", "janssen", "ar", "ar_mean", "ar_varying", "auto", "ar_frames")
+    ),
     Method("stages", "chain", "dawp.restoration.waveform:restore_problem", uses_config=True),
 ):
     register(_method)

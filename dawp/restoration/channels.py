@@ -60,7 +60,9 @@ class PendingBlock:
         to_fit: indices of the channels that have to be fitted.
     """
 
-    def __init__(self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None) -> None:
+    def __init__(
+        self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None, rate: int
+    ) -> None:
         self.samples, self.context, self.profile = samples, context, profile
         missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
@@ -78,7 +80,7 @@ class PendingBlock:
         is_damaged = get_task(config.task).is_damaged
         if is_damaged:
             for own in channels:
-                needs_fit[own] &= is_damaged(known[own], config.corruption)
+                needs_fit[own] &= is_damaged(known[own], rate, config.corruption)
         self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
         self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 

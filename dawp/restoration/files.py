@@ -217,7 +217,7 @@ class FileRestoration:
                 continue
             with memory_as_bad_input(self._sound.block_label(block), "block"):
                 samples, context = read_block(self._sound, self._config, block)
-                pending = PendingBlock(samples, context, self._config, self._profile)
+                pending = PendingBlock(samples, context, self._config, self._profile, self._sound.rate)
             self._pending[index] = pending
             bars.skip_fits(fits * (channels - len(pending.to_fit)))
             self._store_if_done(index)

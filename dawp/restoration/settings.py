@@ -14,12 +14,11 @@ from dawp.tasks.base import TASKS
 
 def _own_blocks() -> str:
     """Describe the methods that change the default of ``block``."""
-    methods = [method for of_task in METHODS.values() for method in of_task.values() if "block" in method.settings]
-    lengths = dict.fromkeys(method.settings["block"] for method in methods)
-    return "".join(
-        f"; {length:g} with {', '.join(method.name for method in methods if method.settings['block'] == length)}"
-        for length in lengths
-    )
+    names: dict[float, dict[str, None]] = {}  # a method of several tasks is listed once
+    for method in (method for of_task in METHODS.values() for method in of_task.values()):
+        if "block" in method.settings:
+            names.setdefault(method.settings["block"], {})[method.name] = None
+    return "".join(f"; {length:g} with {', '.join(methods)}" for length, methods in names.items())
 
 
 def _default_methods() -> str:

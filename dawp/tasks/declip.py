@@ -109,7 +109,7 @@ def levels_of(observed: Tensor, config: ClippingConfig) -> tuple[float | None, f
     return clipping_levels(observed)
 
 
-def is_clipped(observed: Tensor, config: ClippingConfig) -> bool:
+def is_clipped(observed: Tensor, sample_rate: int, config: ClippingConfig) -> bool:
     """Return whether any sample of a clip ``[T]`` is clipped."""
     from dawp.dsp.clipping import clipped_samples
 

@@ -106,6 +106,13 @@ def ar_stack(problem: Problem) -> Tensor:
     return _fill_gaps(problem, "ar_stack")
 
 
+def ar_frames(problem: Problem) -> Tensor:
+    """One autoregressive model for each frame, for many short gaps (``dsp.gaps.ar_frames``)."""
+    from dawp.dsp import gaps
+
+    return gaps.ar_frames(problem.observed, torch.from_numpy(~_missing(problem)), problem.sample_rate)
+
+
 def auto(problem: Problem) -> Tensor:
     """The best of the recipes for speech, music and sustained tones, chosen by pseudo-gaps (``dsp.gaps.auto``)."""
     from dawp.dsp import gaps
