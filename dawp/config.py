@@ -14,7 +14,7 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
-from dawp.methods.base import DEEP_PRIOR, get_method
+from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
@@ -76,7 +76,7 @@ class Config:
         }
         corruption, restoration = made["corruption"], made["restoration"]
         for name in () if restoration.restore else corruption.restore_only:
-            if getattr(corruption, name) is not None:
+            if getattr(corruption, name) not in (None, False):
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
@@ -87,6 +87,9 @@ class Config:
         method = get_method(task, config.restoration.method)
         if method and method.needs and getattr(config.corruption, method.needs) is None:
             raise BadInput(f"method {method.name} needs --{method.needs}")
+        if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
+            joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
+            raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
         return config
 
     @property
@@ -132,7 +135,7 @@ class Config:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
         method = get_method(self.task, self.restoration.method)
-        for name in self.corruption.restore_only:
+        for name in {other.needs for other in METHODS.get(self.task, {}).values() if other.needs}:
             if method and method.needs != name:
                 settings.pop(name, None)
         if not get_task(self.task).has_strength:

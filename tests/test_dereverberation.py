@@ -259,6 +259,31 @@ def test_signals_without_reverberation_are_unchanged(signal, predict, suppress):
     assert torch.equal(dereverberate(signal, RATE, predict, suppress), signal)
 
 
+@pytest.mark.parametrize("snr", [30, 20])
+def test_noisy_reverberant_speech_is_improved_and_dry_speech_is_not_changed(snr, dry_speech):
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(dry_speech), generator=rng)
+
+    def noisy(signal):
+        return signal + noise * signal.norm() / noise.norm() * 10 ** (-snr / 20)
+
+    observed = noisy(in_room(dry_speech, room(0.5, reverberant_db=3)))
+    assert si_snr(dereverberate(observed, RATE), dry_speech) > si_snr(observed, dry_speech) + 0.5
+    assert torch.equal(dereverberate(noisy(dry_speech), RATE), noisy(dry_speech))
+
+
+def test_steady_noise_is_not_taken_for_reverberation():
+    power = np.random.default_rng(0).exponential(size=(8, 400))
+    assert late_reverberation_gain(power, HOP, 0.7).mean() < 0.8
+    assert late_reverberation_gain(power, HOP, 0.7, noise=np.ones(8)).mean() > 0.85
+
+
+def test_power_that_was_removed_is_suppressed_further():
+    power = np.abs(changing_noise(8, 400)) ** 2
+    means = [late_reverberation_gain(power, HOP, 0.5, removed=share * power).mean() for share in (0.0, 0.3, 3.0)]
+    assert means == sorted(means, reverse=True)
+
+
 def test_digital_silence_in_a_recording(dry_speech):
     observed = in_room(dry_speech, room(0.5))
     observed[20000:28000] = 0

@@ -49,6 +49,7 @@ class Method:
         needs: name of a setting of the task without which it cannot be used, or None.
         context: seconds of the recording on either side of a block that the method receives.
         extra: of setup.py that installs the package.
+        allows_joint: whether it uses ``Problem.joint_channels``.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     needs: str | None = None
     context: float = 0.0
     extra: str = "baselines"
+    allows_joint: bool = False
 
     def restore(self, problem: Problem) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -171,6 +173,7 @@ for _method in (
             f"dawp.methods.classical.reverberation:{name}",
             is_baseline=False,
             settings=REVERBERATION_SETTINGS,
+            allows_joint=name != "late_suppression",
         )
         for name in ("wpe_long", "late_suppression", "wpe_late")
     ),
