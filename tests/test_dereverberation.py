@@ -203,6 +203,24 @@ def test_share_follows_the_prediction_gain():
     assert share(tones) == 0
 
 
+def test_sustained_notes_are_not_reverberation():
+    """Both are predicted; the gain of notes is large where their level is steady, and at the strongest frequencies."""
+    power = np.ones((257, 500))
+    power[::8] = 100.0
+    decay = 10 ** (-0.1 * np.arange(500))  # 1 dB per frame
+    remaining = 10 ** (-np.where(power == 100, 2.05, 1.5) / 10)
+    assert reverberation_share(power, power * remaining, RATE, 0.3) == 0
+    assert reverberation_share(power * decay, power * decay * remaining, RATE, 0.3) == 1
+
+
+@pytest.mark.parametrize("rt60", [0.3, 0.7])
+@pytest.mark.parametrize("name", ["singing", "guitar"])
+def test_reverberant_music_is_not_worse(name, rt60):
+    dry = read(SAMPLES / f"{name}.wav", RATE)
+    observed = in_room(dry, room(rt60))
+    assert si_snr(dereverberate(observed, RATE), dry) >= si_snr(observed, dry)
+
+
 # Recordings
 
 

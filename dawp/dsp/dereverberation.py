@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dawp.dsp.noise import noise_floor
 from dawp.dsp.reverberation import estimate_rt60
-from dawp.dsp.spectral import SMALLEST_POWER, analyse, frame_hop, log_mmse, synthesise
+from dawp.dsp.spectral import SMALLEST_POWER, analyse, decibels, frame_hop, log_mmse, synthesise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,14 @@ GAIN_PER_SECOND, GAIN_RT60 = 0.8, (0.2, 0.8)  # increase of both with the RT60, 
 HIGH_QUANTILE = 0.9
 TONAL_DB = (3.8, 4.6)  # high quantile over frequency: only tones are predicted so well
 UNEVEN_DB = (1.55, 1.85)  # its excess over the median: some frequencies are tones
-DOMINANT_DB = (1.6, 2.1)  # excess of the overall gain over the median: the strongest frequencies are tones
+DOMINANT_DB = (0.75, 0.9)  # excess of the overall gain over the median: the strongest frequencies are tones
+
+STEADY_FRAMES, STEADY_LAG, STEADY_CHANGE_DB = 2, 3, 3.0  # smoothing; frames on either side; largest change of level
+STEADY_GAIN_PER_SECOND = 1.2  # increase with the RT60 of the gain in steady bins
+SUSTAINED_DB, SUSTAINED_DOMINANT_DB = (
+    (1.6, 1.8),
+    (0.25, 0.5),
+)  # gain in steady bins, at 0.2 s; and excess of the overall
 
 # The direct-to-reverberant ratio, fitted to speech in simulated rooms
 DRR_HZ = 125.0  # distance of the frequencies that are used
@@ -139,7 +146,8 @@ def reverberation_share(
     The prediction gain at a frequency is the energy of the recording over that of the prediction residual. A room has
     a similar gain at all frequencies, which increases with the RT60. Dry recordings have almost none at most
     frequencies, and tones a much larger one at their own frequencies. The share is 0 if the median gain is too small
-    for the RT60 or the gain of the strongest or best predicted frequencies is too large.
+    for the RT60 or the gain of the strongest or best predicted frequencies is too large. It is also 0 for sustained
+    notes, which are predicted while their level is steady.
 
     Args:
         power: squared magnitudes of the recording ``[bins, frames]``.
@@ -154,10 +162,13 @@ def reverberation_share(
     if not len(gains) or math.isnan(rt60):
         return 0.0
     median = float(np.median(gains))
-    expected = GAIN_PER_SECOND * (min(max(rt60, GAIN_RT60[0]), GAIN_RT60[1]) - GAIN_RT60[0])
+    beyond = min(max(rt60, GAIN_RT60[0]), GAIN_RT60[1]) - GAIN_RT60[0]
+    expected = GAIN_PER_SECOND * beyond
     high = float(np.quantile(gains, HIGH_QUANTILE))
     reverberant = _ramp(median - expected, MIN_GAIN_DB, CLEAR_GAIN_DB)
     tonal = max(_ramp(high, *TONAL_DB), _ramp(high - median, *UNEVEN_DB), _ramp(overall - median, *DOMINANT_DB))
+    steady = _steady_gain(power[band], residual[band]) - STEADY_GAIN_PER_SECOND * beyond
+    tonal = max(tonal, _ramp(steady, *SUSTAINED_DB) * _ramp(overall - median, *SUSTAINED_DOMINANT_DB))
     return reverberant * (1 - tonal)
 
 
@@ -180,6 +191,22 @@ def _prediction_gains(
     # A filter of K taps predicts K / T of the energy of white noise in T frames.
     bias = -10 * math.log10(1 - min(CHECK_TAPS / power.shape[1], 1 / MIN_FRAMES_PER_TAP))
     return 10 * np.log10(before / after) - bias, 10 * math.log10(before.sum() / after.sum()) - bias
+
+
+def _steady_gain(power: Powers, residual: Powers) -> float:
+    """Return the prediction gain in dB of the bins in which the level changes by at most 3 dB in 6 frames.
+
+    Reverberation is predicted mostly where the level falls, sustained notes where it is steady.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    if power.shape[1] <= 2 * STEADY_LAG:
+        return 0.0
+    level = decibels(gaussian_filter1d(power, STEADY_FRAMES, axis=1))
+    inner = slice(STEADY_LAG, -STEADY_LAG)
+    steady = np.abs(level[:, 2 * STEADY_LAG :] - level[:, : -2 * STEADY_LAG]) <= STEADY_CHANGE_DB
+    before, after = (both[:, inner][steady].sum() for both in (power, residual))
+    return float(decibels(before / after)) if before > 0 and after > 0 else 0.0
 
 
 def estimate_drr(spectrum: Complex, sample_rate: int) -> float:
