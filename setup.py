@@ -29,6 +29,7 @@ setup(
         "julius>=0.2.7",
         "tqdm>=4.64",
         "joblib>=1.2",
+        "threadpoolctl>=3.1",
         "soundfile>=0.12",
         "mutagen>=1.47",
         "pyroomacoustics>=0.10",

@@ -16,11 +16,12 @@ from dawp import plugins
 from dawp.config import Config, groups_of
 from dawp.errors import BadInput, os_error_line, printable
 from dawp.io.files import json_text, read_json
+from dawp.io.panels import is_panel, read_panel
 from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
-from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, may_be_none, text_of
-from dawp.tasks.base import PRESETS, get_task
+from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, parse_value, text_of
+from dawp.tasks.base import PRESETS, TASKS, get_task
 
 if TYPE_CHECKING:
     from dawp.runs.experiment import Outcome
@@ -60,7 +61,7 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         for name in _without_effect(config, given):
             logging.getLogger(__name__).info("--%s has no effect with these settings", name)
         command = [*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)]
-        return _run(config, command)
+        return _run(config, given, command)
     except BadInput as refusal:
         print_error(parser.prog, _with_dashes(str(refusal), given), refusal.code, as_json)
         return BAD_INPUT
@@ -69,7 +70,8 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         return BAD_INPUT if error.errno == errno.ENAMETOOLONG else FAILED
     except KeyboardInterrupt:
         without = "" if given.get("restore") else " without --overwrite"
-        print(f"{parser.prog}: interrupted; run the command again{without} to resume it", file=sys.stderr)
+        hint = "" if given.get("corrupt_only") else f"; run the command again{without} to resume it"
+        print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -98,6 +100,9 @@ def get_parser(task: str, prog: str | None = None) -> Parser:
         allow_abbrev=False,
         add_help=False,
     )
+    parser.other_flags = {
+        f"--{setting.name}": name for name, other in TASKS.items() for setting in dataclasses.fields(other.settings)
+    }
     parser.add_argument("-h", "--help", action=_Help, text=partial(brief_help, task, parser.prog), help=HELP)
     parser.add_argument("--help_all", action="help", help=HELP_ALL)
     parser.add_argument(SOURCE_ARGUMENT, nargs="?", metavar="SOURCE", help="the same as --source")
@@ -155,12 +160,14 @@ def add_flags(
         hidden: settings that the help does not list. Their flags are parsed, so that the caller can refuse them with a
             reason.
     """
-    presets = "".join(
-        f"; {preset}: "
-        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items())
+    flags = {
+        preset: ", ".join(
+            flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items()
+        )
         for preset in PRESETS
-        if preset != "paper"
-    )
+    }
+    paper = f", but {flags.pop('paper')}" if flags["paper"] else ""
+    presets = paper + "".join(f"; {preset}: {text}" for preset, text in flags.items() if preset != "paper")
     default = "paper" if "restore" in without else "paper; with --restore, restore"
     parser.add_argument(
         "--preset",
@@ -181,7 +188,8 @@ def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
     for setting in dataclasses.fields(group):
         negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
         short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
-        rows.append((f"{short}`--{setting.name}`{negative}", _default(setting), _explanation(setting)))
+        default, explanation = (text.replace("|", r"\|") for text in (_default(setting), _explanation(setting)))
+        rows.append((f"{short}`--{setting.name}`{negative}", default, explanation))
     return rows
 
 
@@ -226,11 +234,15 @@ def _with_dashes(message: str, given: dict[str, Any]) -> str:
     return f"--{message}" if message.split(" ", 1)[0] in given else message
 
 
-def _run(config: Config, command: Sequence[str]) -> int:
+def _run(config: Config, given: dict[str, Any], command: Sequence[str]) -> int:
     restores = config.restoration.restore
+    if is_panel(config.run.source):
+        return _run_panel(config, given, command)
     recordings = find_recordings(config.run.source, restores or config.corruption.sources_are_corrupted)
     if restores:
         return _restore(config, recordings, command)
+    if config.restoration.corrupt_only:
+        return _corrupt(config, recordings)
     if config.clip.align and all(len(recording.paths) == 1 for recording in recordings):
         logging.getLogger(__name__).info("--align has no effect: the source has no pairs")
     # These modules load PyTorch, which the help does not need.
@@ -261,8 +273,8 @@ def _run(config: Config, command: Sequence[str]) -> int:
         write_report(outcome.folder)
     if config.report.tensorboard:
         tensorboard.write(outcome.folder, config.report.tensorboard)
-    text = f"sounds, pictures and numbers: {printable(outcome.folder)}"
-    text += f"\nto look and listen, open:      {printable(page)}" if page else ""
+    text = f"results: {printable(outcome.folder)}"
+    text += f"\nreport:  {printable(page)}" if page else ""
     _print_outcome(config, outcome, text, report=page, summary=summary)
     return SOME_FAILED if outcome.failures else OK
 
@@ -270,12 +282,51 @@ def _run(config: Config, command: Sequence[str]) -> int:
 def _restore(config: Config, recordings: Sequence[Recording], command: Sequence[str]) -> int:
     from dawp.restoration import files as restoration
 
-    outcome = restoration.run(config, recordings, command, progress=not config.report.quiet)
+    return _print_files(config, restoration.run(config, recordings, command, progress=not config.report.quiet))
+
+
+def _corrupt(config: Config, recordings: Sequence[Recording]) -> int:
+    from dawp.restoration import corrupted
+
+    return _print_files(config, corrupted.run(config, recordings))
+
+
+def _run_panel(config: Config, given: dict[str, Any], command: Sequence[str]) -> int:
+    panel = read_panel(config.run.source or Path())
+    progress = not config.report.quiet
+    if config.restoration.restore or config.restoration.corrupt_only:
+        from dawp.restoration import panel as restoration
+
+        return _print_files(config, restoration.run(panel, config, given, command, progress))
+    from dawp.report.page import is_stale, write_report
+    from dawp.report.pictures import draw_nothing, draw_repetition
+    from dawp.runs import panel as runs
+
+    if config.report.tensorboard:
+        raise BadInput(f"tensorboard must be none for a panel, got {printable(config.report.tensorboard)}")
+    draw = draw_repetition if config.report.pictures else draw_nothing
+    outcome, of_rows = runs.run(panel, config, given, draw, command, progress)
+    if not (outcome.done or outcome.skipped):
+        return _print_failures(config, outcome)
+    folders = [row.folder for row in of_rows if row.folder and (row.done or row.skipped)]
+    for folder in folders:
+        if config.report.report and is_stale(folder):
+            write_report(folder)
+    _print_outcome(
+        config, outcome, f"results of {len(folders)} runs: {printable(config.run.output_dir / panel.results)}"
+    )
+    return SOME_FAILED if outcome.failures else OK
+
+
+def _print_files(config: Config, outcome: Outcome) -> int:
+    """Print the outcome of a command that writes one file for each recording, and return the exit code."""
     if not outcome.done and not outcome.skipped:
         return _print_failures(config, outcome)
     if not outcome.done and not outcome.failures:
         logging.getLogger(__name__).info("all %d recordings are restored already, nothing to do", outcome.skipped)
-    _print_outcome(config, outcome, f"restored: {printable(outcome.folder)}")
+    _print_outcome(
+        config, outcome, f"{'restored' if config.restoration.restore else 'corrupted'}: {printable(outcome.folder)}"
+    )
     return SOME_FAILED if outcome.failures else OK
 
 
@@ -307,22 +358,9 @@ def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Setting
     metavar = "X,Y,Z" if kind is tuple else kind.__name__.upper()
     if choices := choices_of(setting):
         metavar = "{" + ",".join(choices) + "}"
-    none_word = facts["none_word"] if may_be_none(setting, group) else None
     section.add_argument(
-        *names, f"--{setting.name}", type=lambda text: _parse(text, kind, none_word), metavar=metavar, help=text
+        *names, f"--{setting.name}", type=lambda text: parse_value(setting, group, text), metavar=metavar, help=text
     )
-
-
-def _parse(text: str, kind: type, none_word: str | None) -> Any:
-    """Return a flag's text as its setting's type, or as text, which the setting refuses, if it cannot be parsed."""
-    if text.lower() == none_word:
-        return None
-    if kind in (Path, tuple):
-        return text
-    try:
-        return kind(text)
-    except ValueError:
-        return text
 
 
 def _explanation(setting: dataclasses.Field[Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,26 @@ from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.settings import RunConfig
-from dawp.settings import Settings, flag_of
-from dawp.tasks.base import PRESETS, CorruptionConfig, get_task
+from dawp.settings import Settings, flag_of, parse_value
+from dawp.tasks.base import PRESETS, CorruptionConfig, Stage, get_task
+from dawp.tasks.chain import refused_stage
 
 NOT_OF_THE_NUMBERS = tuple(
     setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
 )
 """Settings that affect no number, except by rounding."""
+
+
+CORRUPT_ONLY = ("corrupt_only", "output", "output_format", "subtype", "clip_mode")
+"""Settings of restored files that also apply to files that are only corrupted."""
+
+OF_THE_COMMAND = frozenset(
+    (
+        *(setting.name for group in (RunConfig, WorkConfig, ReportConfig) for setting in dataclasses.fields(group)),
+        *("restore", "corrupt_only", "output", "save_removed", "device"),
+    )
+)
+"""Settings that apply to all recordings of a command."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,7 @@ class Config:
         if preset not in PRESETS:
             raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {printable(preset)}")
         kind, groups = get_task(task), groups_of(task)
-        names = {setting.name for group in groups.values() for setting in dataclasses.fields(group)}
-        for name in settings.keys() - names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
+        _check_names(settings, groups)
         values = {**_defaults(task, preset, settings), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
@@ -90,7 +100,48 @@ class Config:
         if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
             joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
             raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
+        for stage in corruption.stages:
+            config._check_stage(stage)
         return config
+
+    @property
+    def stages(self) -> list[Config]:
+        """The settings of the restorations of a recording in their order: those of each task of a chain, or its own."""
+        method = get_method(self.task, self.restoration.method)
+        if not (self.corruption.stages and (method or not self.restoration.restore)):
+            return [self]
+        return [self._restoration_of(stage) for stage in reversed(self.corruption.stages)]
+
+    def _restoration_of(self, stage: Stage) -> Config:
+        """Return the settings of the restoration by a task of a chain.
+
+        Those of its corruption apply only if the recordings are restored: an experiment restores without them.
+        """
+        settings = parse_settings(stage.task, stage.settings)
+        if not self.restoration.restore:
+            own = _names_of_corruption(stage.task)
+            settings = {name: value for name, value in settings.items() if name not in own}
+        work = {setting.name: getattr(self.work, setting.name) for setting in dataclasses.fields(self.work)}
+        shared = {**work, "seed": self.fit.seed, "device": self.fit.device}
+        return Config.of(stage.task, "restore", restore=True, **{**shared, **settings})
+
+    def _check_stage(self, stage: Stage) -> None:
+        """Check the settings of a stage of a chain.
+
+        Raises:
+            BadInput: a setting cannot be used in it.
+        """
+        try:
+            effective = self._restoration_of(stage).effective()
+            settings = parse_settings(stage.task, stage.settings)
+            own = {name: value for name, value in settings.items() if name in _names_of_corruption(stage.task)}
+            for name in settings.keys() - own:
+                if name not in effective or name in ("output_format", "subtype", "clip_mode"):
+                    raise BadInput(f"{name} has no effect in a stage")
+            if not self.restoration.restore and Config.of(stage.task, **own).corruption.sources_are_corrupted:
+                raise BadInput("the sources must be clean clips")
+        except BadInput as refusal:
+            raise refused_stage(stage, refusal) from None
 
     @property
     def groups(self) -> dict[str, Settings]:
@@ -118,6 +169,10 @@ class Config:
         settings: dict[str, Any] = {"task": self.task}
         unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
         groups = [group for key, group in self.groups.items() if key not in unused]
+        if self.restoration.corrupt_only:
+            used = {"source", "overwrite", "seed", "quiet", "json", *CORRUPT_ONLY}
+            every = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+            return settings | self.corruption.identity() | {name: every[name] for name in every if name in used}
         if not self.restoration.restore:
             for group in groups:
                 settings |= group.identity()
@@ -135,11 +190,17 @@ class Config:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
         method = get_method(self.task, self.restoration.method)
-        for name in {other.needs for other in METHODS.get(self.task, {}).values() if other.needs}:
-            if method and method.needs != name:
+        of_methods = {one.needs for one in METHODS.get(self.task, {}).values()}
+        for name in self.corruption.restore_only:
+            if name in of_methods and method and method.needs != name:
                 settings.pop(name, None)
         if not get_task(self.task).has_strength:
             settings.pop("strength")
+        if self.stages != [self]:
+            for name in ("block", "overlap"):
+                settings.pop(name)
+            used = {name for stage in self.stages for name in stage.effective()}
+            settings |= {name: getattr(self.fit, name) for name in ("seed", "device") if name in used}
         return settings
 
 
@@ -151,7 +212,7 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
     """
     kind = get_task(task)
     values = dict(kind.preset(preset))
-    own = {setting.name for setting in dataclasses.fields(kind.settings)}
+    own = _names_of_corruption(task)
     corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
     if not settings.get("restore"):
         values.pop("method", None)
@@ -159,6 +220,46 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
         values["method"] = corruption.default_method
     method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
     return {**values, **(method.settings if method else {})}
+
+
+def _names_of_corruption(task: str) -> set[str]:
+    return {setting.name for setting in dataclasses.fields(get_task(task).settings)}
+
+
+def parse_settings(task: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Parse settings of one recording or one stage from text.
+
+    Args:
+        task: name of a registered task.
+        texts: text of each setting, by name, as a flag takes it; ``true`` or ``false`` for a switch.
+
+    Raises:
+        BadInput: there is no such setting, or it applies to all recordings of a command.
+    """
+    groups = groups_of(task)
+    _check_names(texts, groups)
+    for name in texts:
+        if name in OF_THE_COMMAND:
+            raise BadInput(f"{name} is a flag of the whole command")
+    return {
+        setting.name: parse_value(setting, group, texts[setting.name])
+        for group in groups.values()
+        for setting in dataclasses.fields(group)
+        if setting.name in texts
+    }
+
+
+def _check_names(names: Iterable[str], groups: Mapping[str, type[Settings]]) -> None:
+    """Check that settings exist.
+
+    Raises:
+        BadInput: one does not.
+    """
+    known = {setting.name for group in groups.values() for setting in dataclasses.fields(group)}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
 
 
 def groups_of(task: str) -> dict[str, type[Settings]]:

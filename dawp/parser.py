@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from dawp.errors import ErrorCode, printable
@@ -35,9 +36,13 @@ class Parser(argparse.ArgumentParser):
     """A parser with one-line errors, and hints for unknown flags and arguments.
 
     The positional argument ``SOURCE_ARGUMENT``, if there is one, is returned as ``source``.
+
+    Attributes:
+        other_flags: flags of other tasks and the task of each, for the hint.
     """
 
     _as_json = False
+    other_flags: Mapping[str, str] = {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._as_json = "--json" in (sys.argv[1:] if args is None else args)
@@ -56,6 +61,8 @@ class Parser(argparse.ArgumentParser):
         flags = self._option_string_actions
         if unknown.startswith("-"):
             flag = unknown.split("=", 1)[0]
+            if flag in self.other_flags:
+                return f"there is no flag {flag} here: it belongs to {self.other_flags[flag]}"
             near = difflib.get_close_matches(flag, flags, n=1)
             return f"there is no flag {flag}" + (f": did you mean {near[0]}?" if near else "")
         hint = ": the source is one sound file, folder or list" if "--source" in flags else ""

@@ -111,6 +111,28 @@ def may_be_none(field: dataclasses.Field[Any], group: type) -> bool:
     return NoneType in get_args(_types(group)[field.name])
 
 
+def parse_value(field: dataclasses.Field[Any], group: type, text: str) -> Any:
+    """Return the value of a setting from text, or the text, which the setting refuses, if it cannot be parsed.
+
+    Example:
+        >>> from dawp.methods.deep_prior.settings import FitConfig
+        >>> fields = {field.name: field for field in dataclasses.fields(FitConfig)}
+        >>> parse_value(fields["lr"], FitConfig, "1e-3"), parse_value(fields["normalize"], FitConfig, "false")
+        (0.001, False)
+    """
+    kind = kind_of(field, group)
+    if may_be_none(field, group) and text.lower() == field.metadata["none_word"]:
+        return None
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (Path, tuple):
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
 def choices_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     """Return all allowed values of a setting; empty if they are not listed."""
     choices = field.metadata["choices"]

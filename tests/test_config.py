@@ -142,6 +142,7 @@ def test_positions_are_parsed_from_text_or_a_sequence():
     [
         (GeneratorConfig(generator="waveunet"), {"depth": 3, "lstm_layers": 0, "glu": True}),
         (GeneratorConfig(), {"waveunet_levels": 3, "waveunet_output": "linear"}),
+        (GeneratorConfig(), {"spectrogram_network": "dcgan", "spectrogram_window": 64}),
         (ReverbConfig(rir_source=Path(__file__)), {"rt60": 0.5, "room_dim": (5, 4, 3), "ray_tracing": True}),
         (NoiseConfig(noise_source=Path(__file__)), {"noise_class": "UNIFORM"}),
         (GapConfig(gaps="0.5:0.01"), {"gap_ms": 5.0, "n_gaps": 3}),

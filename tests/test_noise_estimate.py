@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dawp.dsp.noise import estimate_noise, noise_floor, tone_share, track_noise, truncated_mean
-from dawp.dsp.spectral import analyse, synthesise, two_step_gain
+from dawp.dsp.noise import _between, estimate_noise, noise_floor, tone_share, track_noise, truncated_mean
+from dawp.dsp.spectral import analyse, decibels, synthesise, two_step_gain
 
 RATE = 16000
 FRAME = 0.008
@@ -250,3 +250,14 @@ def test_the_estimate_has_the_shape_of_the_spectrogram(length, rate):
 def test_the_estimate_follows_the_level():
     noisy = chord(2, RATE) + 0.1 * coloured(2, RATE, 0.0)
     assert estimate_noise(1000 * noisy, RATE) == pytest.approx(1e6 * estimate_noise(noisy, RATE), rel=1e-6)
+
+
+def test_a_floor_that_is_far_too_low_hardly_lowers_tracked_noise():
+    """The floor has no meaning where few bins hold mostly noise; it must not take over with a small weight."""
+    tracked = np.full((1, 5), 1.0)
+    share = np.array([[0.0], [0.2], [0.5], [0.8], [1.0]])
+    found = _between(np.full((5, 5), 1e-8), np.broadcast_to(tracked, (5, 5)), share)
+    assert decibels(found[:, 0]) == pytest.approx([-80, -8, -5, -2, 0], abs=1e-9)
+    near = _between(np.full((5, 5), 0.5), np.broadcast_to(tracked, (5, 5)), share)
+    assert decibels(near[:, 0]) == pytest.approx(10 * np.log10(0.5) * (1 - share[:, 0]), abs=1e-9)
+    assert _between(np.full((1, 1), 2.0), np.full((1, 1), 1.0), np.full((1, 1), 0.5)) == pytest.approx(2.0)

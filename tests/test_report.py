@@ -1,4 +1,5 @@
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ import torch
 from conftest import write_sound
 from matplotlib.image import imread
 
-from dawp.report.pictures import draw_repetition
+from dawp.report import pictures
+from dawp.report.pictures import WIDTH, draw_outputs, draw_repetition
 
 FACTS = {
     "corruption": {},
@@ -36,14 +38,15 @@ def folder(tmp_path):
 
 def test_every_picture_is_drawn_from_the_files(folder):
     draw_repetition(folder, FACTS)
-    pictures = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
-    assert pictures == [
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    assert names == [
         "curves.png",
+        "outputs.png",
         "outputs/epoch_00002_spectrograms.png",
         "outputs/epoch_00002_waveforms.png",
         "spectrograms.png",
     ]
-    for picture in pictures:
+    for picture in names:
         image = imread(folder / picture)
         assert image.shape[0] > 300
         assert image.std() > 0.05  # not blank
@@ -63,7 +66,17 @@ def test_a_repetition_without_a_clean_clip_is_drawn(folder):
         (folder / f"{name}.wav").unlink()
     (folder / "metrics.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
     draw_repetition(folder, {"corruption": {"gaps": [[0.1, 0.01]]}, "input": {}, "best": {}, "restored": {"epoch": 2}})
-    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "gaps.png"}
+    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "spectrograms.png", "outputs.png", "gaps.png"}
+
+
+@pytest.mark.parametrize(("saved", "panels"), [(1, 2), (3, 4), (9, 6)])
+def test_the_picture_of_the_outputs_has_at_most_five(folder, saved, panels):
+    (folder / "clean.wav").unlink()
+    for epoch in range(3, 2 + saved):
+        shutil.copy(folder / "outputs" / "epoch_00002.wav", folder / "outputs" / f"epoch_{epoch:05}.wav")
+    draw_outputs(folder, folder / "outputs.png")
+    height, width = imread(folder / "outputs.png").shape[:2]
+    assert (height / width * WIDTH - 0.6) / 2 == pytest.approx(panels, abs=0.01)
 
 
 def test_only_curves_are_drawn_during_a_fit(folder):
@@ -71,6 +84,24 @@ def test_only_curves_are_drawn_during_a_fit(folder):
     (folder / "outputs" / "epoch_00002.wav").unlink()
     draw_repetition(folder, {})
     assert [path.name for path in folder.rglob("*.png")] == ["curves.png"]
+
+
+def test_labels_of_curves_lie_in_the_picture_and_rules_without_values_have_no_panel(folder, monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "save", lambda figure, to: figures.append(figure))
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "loss", "si_snr", "wmv", "holdout"])
+        writer.writerows([[e, 3.6e-4 + 1e-7 * e, -12345.678 * e, "", 1e-5] for e in range(1, 6)])
+    pictures.draw_curves(folder, {}, folder / "curves.png")
+    (figure,) = figures
+    figure.canvas.draw()
+    assert [axis.get_ylabel() for axis in figure.axes] == ["SI-SNR (dB)", "loss", "held-out error"]
+    for axis in figure.axes:
+        label = axis.yaxis.label.get_window_extent()
+        ticks = [tick.label1.get_window_extent() for tick in axis.yaxis.get_major_ticks()]
+        assert label.x0 >= 0
+        assert all(label.x1 < tick.x0 for tick in ticks if tick.width)
 
 
 def test_curves_show_the_corrupted_level_and_the_best_epoch(folder):

@@ -226,11 +226,19 @@ def test_drop_outs_do_not_depend_on_the_blocks():
         (torch.zeros(1000), {}, "waveform: is silent"),
         (torch.full((1000,), torch.nan), {}, "waveform holds NaN"),
         (torch.tensor(1.0), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[\]"),
-        (torch.randn(1000), {"task": ["denoise"]}, "task must be one of declip, denoise, dereverb, inpaint, got"),
+        (
+            torch.randn(1000),
+            {"task": ["denoise"]},
+            "task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got",
+        ),
         (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 .* 16000 Hz"),
         (torch.randn(100), {"sample_rate": 16000, "samplerate": 8000}, "waveform: block must have at least 64 samples"),
-        (torch.randn(1000), {"task": "upscale"}, "task must be one of declip, denoise, dereverb, inpaint, got upscale"),
+        (
+            torch.randn(1000),
+            {"task": "upscale"},
+            "task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got upscale",
+        ),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
         (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 for the task inpaint, got 20"),
         (
@@ -622,13 +630,13 @@ def test_a_second_command_for_the_same_output_is_refused(command, tmp_path):
 
 def test_an_output_written_meanwhile_by_another_command_is_kept(command, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
-    real = files._sha256
+    real = files.sha256_of
 
     def slow(path):  # between the check for the output and the lock
         (tmp_path / "out.wav").write_bytes(b"another's")
         return real(path)
 
-    monkeypatch.setattr(files, "_sha256", slow)
+    monkeypatch.setattr(files, "sha256_of", slow)
     assert command() == []
     assert (tmp_path / "out.wav").read_bytes() == b"another's"
 

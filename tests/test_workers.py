@@ -20,6 +20,7 @@ from dawp.parallel import allocation
 from dawp.parallel.jobs import Job, WorkItem
 from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
+from dawp.restoration.channels import progress_bars
 
 CPU = pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc to look for processes in")
 
@@ -187,6 +188,15 @@ def test_the_bar_counts_each_epoch_once(title, tmp_path, capsys):
         bars.skip_fits(1)
         assert bars._total_bar.n == (50 if title else 0)  # a hidden bar does not count
     assert ("50/50" in capsys.readouterr().err) == (title is not None)
+
+
+@pytest.mark.parametrize(("method", "total"), [("janssen", 6), ("deep_prior", 42)])
+def test_progress_counts_blocks_for_a_method_without_a_fit(method, total):
+    config = Config.of("inpaint", "restore", source=SAMPLES, restore=True, method=method, epochs=7)
+    with progress_bars(6, config, "all") as bars:
+        bars.skip_fits(6)
+        assert bars._total_bar.n == bars._total_bar.total == total
+        assert bars._total_bar.unit == ("block" if method == "janssen" else "epoch")
 
 
 @pytest.mark.parametrize(

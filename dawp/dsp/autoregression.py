@@ -139,8 +139,6 @@ def _interpolate_any(
     known: Array, missing: NDArray[np.bool_], models: Sequence[Model], scales: Sequence[float]
 ) -> Array:
     """Interpolate missing samples anywhere."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
     from dawp.dsp import lattice
 
     places = np.full(len(known), -1, dtype=np.int64)
@@ -150,9 +148,27 @@ def _interpolate_any(
     for model, scale in zip(models, scales, strict=True):
         lattice.add_precision(model.coefficients, scale, known, places, matrix, right)
     try:
-        return np.asarray(cho_solve(cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), right))
-    except (LinAlgError, ValueError):
+        return solve_definite(matrix, right)
+    except np.linalg.LinAlgError:
         return np.full(count, np.nan)
+
+
+def solve_definite(matrix: Array, right: Array) -> Array:
+    """Solve a symmetric positive definite system by Cholesky's decomposition, which releases the GIL in NumPy.
+
+    Args:
+        matrix: ``[U, U]``.
+        right: ``[U]``.
+
+    Returns:
+        ``[U]``.
+
+    Raises:
+        numpy.linalg.LinAlgError: the matrix is not positive definite.
+    """
+    from scipy.linalg import cho_solve
+
+    return np.asarray(cho_solve((np.linalg.cholesky(matrix), True), right, check_finite=False))
 
 
 def autocorrelation(values: Array) -> Array:
@@ -223,8 +239,6 @@ def fit_varying(
         Hall, Oppenheim and Willsky, Time-varying parametric modeling of speech (Signal Processing 1983); modified
         covariance: Marple, IEEE Trans. ASSP 1980.
     """
-    from scipy.linalg import cho_factor, cho_solve
-
     from dawp.dsp import lattice
 
     last = len(samples) - 1
@@ -239,8 +253,7 @@ def fit_varying(
     gram = np.block([[grams[0, 1:, 1:], grams[1, 1:, 1:]], [grams[1, 1:, 1:], grams[2, 1:, 1:]]])
     power = np.trace(gram[:order, :order]) / order
     gram[np.diag_indices(2 * order)] += power * np.repeat(ridges, order)
-    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    solution = -cho_solve(factor, np.concatenate([grams[0, 0, 1:], grams[1, 0, 1:]]))
+    solution = -solve_definite(gram, np.concatenate([grams[0, 0, 1:], grams[1, 0, 1:]]))
     return VaryingModel(solution[:order], solution[order:])
 
 
@@ -263,8 +276,6 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
     Raises:
         numpy.linalg.LinAlgError: the equations are singular.
     """
-    from scipy.linalg import cho_factor, cho_solve
-
     from dawp.dsp import lattice
 
     order, length, size = len(model.constant), stop - start, len(samples)
@@ -289,4 +300,4 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
         for values, (one, other) in zip(correlations, pairs, strict=True):
             values[: order + 1] = np.correlate(one, other, "full")[order:]
         lattice.add_varying_precision(correlations, tau[:length], turn.step == -1, gram)
-    return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True, check_finite=False), right))
+    return solve_definite(gram, right)

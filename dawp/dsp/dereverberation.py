@@ -51,13 +51,10 @@ HIGH_QUANTILE = 0.9
 TONAL_DB = (3.8, 4.6)  # high quantile over frequency: only tones are predicted so well
 UNEVEN_DB = (1.55, 1.85)  # its excess over the median: some frequencies are tones
 DOMINANT_DB = (0.75, 0.9)  # excess of the overall gain over the median: the strongest frequencies are tones
-
 STEADY_FRAMES, STEADY_LAG, STEADY_CHANGE_DB = 2, 3, 3.0  # smoothing; frames on either side; largest change of level
 STEADY_GAIN_PER_SECOND = 1.2  # increase with the RT60 of the gain in steady bins
-SUSTAINED_DB, SUSTAINED_DOMINANT_DB = (
-    (1.6, 1.8),
-    (0.25, 0.5),
-)  # gain in steady bins, at 0.2 s; and excess of the overall
+SUSTAINED_DB = (1.6, 1.8)  # gain in steady bins, at an RT60 of 0.2 s
+SUSTAINED_DOMINANT_DB = (0.25, 0.5)  # excess of the overall gain over the median
 
 # The direct-to-reverberant ratio, fitted to speech in simulated rooms
 DRR_HZ = 125.0  # distance of the frequencies that are used

@@ -65,11 +65,12 @@ STEADY_DB, UNSTEADY_DB = 3.0, 4.0  # standard deviations over time of the level 
 PARTLY_EXPLAINED, EXPLAINED = 0.6, 0.95  # support of the floor with which tracked noise is of some use, and of none
 PARTLY_EXPLAINED_WEAK, EXPLAINED_WEAK = 0.4, 0.6  # the same of weak noise, for which the decay of drums can be taken
 WEAK_DB, STRONG_DB = -20.0, -14.0  # removed noise relative to the recording
+USED_SHARE, LARGEST_DROP = 0.2, math.log(10)  # weight of tracked noise from which it is lowered by at most 10 dB
 SLIGHT_DB, CLEAR_DB = -22.0, -18.0  # removed unsteady noise relative to the recording
 
 # Recordings that are nearly clean
 FEW_NOISY_BINS, MANY_NOISY_BINS = 0.5, 0.65  # mean support of the floor: shares of bins that hold mostly noise
-CLEAN_DB, NOISY_DB = (-42.0, -45.0), (-28.0, -42.0)  # noise relative to the recording, with few and with many such bins
+CLEAN_DB, NOISY_DB = (-35.0, -45.0), (-28.0, -42.0)  # noise relative to the recording, with few and with many such bins
 RUMBLE_HZ = 80.0
 WEAK_RUMBLE_DB, STRONG_RUMBLE_DB = -22.0, -18.0  # power below RUMBLE_HZ relative to the recording
 
@@ -95,9 +96,27 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
     tracked[:, audible] = track_noise(power[:, audible], frame_hop(len(waveform), sample_rate) / sample_rate)
     share = _admitted(spectrum, tracked, audible, support, len(waveform), sample_rate)
     tracked = tracked * np.interp(frequencies, BIAS_HZ, (1.0, BIAS))[:, None]
-    floor = np.broadcast_to(floor[:, None], power.shape)
-    noise: Powers = np.exp(share * np.log(np.maximum(tracked, floor)) + (1 - share) * np.log(floor))
+    noise = _between(np.broadcast_to(floor[:, None], power.shape), tracked, share)
     return _without_slight_noise(noise, power, frequencies, float(support.mean()))
+
+
+def _between(floor: Powers, tracked: Powers, share: Array) -> Powers:
+    """Interpolate in dB from the floor to the tracked noise.
+
+    The floor can be far too low where few bins hold mostly noise, and then a small weight of it would remove nearly all
+    of the tracked noise. Therefore the lower end is at most 10 dB below the tracked noise, except where its share is
+    close to 0.
+
+    Args:
+        floor: power ``[bins, frames]``.
+        tracked: of that shape.
+        share: weight of the tracked noise, 0 to 1, ``[bins, 1]``.
+    """
+    upper = np.log(np.maximum(tracked, floor))
+    lower = np.log(floor)
+    lower = lower + ramp(share, 0, USED_SHARE) * (np.maximum(lower, upper - LARGEST_DROP) - lower)
+    noise: Powers = np.exp(share * upper + (1 - share) * lower)
+    return noise
 
 
 def _without_slight_noise(noise: Powers, power: Powers, frequencies: Array, support: float) -> Powers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from dawp.errors import BadInput, printable
 
 RUN_CONFIG, RESULT, OUTPUTS = "config.json", "result.json", "outputs"  # names in the folders of runs and repetitions
 HOLDER = ".holder"
+HASH_CHUNK = 1 << 20  # bytes
 
 
 @contextmanager
@@ -49,6 +51,15 @@ def changed_at(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of the content of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

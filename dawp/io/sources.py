@@ -148,6 +148,22 @@ def sounds_in(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Recording]:
+    recordings = []
+    for number, line in enumerate(read_list_text(path).split("\n"), start=1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            recordings.append(_read_line(line, path.parent, f"{printable(path)} line {number}"))
+    if not recordings:
+        raise BadInput(f"{printable(path)}: the list is empty", code="invalid_list")
+    return recordings
+
+
+def read_list_text(path: Path) -> str:
+    """Read a list of recordings as text.
+
+    Raises:
+        BadInput: it is too large, not text in UTF-8, or cannot be read.
+    """
     if path.stat().st_size > MAX_LIST_SIZE:
         raise BadInput(
             f"{printable(path)}: has no suffix of a sound format and is too large for a list of recordings",
@@ -161,14 +177,7 @@ def _read_list(path: Path) -> list[Recording]:
         raise BadInput(f"{printable(path)}: cannot be read ({error.strerror})", code="unreadable_input") from None
     if "\0" in text:
         raise BadInput(f"{printable(path)}: {NO_LIST}", code="invalid_list")
-    recordings = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.strip()
-        if line and not line.startswith("#"):
-            recordings.append(_read_line(line, path.parent, f"{printable(path)} line {number}"))
-    if not recordings:
-        raise BadInput(f"{printable(path)}: the list is empty", code="invalid_list")
-    return recordings
+    return text
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
@@ -184,7 +193,7 @@ def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
 
 def _read_line(line: str, folder: Path, where: str) -> Recording:
     """Parse a line of a list: a path, or two paths separated by a comma, with quotes as in CSV files."""
-    path = _find(line, folder)
+    path = find_listed(line, folder)
     if path:
         return Recording(path)
     try:
@@ -201,15 +210,15 @@ def _read_line(line: str, folder: Path, where: str) -> Recording:
         )
     paths = []
     for field in fields:
-        found = _find(field, folder)
+        found = find_listed(field, folder)
         if found is None:
             raise BadInput(f"{where}: no such file: {printable(field)}", code="not_found")
         paths.append(found)
     return Recording(*paths)
 
 
-def _find(name: str, folder: Path) -> Path | None:
-    """Find a file relative to the folder of the list, or else to the working folder."""
+def find_listed(name: str, folder: Path) -> Path | None:
+    """Find a file relative to the folder of the list, or else to the working folder; None if there is none."""
     for candidate in (folder / name, Path(name)):
         try:
             if candidate.is_file():

@@ -16,6 +16,7 @@ from dawp.plugins import add_part, import_object
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dawp.config import Config
     from dawp.problem import Problem
 
 DEEP_PRIOR = "deep_prior"
@@ -33,6 +34,9 @@ REVERBERATION_SETTINGS = {"block": 30.0}
 CLIPPING_SETTINGS = {"block": 20.0}
 """Settings of the methods that undo clipping: longer blocks take more memory."""
 
+BANDWIDTH_SETTINGS = {"block": 30.0}
+"""Settings of the methods that extend the bandwidth: the slope of the spectrum is that of a block."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -43,6 +47,7 @@ class Method:
         task: name of the task.
         function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
+        uses_config: whether the function also receives all settings: ``function(problem, config)``.
         package: optional package that it requires, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
@@ -54,7 +59,7 @@ class Method:
 
     name: str
     task: str
-    function: str | Callable[[Problem], Tensor]
+    function: str | Callable[..., Tensor]
     package: str | None = None
     is_baseline: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -62,16 +67,22 @@ class Method:
     context: float = 0.0
     extra: str = "baselines"
     allows_joint: bool = False
+    uses_config: bool = False
 
-    def restore(self, problem: Problem) -> Tensor:
+    def restore(self, problem: Problem, config: Config | None = None) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
+
+        Args:
+            problem: to solve.
+            config: all settings, for the methods that use them.
 
         Raises:
             BadInput: the method failed, or its output is not finite.
         """
         function = import_object(self.function)
         try:
-            estimate: Tensor = function(problem).to(problem.observed.dtype)
+            estimate: Tensor = function(problem, config) if self.uses_config else function(problem)
+            estimate = estimate.to(problem.observed.dtype)
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
@@ -200,5 +211,13 @@ for _method in (
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
     Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
     Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
+    Method(
+        "band_replication",
+        "bandwidth",
+        "dawp.methods.classical.bandwidth:band_replication",
+        settings=BANDWIDTH_SETTINGS,
+    ),
+    Method("sinc", "bandwidth", "dawp.methods.classical.bandwidth:sinc", settings=BANDWIDTH_SETTINGS),
+    Method("stages", "chain", "dawp.restoration.waveform:restore_problem", uses_config=True),
 ):
     register(_method)

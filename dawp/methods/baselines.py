@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import Tensor
 
+from dawp.config import Config
 from dawp.errors import BadInput, printable
 from dawp.methods import base
 from dawp.problem import Problem
@@ -23,8 +24,13 @@ def check_installed(task: str) -> None:
     base.check_installed(_baselines(task).values(), "baselines need")
 
 
-def run(task: str, problem: Problem) -> dict[str, Tensor]:
+def run(task: str, problem: Problem, config: Config | None = None) -> dict[str, Tensor]:
     """Return the estimate ``[T]`` of each baseline of the task, by name; NaN, with a warning, for one that fails.
+
+    Args:
+        task: name of the task.
+        problem: to solve.
+        config: all settings, for the methods that use them.
 
     Raises:
         BadInput: packages are missing.
@@ -33,7 +39,7 @@ def run(task: str, problem: Problem) -> dict[str, Tensor]:
     estimates = {}
     for name, method in _baselines(task).items():
         try:
-            estimate = method.restore(problem)
+            estimate = method.restore(problem, config)
         except BadInput as error:  # the fit does not depend on it
             log.warning(
                 "%s: baseline %s cannot be computed, its values are NaN: %s", problem.name, name, printable(error)

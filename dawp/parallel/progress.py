@@ -15,6 +15,7 @@ from dawp.parallel.jobs import WorkItem
 
 log = logging.getLogger(__name__)
 
+EPOCH = "epoch"
 MAX_BARS = 16  # bars of single fits
 WARM_UP_EPOCHS, TIMED_EPOCHS = 3, 10  # the forecast ignores the first epochs and measures the next ones
 
@@ -27,11 +28,12 @@ class ProgressBars:
         epochs: number of epochs per fit.
         title: title of the bar for all epochs; None for no bars. A single fit has one bar, titled with its job's name.
         forecast: log the estimated remaining time after the first epochs.
+        unit: what the bars count, if it is not epochs.
     """
 
-    def __init__(self, fits: int, epochs: int, title: str | None, forecast: bool = False) -> None:
+    def __init__(self, fits: int, epochs: int, title: str | None, forecast: bool = False, unit: str = EPOCH) -> None:
         self._is_single_fit = fits == 1
-        self._total, self._epochs, self._title = fits * epochs, epochs, title
+        self._total, self._epochs, self._title, self._unit = fits * epochs, epochs, title, unit
         self._show_fits = title is not None and not self._is_single_fit and sys.stderr.isatty()
         self._bar: Any = None
         self._skipped = 0
@@ -54,7 +56,7 @@ class ProgressBars:
     def _total_bar(self) -> Any:
         """The bar for all epochs. It is created when the first fit starts, since the input may be rejected before."""
         if self._bar is None:
-            self._bar = progress_bar(self._total, self._title)
+            self._bar = progress_bar(self._total, self._title, self._unit)
             self._bar.update(self._skipped)
         return self._bar
 
@@ -75,7 +77,7 @@ class ProgressBars:
             used = {-bar.pos for bar in self._fit_bars.values()}  # tqdm stores the position negated
             position = next(position for position in range(1, MAX_BARS + 1) if position not in used)
             title = item.job.name if item.part is None else f"{item.job.name}, fit {item.part + 1}"
-            self._fit_bars[item] = progress_bar(self._epochs, title, position=position, leave=False)
+            self._fit_bars[item] = progress_bar(self._epochs, title, self._unit, position=position, leave=False)
 
     def update(self, item: WorkItem, epochs: int, values: Mapping[str, str], skipped: bool = False) -> None:
         """Count epochs of a work item.
@@ -148,18 +150,19 @@ class _Bar(tqdm):  # type: ignore[type-arg, misc, unused-ignore]
         self.update(epochs)
 
 
-def progress_bar(epochs: int, title: str | None, **options: Any) -> Any:
+def progress_bar(epochs: int, title: str | None, unit: str = EPOCH, **options: Any) -> Any:
     """Create a progress bar on standard error.
 
     Args:
         epochs: total number of epochs.
         title: text beside the bar; None to hide it.
+        unit: what is counted, if it is not epochs.
         options: further arguments of tqdm.
     """
     return _Bar(
         total=epochs,
         desc=title,
-        unit="epoch",
+        unit=unit,
         disable=title is None,
         mininterval=0.1 if sys.stderr.isatty() else 10,  # fewer lines in log files
         dynamic_ncols=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import cycle
@@ -28,9 +28,11 @@ N_FFT, HOP = 512, 128
 DYNAMIC_RANGE_DB = 80
 SMALLEST = 1e-10  # magnitude
 MAX_GAPS = 6  # per picture
+MAX_OUTPUTS = 5  # per picture
 GAP_CONTEXT = 0.006  # seconds shown on either side of a gap
 WIDTH = 6.4  # inches
 MARGINS = (0.8, 0.15, 0.1, 0.5)  # inches around the curves: left, right, above, below
+LABEL_PLACE = 0.62  # inches from the centre of a vertical label to the axes
 
 BEST, BEST_ON_GAPS = (f"best_{Measurement('si_snr', *region).name}" for region in ([], [GAPS]))
 DRAWN = ("corrupted", BEST_ON_GAPS, BEST, "restored", "clean")
@@ -89,18 +91,38 @@ def draw_repetition(folder: Path, facts: dict[str, Any]) -> None:
     present = {title_of(name): path for name in DRAWN if (path := folder / f"{name}.wav").exists()}
     if facts:
         _draw_sounds(folder / "spectrograms.png", present, _spectrogram)
+        draw_outputs(folder, folder / "outputs.png")
         if facts["corruption"].get("gaps"):
             draw_gaps(folder, facts, folder / "gaps.png")
         if (folder / "rir.wav").exists():
             draw_room(folder, facts, folder / "room.png")
     for output in (path for path in sounds_of(folder) if path.parent != folder):
-        epoch = int(output.stem.removeprefix("epoch_"))
-        sounds = {"corrupted": present["corrupted"], f"output at epoch {epoch}": output}
+        sounds = {"corrupted": present["corrupted"], f"output at epoch {_epoch_of(output)}": output}
         sounds |= {title: path for title, path in present.items() if title == "clean"}
         for kind, panel in (("waveforms", _waveform), ("spectrograms", _spectrogram)):
             picture = output.with_name(f"{output.stem}_{kind}.png")
             if not picture.exists():
                 _draw_sounds(picture, sounds, panel)
+
+
+def draw_outputs(folder: Path, to: Path) -> None:
+    """Draw spectrograms of up to five saved outputs, between those of the corrupted and of the clean clip."""
+    import numpy as np
+
+    outputs = [path for path in sounds_of(folder) if path.parent != folder]
+    if not outputs:
+        return
+    shown = np.unique(np.linspace(0, len(outputs) - 1, min(MAX_OUTPUTS, len(outputs))).round().astype(int))
+    sounds = {"corrupted": folder / "corrupted.wav"}
+    sounds |= {f"output at epoch {_epoch_of(outputs[index])}": outputs[index] for index in shown}
+    if (folder / "clean.wav").exists():
+        sounds["clean"] = folder / "clean.wav"
+    _draw_sounds(to, sounds, _spectrogram)
+
+
+def _epoch_of(output: Path) -> int:
+    """Return the epoch of a saved output."""
+    return int(output.stem.removeprefix("epoch_"))
 
 
 def draw_nothing(folder: Path, facts: dict[str, Any]) -> None:
@@ -114,7 +136,8 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
     """
     columns = read_columns(folder / "metrics.csv")
     metrics = [measurement for measurement in measurements() if measurement.name in columns]
-    panels = len(metrics) + 1 + sum(name in columns for name in RULES)
+    rules = [name for name in RULES if name in columns and len(measured(columns, name)[1])]
+    panels = len(metrics) + 1 + len(rules)
     figure, axes = new_figure(panels, layout=None)  # twice as fast as the constrained layout
     for axis, metric in zip(axes, metrics, strict=False):
         for curve, label, colour in (
@@ -130,7 +153,7 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
         _crop(axis, metric, columns, facts)
         if axis.lines:
             axis.legend(fontsize="x-small")
-    _plot_loss_and_rules(axes[len(metrics) :], columns, facts)
+    _plot_loss_and_rules(axes[len(metrics) :], rules, columns, facts)
     axes[-1].set_xlabel("epoch")
     epochs = columns["epoch"]
     if len(epochs) > 1:
@@ -138,17 +161,20 @@ def draw_curves(folder: Path, facts: dict[str, Any], to: Path) -> None:
     width, height = figure.get_size_inches()
     left, right, above, below = MARGINS
     figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height, hspace=0.1)
-    figure.align_ylabels()
+    for axis in axes:  # tick labels of any width must not move the labels out of the picture
+        axis.yaxis.set_label_coords(-LABEL_PLACE / (width - left - right), 0.5)
     save(figure, to)
 
 
-def _plot_loss_and_rules(axes: list[Axes], columns: dict[str, NDArray[Any]], facts: dict[str, Any]) -> None:
-    """Plot the loss, and the quantity and the stop of each stopping rule that was watched."""
-    rules = {name: rule.label or name for name, rule in RULES.items() if name in columns}
-    for axis, (name, label) in zip(axes, {"loss": "loss", **rules}.items(), strict=True):
+def _plot_loss_and_rules(
+    axes: list[Axes], rules: Sequence[str], columns: dict[str, NDArray[Any]], facts: dict[str, Any]
+) -> None:
+    """Plot the loss, and the quantity and the stop of each stopping rule that has values."""
+    for axis, name in zip(axes, ["loss", *rules], strict=True):
         epochs, values = measured(columns, name)
-        axis.plot(epochs, values, color=OUTPUT, linewidth=1)
-        axis.set_ylabel(label)
+        axis.plot(epochs, values, color=OUTPUT, linewidth=1, marker="." if len(values) == 1 else "")
+        axis.set_ylabel(name if name == "loss" else RULES[name].label or name)
+        axis.ticklabel_format(axis="y", scilimits=(-2, 4))
         if name in rules and len(values) and values.min() > 0:
             axis.set_yscale("log")
         stop = facts.get("blind", {}).get(name)

@@ -26,7 +26,7 @@ def cache_folder(output: Path) -> Path:
 
 
 @contextmanager
-def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
+def open_cache(output: Path, identity: dict[str, Any], what: Path | None = None) -> Iterator[BlockCache]:
     """Lock the cache folder of an output, and open the cache for the given settings.
 
     Blocks of other settings stay in the folder. The folder is removed afterwards if it is empty.
@@ -34,6 +34,7 @@ def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
     Args:
         output: the file that is restored.
         identity: everything that the restored samples depend on.
+        what: path to name in messages; None for the output.
 
     Raises:
         BadInput: another command is restoring this output.
@@ -42,7 +43,7 @@ def open_cache(output: Path, identity: dict[str, Any]) -> Iterator[BlockCache]:
     settings = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True)
     try:
-        with exclusive_lock(folder, output):
+        with exclusive_lock(folder, what or output):
             cache = BlockCache(folder / settings)
             try:
                 yield cache

@@ -23,6 +23,7 @@ from dawp.methods.deep_prior.checkpoints import Checkpoints, found
 from dawp.methods.deep_prior.solver import fit_ahead, noise_after_prefilter, prefilter, restore_without_fit, solve
 from dawp.operators.base import Operator
 from dawp.parallel.jobs import Job, ProgressReporter
+from dawp.parallel.progress import ProgressBars
 from dawp.problem import Problem
 from dawp.randomness import seeded
 from dawp.restoration.block_cache import BlockCache
@@ -178,6 +179,13 @@ def channel_jobs(
         yield ChannelJob(label, folder, restore_channel, args, config.stop.fits, index, channel, checkpoints=found)
 
 
+def progress_bars(fits: int, config: Config, title: str | None) -> ProgressBars:
+    """Return progress bars that count the epochs of fits, or the channels of blocks for a method without a fit."""
+    if get_method(config.task, config.restoration.method):
+        return ProgressBars(fits, 1, title, unit="block")
+    return ProgressBars(fits, config.fit.epochs, title, forecast=True)
+
+
 def restore_channel(
     folder: Path | None,
     progress: ProgressReporter,
@@ -218,7 +226,7 @@ def restore_channel(
         with memory_as_bad_input("not restored", "block"):
             method = get_method(config.task, config.restoration.method)
             if method:
-                progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
+                progress.skip(config.stop.fits if part is None else 1)
                 if part is not None:
                     return None
                 return _apply(method, channel, context, others, operator, rate, config, index, label), 0
@@ -264,9 +272,9 @@ def _apply(
     problem = problem_of(channel)
     try:
         if context:
-            estimate = method.restore(problem_of(context.samples))[context.offset :][: len(channel)]
+            estimate = method.restore(problem_of(context.samples), config)[context.offset :][: len(channel)]
         else:
-            estimate = method.restore(replace(problem, others=others))
+            estimate = method.restore(replace(problem, others=others), config)
     except BadInput as error:
         raise BadInput(f"method {method.name} failed: {error}", code=error.code) from error
     return _combine(problem, estimate, config, label)

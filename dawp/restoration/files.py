@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config
+from dawp.config import Config
 from dawp.devices import memory_as_bad_input
-from dawp.errors import BadInput, ErrorCode, FitDiverged, printable
-from dawp.io.files import atomic_write, changed_at, check_writable, write_json
+from dawp.errors import BadInput, FitDiverged, printable
+from dawp.io.files import atomic_write, changed_at, check_writable, sha256_of, write_json
 from dawp.io.formats import Form, form_of, write
 from dawp.io.metadata.files import read_metadata
 from dawp.io.reader import Reader
 from dawp.io.sources import Recording
-from dawp.methods.base import check_method
+from dawp.methods.base import DEEP_PRIOR, check_method
 from dawp.parallel.progress import ProgressBars, format_duration
 from dawp.parallel.scheduler import run_jobs
 from dawp.restoration.block_cache import open_cache
 from dawp.restoration.blocks import Block, overlap_add, plan_blocks, scan, split_blocks
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.chain import Chain, sample_settings
+from dawp.restoration.changed import Changed, count
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.description import describe
+from dawp.restoration.inspection import at_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
-from dawp.restoration.targets import Target, plan_targets
+from dawp.restoration.targets import Target, common_folder, plan_targets
 from dawp.runs.environment import check_device, device_label, environment
 from dawp.runs.experiment import Outcome
 from dawp.tasks.base import get_task
 
 log = logging.getLogger(__name__)
 
-OUTPUT_SETTINGS = (
-    "source",
-    "overwrite",
-    "restore",
-    "output",
-    "output_format",
-    "subtype",
-    "clip_mode",
-    "save_removed",
-    *NOT_OF_THE_NUMBERS,
-)
-"""Settings that the restored samples do not depend on."""
-
-HASH_CHUNK = 1 << 20  # bytes
+Failure = BadInput | FitDiverged
 
 
 def run(
@@ -72,33 +61,68 @@ def run(
         BadInput: the device is not available, or an output cannot be written.
         KeyboardInterrupt: finished blocks stay in the cache.
     """
-    check_device(config)
-    check_method(config.task, config.restoration.method)
-    config.corruption.check_files()
-    targets = plan_targets(config, recordings)
+    return restore_all([(target, config) for target in plan_targets(config, recordings)], command, progress)
+
+
+def restore_all(
+    plans: Sequence[tuple[Target, Config]],
+    command: Sequence[str] = (),
+    progress: bool = False,
+    errors: dict[Path, Failure] | None = None,
+) -> Outcome:
+    """Restore recordings with settings of their own; see ``run``.
+
+    Args:
+        plans: each recording and its settings. The settings of workers and the device are those of the first one.
+        command: the command line, for the records.
+        progress: show a progress bar on standard error.
+        errors: receives why a recording could not be restored, by its output.
+    """
+    check_device(plans[0][1])
+    for config in {id(config): config for _, config in plans}.values():
+        for stage in config.stages:
+            check_method(stage.task, stage.restoration.method)
+            stage.corruption.check_files()
+    targets = [target for target, _ in plans]
     outputs = [path for target in targets for path in (target.output, target.removed) if path]
     for folder in dict.fromkeys(path.parent for path in outputs):
         check_writable(folder)
     title = f"{len(targets)} recordings" if len(targets) > 1 else printable(targets[0].path.name)
+    outcome = Outcome(common_folder(targets), 0, 0, [], [])
+    chains = [Chain(target, config) for target, config in plans]
+    for number in range(max(len(chain) for chain in chains)):
+        stages = [part for chain in chains if (part := chain.stage(number))]
+        if stages:
+            batch = _restore_stage(stages, command, title if progress else None)
+            outcome.failures.extend(map(str, batch.errors.values()))
+            outcome.failure_codes.extend(failure.code for failure in batch.errors.values())
+            outcome = replace(outcome, done=outcome.done + batch.done, skipped=outcome.skipped + batch.skipped)
+            if errors is not None:
+                errors |= batch.errors
+    return outcome
+
+
+def _restore_stage(
+    stages: Sequence[tuple[Target, Config]], command: Sequence[str], title: str | None
+) -> BatchRestoration:
+    """Run a stage of all recordings."""
+    config = stages[0][1]
+    shown = next((own for _, own in stages if own.restoration.method == DEEP_PRIOR), config)
     with (
-        BatchRestoration(targets, config, command) as batch,
-        ProgressBars(batch.fits, config.fit.epochs, title if progress else None, forecast=True) as bars,
+        BatchRestoration(stages, command) as batch,
+        progress_bars(batch.fits, shown, title) as bars,
         closing(run_jobs(batch.jobs(bars), config.work, config.fit.device, batch.fits, bars)) as results,
     ):
         for job, result, failure in results:
             batch.add_result(job, result, failure)
-    folder = (
-        targets[0].output
-        if len(targets) == 1
-        else Path(os.path.commonpath([target.output.parent for target in targets]))
-    )
-    return Outcome(folder, batch.done, batch.skipped, batch.failures, batch.failure_codes)
+    return batch
 
 
 class FileRestoration:
     """The restoration of one recording. Its output stays locked until ``resources`` is closed.
 
     Attributes:
+        target: the recording and its output.
         resources: the open recording and the lock.
         running: the jobs that have not finished.
         all_submitted: there are no further jobs.
@@ -110,20 +134,22 @@ class FileRestoration:
 
     def __init__(self, target: Target, config: Config, command: Sequence[str], position: str) -> None:
         self._began = time.perf_counter()
-        self._target, self._config = target, config
+        self.target, self._config = target, config  # the settings are completed by the inspection
         self.running: set[ChannelJob] = set()
-        self.all_submitted = self.failed = False
+        self.all_submitted = self.failed = self._intact = False
         self._pending: dict[int, PendingBlock] = {}
         self._epochs: dict[int, list[int]] = {}
         with ExitStack() as resources:
-            self._read(resources.enter_context(Reader(target.path)))
-            self._settings = {name: value for name, value in config.effective().items() if name not in OUTPUT_SETTINGS}
+            original = resources.enter_context(Reader(target.recording)) if target.stage else None
+            self._read(resources.enter_context(Reader(target.path)), original)
+            self._settings = sample_settings(self._config)
             self._environment = environment(config, command)
-            self._sha256 = _sha256(target.path)
+            self._sha256 = sha256_of(target.path)
             length = self._sound.frames / self._sound.rate
             facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"
-            log.info("%s%s: %s", position, self._sound.name, facts)
-            self._intact = is_intact(self._sound, config, self._blocks)
+            stage = f", {target.stage.label}" if target.stage else ""
+            log.info("%s%s%s: %s", position, self._sound.name, stage, facts)
+            self._intact = self._intact or is_intact(self._sound, config, self._blocks)
             if self._intact:
                 self._epochs = {index: [0] * len(self._sound.power) for index in range(len(self._blocks))}
             target.output.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +159,7 @@ class FileRestoration:
                 "torch": self._environment["versions"]["torch"],
                 **self._operators(),
             }
-            self._cache = resources.enter_context(open_cache(target.output, identity))
+            self._cache = resources.enter_context(open_cache(target.output, identity, target.final))
             # Another command may have finished it before the lock was acquired.
             if target.output.exists() and not config.run.overwrite:
                 raise BadInput(
@@ -142,11 +168,25 @@ class FileRestoration:
                 )
             self.resources = resources.pop_all()
 
-    def _read(self, file: Reader) -> None:
-        """Scan the recording, choose the formats of the outputs and plan the blocks."""
-        target, config = self._target, self._config
-        sound = self._sound = scan(file, target.path, config.corruption.missing is not None)
-        self._source_form, self._metadata = Form(file.format, file.subtype), read_metadata(target.path)
+    def _read(self, file: Reader, original: Reader | None) -> None:
+        """Scan and inspect the recording, choose the formats of the outputs and plan the blocks.
+
+        Args:
+            file: the file to restore.
+            original: the recording, if the file is the output of a stage of a chain.
+        """
+        target = self.target
+        sound = scan(file, target.recording, self._config.corruption.missing is not None)
+        inspected = inspect(sound, self._config)
+        self._intact = inspected is None
+        if inspected:
+            sound, self._config = inspected
+        self._sound = self._original = sound
+        if original:
+            self._original = at_rate(scan(original, target.recording, missing_allowed=True), sound.rate)
+        config = self._config
+        source = original or file
+        self._source_form, self._metadata = Form(source.format, source.subtype), read_metadata(target.recording)
         size = sound.rate, len(sound.power), sound.frames
         self._form = form_of(target.output, self._source_form, config.restoration.subtype, *size)
         self._removed_form = target.removed and form_of(target.removed, self._source_form, None, *size)
@@ -208,13 +248,22 @@ class FileRestoration:
 
     def finish(self) -> None:
         """Write the output and its record, and delete the cache."""
-        described = describe(self._sound, self._config)
-        removed = self._measure_removed()
-        gain = self._write_output()
+        described, changed, removed = (
+            describe(self._sound, self._config),
+            self._count_changed(),
+            self._measure_removed(),
+        )
+        facts: dict[str, Any] = {"removed": removed.to_dict() if removed else None}
+        facts |= {"changed": asdict(changed)} if changed else {}
+        facts |= {"estimated": described} if described else {}
+        facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
-        write_json(self._target.record, self._record(removed, described, gain, seconds))
+        write_json(self.target.record, self._record(facts, seconds))
         self._cache.remove()
-        log.info("%s: done in %s", printable(self._target.output), format_duration(seconds))
+        if self.target.stage and self.target.stage.is_last:
+            shutil.rmtree(self.target.stage.folder, ignore_errors=True)
+        name = self.target.label if self.target.is_intermediate else printable(self.target.output)
+        log.info("%s: done in %s", name, format_duration(seconds))
 
     def _samples(self) -> Iterator[Tensor]:
         """Yield consecutive parts ``[channels, n]`` of the restored waveform."""
@@ -228,20 +277,18 @@ class FileRestoration:
 
     def _write_output(self) -> float:
         """Write the output, as a copy of an intact recording in the same format, and return the gain applied."""
-        target = self._target
-        if self._intact and self._form == self._source_form:
+        target = self.target
+        if self._intact and self._form == self._source_form and target.stage is None:
             with atomic_write(target.output) as temporary:
                 shutil.copyfile(target.path, temporary)
             return 1.0
         clip_mode = self._config.restoration.clip_mode
         return write(target.output, self._samples, self._sound.rate, self._form, clip_mode, self._metadata)
 
-    def _record(
-        self, removed: Removed | None, described: dict[str, float | None], gain: float, seconds: float
-    ) -> dict[str, Any]:
-        """Return the content of the record."""
+    def _record(self, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the content of the record: what was measured, and how the output was made."""
         return {
-            "recording": str(self._target.path),
+            "recording": str(self.target.path),
             "sha256": self._sha256,
             "sample_rate": self._sound.rate,
             "channels": len(self._sound.power),
@@ -249,10 +296,8 @@ class FileRestoration:
             "format": self._form.format,
             "subtype": self._form.subtype,
             "clip_mode": self._config.restoration.clip_mode,
-            "gain": gain,
             "unchanged": self._intact,
-            "removed": removed.to_dict() if removed else None,
-            **({"estimated": described} if described else {}),
+            **facts,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}
                 for index, block in enumerate(self._blocks)
@@ -260,32 +305,43 @@ class FileRestoration:
             "seconds": seconds,
             **self._environment,
             "settings": self._settings,
+            **(self.target.stage.record if self.target.stage else {}),
         }
 
     def _measure_removed(self) -> Removed | None:
         """Write the removed signal if a file is named for it, and log its level; None where gaps were filled."""
-        target, sound = self._target, self._sound
+        target, sound = self.target, self._sound
 
         def removed_samples() -> Iterator[Tensor]:
-            return (part for _, part in difference(self._samples(), sound.read))
+            return (part for _, part in difference(self._samples(), self._original.read))
 
         if target.removed and self._removed_form:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
             clip_mode = self._config.restoration.clip_mode
             write(target.removed, removed_samples, sound.rate, self._removed_form, clip_mode, None)
-        if not get_task(self._config.task).has_strength:
+        task = get_task(self._config.task)
+        if not task.has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
-        log.info("%s: %s", printable(target.output), removed)
-        # The inversion of a known room and declipping can change most of a recording.
-        is_subtracted = get_task(self._config.task).is_damaged is None and not self._config.corruption.default_method
-        if is_subtracted and removed.is_suspicious:
+        if task.is_damaged:  # the number of changed samples is shown instead
+            return removed
+        log.info("%s: %s", target.label, removed)
+        # The inversion of a known room and added high frequencies can change most of a recording.
+        if not (task.inspect or self._config.corruption.default_method) and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",
-                printable(target.output),
+                target.label,
             )
         return removed
+
+    def _count_changed(self) -> Changed | None:
+        """Count and log the changed samples; None for a task that changes all of them."""
+        if self._config.corruption.missing is None and get_task(self._config.task).is_damaged is None:
+            return None
+        changed = count(difference(self._samples(), self._sound.read), self._sound.rate)
+        log.info("%s: %s", self.target.label, changed)
+        return changed
 
 
 class BatchRestoration:
@@ -295,17 +351,15 @@ class BatchRestoration:
         fits: number of fits of all recordings.
         done: number of recordings restored.
         skipped: number of recordings whose output exists.
-        failures: one line for each recording that could not be restored.
-        failure_codes: the code of each failure.
+        errors: why a recording could not be restored, by its output.
     """
 
-    def __init__(self, targets: Sequence[Target], config: Config, command: Sequence[str]) -> None:
-        self._targets, self._config, self._command = targets, config, command
-        self._fits = [_count_fits(target.path, config) for target in targets]
+    def __init__(self, plans: Sequence[tuple[Target, Config]], command: Sequence[str]) -> None:
+        self._plans, self._command = plans, command
+        self._fits = [_count_fits(target.path, config) for target, config in plans]
         self.fits = sum(self._fits)
         self.done = self.skipped = 0
-        self.failures: list[str] = []
-        self.failure_codes: list[ErrorCode] = []
+        self.errors: dict[Path, Failure] = {}
         self._open: list[FileRestoration] = []
         self._owners: dict[ChannelJob, FileRestoration] = {}
 
@@ -318,9 +372,9 @@ class BatchRestoration:
 
     def jobs(self, bars: ProgressBars) -> Iterator[ChannelJob]:
         """Yield the jobs of one recording after the other; report and skip bad recordings."""
-        for number, (target, fits) in enumerate(zip(self._targets, self._fits, strict=True), start=1):
-            position = f"{number} of {len(self._targets)}: " if len(self._targets) > 1 else ""
-            file = self._open_target(target, position)
+        for number, ((target, config), fits) in enumerate(zip(self._plans, self._fits, strict=True), start=1):
+            position = f"{number} of {len(self._plans)}: " if len(self._plans) > 1 else ""
+            file = self._open_target(target, config, position)
             if file is None:
                 bars.skip_fits(fits)
                 continue
@@ -330,7 +384,7 @@ class BatchRestoration:
                     self._owners[job] = file
                     yield job
             except BadInput as refusal:
-                self._fail(refusal)
+                self._fail(target, refusal)
                 file.failed = True
             self._close_if_over(file)
 
@@ -338,13 +392,13 @@ class BatchRestoration:
         """Pass the result of a job to its recording, and write the recording if it was the last one."""
         file = self._owners.pop(job)
         if failure is not None and not file.failed:
-            self._fail(failure)
+            self._fail(file.target, failure)
         file.add_result(job, result, failure)
         self._close_if_over(file)
 
-    def _open_target(self, target: Target, position: str) -> FileRestoration | None:
+    def _open_target(self, target: Target, config: Config, position: str) -> FileRestoration | None:
         """Start a recording; None if its output exists or it cannot be restored."""
-        if target.output.exists() and not self._config.run.overwrite:
+        if target.output.exists() and not config.run.overwrite:
             older = ", older than its recording" if changed_at(target.path) > changed_at(target.output) else ""
             log.info("%s: already exists%s (use --overwrite to recompute it)", printable(target.output), older)
             if target.removed and not target.removed.exists():
@@ -353,9 +407,9 @@ class BatchRestoration:
             return None
         try:
             with memory_as_bad_input(printable(target.path), "block"):
-                return FileRestoration(target, self._config, self._command, position)
+                return FileRestoration(target, config, self._command, position)
         except BadInput as refusal:
-            self._fail(refusal)
+            self._fail(target, refusal)
             return None
 
     def _close_if_over(self, file: FileRestoration) -> None:
@@ -367,13 +421,12 @@ class BatchRestoration:
             try:
                 if not file.failed:
                     file.finish()
-                    self.done += 1
+                    self.done += not file.target.is_intermediate
             except BadInput as refusal:
-                self._fail(refusal)
+                self._fail(file.target, refusal)
 
-    def _fail(self, failure: BadInput | FitDiverged) -> None:
-        self.failures.append(str(failure))
-        self.failure_codes.append(failure.code)
+    def _fail(self, target: Target, failure: Failure) -> None:
+        self.errors.setdefault(target.final, failure)
         log.error("%s", failure)
 
 
@@ -385,11 +438,3 @@ def _count_fits(path: Path, config: Config) -> int:
             return len(blocks) * file.channels * config.stop.fits
     except BadInput:
         return 0
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

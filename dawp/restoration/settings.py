@@ -38,6 +38,12 @@ class RestoreConfig(Settings):
         "sample rate and with all channels",
         brief="restore damaged recordings",
     )
+    corrupt_only: bool = setting(
+        False,
+        "only corrupt the clean recordings of the source and write them to --output: whole, at their own sample rate "
+        "and with all channels",
+        brief="only write corrupted recordings to --output",
+    )
     method: str = setting(
         DEEP_PRIOR,
         lambda: (
@@ -97,8 +103,10 @@ class RestoreConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.output is not None and not self.restore:
-            raise BadInput(f"output needs --restore, got {printable(self.output)}")
+        if self.corrupt_only and (self.restore or self.output is None):
+            raise BadInput("corrupt_only needs --output, without --restore")
+        if self.output is not None and not (self.restore or self.corrupt_only):
+            raise BadInput(f"output needs --restore or --corrupt_only, got {printable(self.output)}")
         if self.method != DEEP_PRIOR and not self.restore:
             raise BadInput(
                 f"method needs --restore, got {printable(self.method)}; --baselines evaluates classical methods"

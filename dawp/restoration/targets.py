@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dawp.config import Config
 from dawp.errors import BadInput, printable
@@ -20,18 +21,61 @@ MAX_NAME_BYTES = 255 - len(".12345678.") - len(".json")  # leave room for the te
 
 
 @dataclass(frozen=True)
+class ChainStage:
+    """A stage of the restoration of a recording by a chain.
+
+    Attributes:
+        recording: the recording.
+        label: number and task, for messages.
+        folder: of the intermediate outputs, which is deleted after the last stage.
+        output: of the last stage.
+        is_last: whether it is the last stage.
+        record: entries of the record of the output.
+    """
+
+    recording: Path
+    label: str
+    folder: Path
+    output: Path
+    is_last: bool
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Target:
     """A recording to restore and the files to write.
 
     Attributes:
-        path: the recording.
+        path: the file to restore.
         output: the restored file.
         removed: the file for the removed signal; None to write none.
+        stage: the stage of a chain that restores the file; None for other tasks.
     """
 
     path: Path
     output: Path
     removed: Path | None = None
+    stage: ChainStage | None = None
+
+    @property
+    def recording(self) -> Path:
+        """The recording to restore."""
+        return self.stage.recording if self.stage else self.path
+
+    @property
+    def final(self) -> Path:
+        """The restored file: the output, or that of the last stage of a chain."""
+        return self.stage.output if self.stage else self.output
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether the output is the input of the next stage of a chain."""
+        return self.stage is not None and not self.stage.is_last
+
+    @property
+    def label(self) -> str:
+        """The output, or the recording and the stage of a chain, for messages."""
+        return f"{printable(self.recording)}, {self.stage.label}" if self.stage else printable(self.output)
 
     @property
     def record(self) -> Path:
@@ -49,18 +93,26 @@ def plan_targets(config: Config, recordings: Sequence[Recording]) -> list[Target
     """
     paths, base = _select_recordings(config, recordings)
     targets = _assign_outputs(config, paths, base)
-    _check_outputs(config, targets)
-    _check_removed(config, targets)
+    check_outputs(config, targets)
+    check_removed(config, targets)
     return targets
 
 
-def _output_of(config: Config) -> Path:
+def common_folder(targets: Sequence[Target]) -> Path:
+    """Return the output of a single target, or the folder that contains all outputs."""
+    if len(targets) == 1:
+        return targets[0].output
+    return Path(os.path.commonpath([target.output.parent for target in targets]))
+
+
+def output_of(config: Config) -> Path:
+    """Return the output file or folder of a command."""
     return config.restoration.output or DEFAULT_OUTPUT
 
 
 def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple[list[Path], Path]:
     """Return the recordings to restore, without duplicates, and the folder that their tree starts from."""
-    source, output = config.run.source, _output_of(config)
+    source, output = config.run.source, output_of(config)
     paths = [recording.corrupted or recording.path for recording in recordings]
     paths = list({_absolute(path): path for path in paths}.values())
     if source is None or not source.is_dir():
@@ -77,7 +129,7 @@ def _select_recordings(config: Config, recordings: Sequence[Recording]) -> tuple
 
 def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[Target]:
     """Choose the outputs of recordings in the folder ``base``."""
-    output, save_removed = _output_of(config), config.restoration.save_removed
+    output, save_removed = output_of(config), config.restoration.save_removed
     output_is_file = _is_file("output", output, len(paths))
     removed_is_file = save_removed is not None and _is_file("save_removed", save_removed, len(paths))
     output_format = config.restoration.output_format
@@ -101,7 +153,7 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
     return list(targets.values())
 
 
-def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
+def check_outputs(config: Config, targets: Sequence[Target]) -> None:
     """Refuse outputs that are recordings, folders or the files of someone else."""
     overwrite = config.run.overwrite
     inputs = {target.path.resolve() for target in targets}
@@ -116,12 +168,12 @@ def _check_outputs(config: Config, targets: Sequence[Target]) -> None:
                 f"{printable(record)}: already exists and is not a restoration record (use --overwrite to replace it)",
                 code="output_exists",
             )
-    output = _output_of(config)
+    output = output_of(config)
     if [target.output for target in targets] == [output] and output.exists() and not overwrite:
         raise BadInput(f"{printable(output)}: already exists (use --overwrite to replace it)", code="output_exists")
 
 
-def _check_removed(config: Config, targets: Sequence[Target]) -> None:
+def check_removed(config: Config, targets: Sequence[Target]) -> None:
     """Refuse files for the removed signal that are recordings, outputs or folders, or that already exist."""
     taken = {path.resolve() for target in targets for path in (target.path, target.output)}
     for target in targets:

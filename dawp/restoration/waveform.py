@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor
 from dawp.config import Config
 from dawp.errors import BadInput
 from dawp.methods.base import check_method
-from dawp.parallel.progress import ProgressBars
 from dawp.parallel.scheduler import run_jobs
 from dawp.parallel.settings import WorkConfig
+from dawp.problem import Problem
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
-from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
+from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.inspection import inspect
 
 
 def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progress: str | None = None) -> Tensor:
@@ -28,7 +30,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         progress: title of a progress bar on standard error; None for no bar.
 
     Returns:
-        ``[channels, T]``.
+        ``[channels, T]``, or ``[channels, round(T * r / sample_rate)]`` if the settings have another output rate r.
 
     Raises:
         BadInput: the waveform or a setting cannot be used.
@@ -36,10 +38,29 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     """
     if config.work.executor != "local":
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
-    check_method(config.task, config.restoration.method)
-    config.corruption.check_files()
+    stages = config.stages
+    for stage in stages:
+        check_method(stage.task, stage.restoration.method)
+        stage.corruption.check_files()
+    for stage in stages:
+        waveform = _restore(waveform, sample_rate, stage, progress)
+    return waveform
+
+
+def restore_problem(problem: Problem, config: Config) -> Tensor:
+    """Return the estimate ``[T]`` of a problem by the stages of a chain."""
+    local = dataclasses.replace(config, work=WorkConfig())
+    return restore_waveform(problem.observed[None], problem.sample_rate, local)[0]
+
+
+def _restore(waveform: Tensor, sample_rate: int, config: Config, progress: str | None) -> Tensor:
+    """Restore a waveform ``[channels, T]`` by one task."""
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
+    inspected = inspect(sound, config)
+    if inspected is None:
+        return waveform.clone()
+    sound, config = inspected
     blocks = plan_blocks(sound, config)
     if is_intact(sound, config, blocks):
         return waveform.clone()
@@ -48,7 +69,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
     fits = len(blocks) * len(power) * config.stop.fits
     # Stay in this process: a new one would import, and so run, the script that calls this function.
     work = WorkConfig(workers=1, threads=torch.get_num_threads())
-    with ProgressBars(fits, config.fit.epochs, progress, forecast=True) as bars:
+    with progress_bars(fits, config, progress) as bars:
 
         def jobs() -> Iterator[ChannelJob]:
             for index, block in enumerate(blocks):

@@ -176,10 +176,9 @@ class _Run:
         """Yield each input that is newer than a finished result, with the folder of the repetition."""
         if not self._finished:
             return
-        given = [value for value in vars(self._plan.config.corruption).values() if isinstance(value, Path)]
         sounds: list[Path] = []  # used to corrupt
         with suppress(BadInput):  # a folder without sounds is refused where one is needed
-            sounds = [path for source in given for path in sounds_at(source)]
+            sounds = [path for source in self._plan.config.corruption.sources for path in sounds_at(source)]
         newest = sorted(sounds, key=changed_at)[-1:]
         for repetition_dir, (recording, _) in zip(self._repetition_dirs, self._repetitions, strict=True):
             if repetition_dir in self._finished:

@@ -16,9 +16,10 @@ class RunConfig(Settings):
 
     source: Path | None = setting(
         None,
-        "sound file, folder (searched recursively), text list of files, or text list of clean,corrupted pairs",
+        "sound file, folder (searched recursively), text list of files, text list of clean,corrupted pairs, or panel: "
+        "a CSV file with a file and its settings in each row",
         none="the bundled clips",
-        brief="sound file, folder, or text list of files or pairs",
+        brief="sound file, folder, text list of files or pairs, or panel",
     )
     experiment_repetition: int | None = setting(
         None,

@@ -7,9 +7,10 @@ Functions that corrupt clips import it when they are called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import LONGEST_CLIP
@@ -36,6 +37,20 @@ BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
 
 PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**FAST, **BLIND}}
 """Settings of each preset that differ from the defaults, for tasks that do not define their own."""
+
+
+class Stage(NamedTuple):
+    """One task of a chain.
+
+    Attributes:
+        task: name of the task.
+        settings: texts of its settings, by name.
+        text: the stage as written, for messages.
+    """
+
+    task: str
+    settings: Mapping[str, str]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,21 @@ class CorruptionConfig(Settings, ABC):
         """Method of ``--restore`` if the settings determine one; otherwise None."""
         return None
 
+    @property
+    def output_rate(self) -> int | None:
+        """Sample rate in Hz of restored recordings; None for that of the recording."""
+        return None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The tasks of a chain, in the order of the corruption; empty for other tasks."""
+        return []
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files and folders in the settings."""
+        return [value for value in vars(self).values() if isinstance(value, Path)]
+
     def check_files(self) -> None:
         """Check the files that only a restoration reads.
 
@@ -133,11 +163,17 @@ class Task:
         estimates: values of ``--estimate`` that the task allows beside those for all tasks.
         is_damaged: ``is_damaged(observed, config)`` returns whether a channel ``[T]`` of a block has anything to
             restore, and it is left unchanged if not; None to restore all.
+        inspect: ``inspect(parts, sample_rate, name, config)`` returns the settings for a recording of consecutive parts
+            ``[channels, n]`` before it is split into blocks, or None to leave it unchanged; None to use the settings
+            as they are.
         allows_highpass: whether a high-pass before the fit makes sense.
         describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
             restoration. None for no quantities.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
+        corrupt_pair: returns the problem of a clean clip ``[T]`` and a corrupted version of it that is corrupted
+            further: ``corrupt_pair(clean, observed, sample_rate, config, rng)``; None if ``corrupt`` changes the clean
+            clip by a gain only.
     """
 
     name: str
@@ -149,9 +185,11 @@ class Task:
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
     is_damaged: Callable[[Tensor, Any], bool] | None = None
+    inspect: Callable[[Iterable[Tensor], int, str, Any], Any] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
+    corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the settings of a preset that differ from the defaults."""

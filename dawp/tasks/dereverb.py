@@ -136,16 +136,24 @@ class ReverbConfig(CorruptionConfig):
 
 
 def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch.Generator) -> Problem:
-    """Add reverberation to a clean clip.
+    """Add reverberation to a clean clip; see ``add_reverb_to_pair``."""
+    return add_reverb_to_pair(clean, clean, sample_rate, config, rng)
+
+
+def add_reverb_to_pair(
+    clean: Tensor, observed: Tensor, sample_rate: int, config: ReverbConfig, rng: torch.Generator
+) -> Problem:
+    """Add reverberation to a clean clip, or to a corrupted version of it.
 
     Let h be the impulse response and d its direct path, both shifted to a delay of less than a sample and scaled to a
-    gain of 1 of the direct path. The corrupted clip is h * s, and the clean one is d * s or, if ``reference`` is dry, s
-    delayed by the same fraction of a sample. The two are aligned in time and level, and differ only by the reflections.
-    If ``reference`` is unaligned, s is the clean clip and h keeps its delay. If a sample exceeds 0.99, both are scaled
-    down.
+    gain of 1 of the direct path. The corrupted clip is h * y, and the clean one is d * s or, if ``reference`` is dry, s
+    delayed by the same fraction of a sample. If y = s, the two are aligned in time and level, and differ only by the
+    reflections. If ``reference`` is unaligned, s is the clean clip and h keeps its delay. If a sample exceeds 0.99,
+    both are scaled down.
 
     Args:
         clean: dry clip s ``[T]``.
+        observed: s, or a corrupted version y of it ``[T]``.
         sample_rate: its rate in Hz.
         config: the room, or the source of impulse responses.
         rng: source of the room, the positions in it, and the choice of file.
@@ -179,9 +187,9 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
             f"the delay to the microphone is {response.delay / sample_rate:.3f} s, longer than the clip",
             code="unusable_recording",
         )
-    observed, direct = (
-        torchaudio.functional.fftconvolve(dry, h)[skipped : skipped + len(dry)]
-        for h in (response.whole, response.direct)
+    reverberant, direct = (
+        torchaudio.functional.fftconvolve(waveform, h)[skipped : skipped + len(dry)]
+        for waveform, h in ((observed.double(), response.whole), (dry, response.direct))
     )
     match config.reference:
         case "direct":
@@ -190,10 +198,10 @@ def add_reverb(clean: Tensor, sample_rate: int, config: ReverbConfig, rng: torch
             reference = delayed(dry, response.fraction)
         case "unaligned":
             reference = dry
-    gain = min(1.0, CLIPPING / max(observed.abs().max().item(), reference.abs().max().item()))
-    observed, reference = (observed * gain).float(), (reference * gain).float()
-    facts = {**response.facts, "reference": config.reference, "level_dbfs": level_dbfs(observed)}
-    return Problem(observed, reference, sample_rate, facts=facts, rir=response.whole.float())
+    gain = min(1.0, CLIPPING / max(reverberant.abs().max().item(), reference.abs().max().item()))
+    reverberant, reference = (reverberant * gain).float(), (reference * gain).float()
+    facts = {**response.facts, "reference": config.reference, "level_dbfs": level_dbfs(reverberant)}
+    return Problem(reverberant, reference, sample_rate, facts=facts, rir=response.whole.float())
 
 
 def adopt_reverberant(observed: Tensor, clean: Tensor | None, sample_rate: int, config: ReverbConfig) -> Problem:
@@ -236,6 +244,7 @@ register(
             "clean/ --rir_source responses/ --baselines",
         ),
         corrupt=add_reverb,
+        corrupt_pair=add_reverb_to_pair,
         presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
         adopt=adopt_reverberant,
         describe=describe_room,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dawp.dsp.autoregression import solve_definite
 from dawp.dsp.gaps.fillers import cosine_weights
 from dawp.dsp.gaps.window import Gap, Recording, Window, window_around
 
@@ -104,13 +105,11 @@ def _aligned(
 
 def _least_squares(design: Array, samples: Array, weights: Array) -> Array:
     """Coefficients ``[K]`` of the least weighted squared error."""
-    from scipy.linalg import cho_factor, cho_solve
-
     used = weights > 0
     weighted = design[used] * weights[used, None]
     gram = weighted.T @ design[used]
     gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / len(gram) + 1e-300
-    return np.asarray(cho_solve(cho_factor(gram, lower=True), weighted.T @ samples[used]))
+    return solve_definite(gram, weighted.T @ samples[used])
 
 
 def share_of_others(errors: Sequence[tuple[Array, Array]]) -> float:

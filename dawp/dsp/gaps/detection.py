@@ -172,9 +172,10 @@ def _noise(channel: Array, sample_rate: int, least: int, most: int, power: float
 
 def _noise_in_frame(samples: Array, sample_rate: int, least: int, most: int) -> Spans:
     edge = math.ceil(NOISE_EDGE_SECONDS * sample_rate)
+    window = np.hanning(len(samples))
     gains = np.ones(len(samples))
     for _ in range(WHITENING_ROUNDS):
-        error = np.square(_prediction_error(samples, gains))
+        error = np.square(_prediction_error(samples, gains * window))
         smooth = np.convolve(error, np.full(edge, 1 / edge), "same")
         median = float(np.median(smooth))
         gains = np.sqrt(np.minimum(1, median / np.maximum(smooth, 1e-300)))
@@ -189,13 +190,13 @@ def _noise_in_frame(samples: Array, sample_rate: int, least: int, most: int) -> 
     return found
 
 
-def _prediction_error(samples: Array, gains: Array) -> Array:
-    """Error of linear prediction, by the autocorrelation method on the samples multiplied by gains."""
+def _prediction_error(samples: Array, window: Array) -> Array:
+    """Error of linear prediction, by the autocorrelation method on the windowed samples."""
     from scipy.linalg import solve_toeplitz
-    from scipy.signal import correlate, lfilter
+    from scipy.signal import lfilter
 
-    windowed = samples * gains * np.hanning(len(samples))
-    correlation = correlate(windowed, windowed)[len(samples) - 1 :][: WHITENING_ORDER + 1]
+    windowed = samples * window
+    correlation = np.array([windowed[: len(samples) - lag] @ windowed[lag:] for lag in range(WHITENING_ORDER + 1)])
     correlation[0] = correlation[0] * (1 + 1e-9) + 1e-300
     model = np.concatenate([[1.0], -solve_toeplitz(correlation[:-1], correlation[1:])])
     return np.asarray(lfilter(model, [1.0], samples))

@@ -151,6 +151,8 @@ def _fill_all(
     others: Waveform | None = None,
 ) -> Waveform:
     """Fill all gaps, each by a function of the recording and the gap that returns its samples."""
+    from threadpoolctl import threadpool_limits
+
     samples: NDArray[Any]
     samples = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
     known = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
@@ -164,10 +166,11 @@ def _fill_all(
     gaps = [Gap(*bounds) for bounds in runs(~known)]
     channels = _other_channels(others, len(samples))
     recording = Recording(samples, known, sample_rate, gaps, channels, [np.isfinite(channel) for channel in channels])
-    prepare(recording)
     filled = samples.copy()
-    for gap, values in zip(gaps, parallel_map(functools.partial(fill_gap, recording), gaps, workers), strict=True):
-        filled[gap.start : gap.stop] = values
+    with threadpool_limits(1, "blas"):  # the gaps are filled in parallel
+        prepare(recording)
+        for gap, values in zip(gaps, parallel_map(functools.partial(fill_gap, recording), gaps, workers), strict=True):
+            filled[gap.start : gap.stop] = values
     return torch.from_numpy(filled).to(waveform.device) if isinstance(waveform, Tensor) else filled
 
 

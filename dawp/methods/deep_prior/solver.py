@@ -60,7 +60,7 @@ def solve(
     def evaluate(waveform: Tensor, epoch: int | None = None) -> Evaluation:
         return Evaluation(waveform, evaluator.score(waveform.to(device)), epoch)
 
-    others = baselines.run(config.task, problem) if config.metrics.baselines else {}
+    others = baselines.run(config.task, problem, config) if config.metrics.baselines else {}
 
     fitted = _fitted(problem, config)
     with _bar(config.fit.epochs * config.stop.fits, progress) as bar:

@@ -61,6 +61,39 @@ class WaveUNetConfig(Settings):
 
 
 @dataclass(frozen=True)
+class SpectrogramConfig(Settings):
+    """Spectrogram: a two-dimensional network that generates an STFT."""
+
+    spectrogram_network: str = setting(
+        "hourglass",
+        "two-dimensional network: hourglass with narrow skip connections (Deep Image Prior), transposed convolutions "
+        "(dcgan), convolutions dilated in time, or harmonic convolutions",
+        choices=("hourglass", "dcgan", "dilated", "harmonic"),
+    )
+    spectrogram_channels: int = setting(
+        16, "channels of each layer of the spectrogram network", at_least=1, at_most=1024
+    )
+    spectrogram_window: int = setting(
+        512, "window of the STFT in samples, a multiple of 4; the hop is a quarter of it", at_least=16, at_most=2**16
+    )
+    spectrogram_harmonics: int = setting(5, "harmonics of each harmonic convolution", at_least=1, at_most=64)
+    spectrogram_anchor: int = setting(
+        2, "a frequency is this harmonic in the harmonic convolutions", at_least=1, at_most=64
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.spectrogram_window % 4:
+            raise BadInput(f"spectrogram_window must be a multiple of 4, got {self.spectrogram_window}")
+
+    def identity(self) -> dict[str, Any]:
+        values = super().identity()
+        if self.spectrogram_network != "harmonic":
+            del values["spectrogram_harmonics"], values["spectrogram_anchor"]
+        return values
+
+
+@dataclass(frozen=True)
 class _Choice(Settings):
     generator: str = setting(
         "demucs",
@@ -70,7 +103,7 @@ class _Choice(Settings):
 
 
 @dataclass(frozen=True)
-class GeneratorConfig(WaveUNetConfig, DemucsConfig, _Choice):
+class GeneratorConfig(SpectrogramConfig, WaveUNetConfig, DemucsConfig, _Choice):
     """Generator: the network."""
 
     @property
@@ -113,6 +146,12 @@ for _kind in (
         about="its baseline Wave-U-Net",
         network="dawp.methods.deep_prior.generators.waveunet:WaveUNet",
         settings=WaveUNetConfig,
+    ),
+    GeneratorKind(
+        name="spectrogram",
+        about="an untrained 2-D network and an inverse STFT",
+        network="dawp.methods.deep_prior.generators.spectrogram:Spectrogram",
+        settings=SpectrogramConfig,
     ),
 ):
     register(_kind)
