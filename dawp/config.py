@@ -86,7 +86,7 @@ class Config:
         }
         corruption, restoration = made["corruption"], made["restoration"]
         for name in () if restoration.restore else corruption.restore_only:
-            if getattr(corruption, name) is not None:
+            if getattr(corruption, name) not in (None, False):
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
@@ -97,6 +97,9 @@ class Config:
         method = get_method(task, config.restoration.method)
         if method and method.needs and getattr(config.corruption, method.needs) is None:
             raise BadInput(f"method {method.name} needs --{method.needs}")
+        if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
+            joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
+            raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
         for stage in corruption.stages:
             config._check_stage(stage)
         return config

@@ -32,6 +32,7 @@ class Problem:
         noise: power ``[bins, frames]`` of the noise in each bin of ``spectral.analyse(observed, sample_rate)``, known
             from more than the clip; ``observed`` is high-passed then. None to estimate it from the clip.
         others: other channels of the recording ``[K, T]``, NaN where a sample is missing; None if there are none.
+        joint_channels: whether a method may filter the other channels as well to restore this one.
 
     Raises:
         BadInput: the tensors differ in shape, are not one-dimensional, contain values that are not finite, are silent,
@@ -48,6 +49,7 @@ class Problem:
     name: str = "clip"
     noise: Tensor | None = None
     others: Tensor | None = None
+    joint_channels: bool = False
 
     def __post_init__(self) -> None:
         for name in ("observed", "clean"):

@@ -203,6 +203,24 @@ def test_share_follows_the_prediction_gain():
     assert share(tones) == 0
 
 
+def test_sustained_notes_are_not_reverberation():
+    """Both are predicted; the gain of notes is large where their level is steady, and at the strongest frequencies."""
+    power = np.ones((257, 500))
+    power[::8] = 100.0
+    decay = 10 ** (-0.1 * np.arange(500))  # 1 dB per frame
+    remaining = 10 ** (-np.where(power == 100, 2.05, 1.5) / 10)
+    assert reverberation_share(power, power * remaining, RATE, 0.3) == 0
+    assert reverberation_share(power * decay, power * decay * remaining, RATE, 0.3) == 1
+
+
+@pytest.mark.parametrize("rt60", [0.3, 0.7])
+@pytest.mark.parametrize("name", ["singing", "guitar"])
+def test_reverberant_music_is_not_worse(name, rt60):
+    dry = read(SAMPLES / f"{name}.wav", RATE)
+    observed = in_room(dry, room(rt60))
+    assert si_snr(dereverberate(observed, RATE), dry) >= si_snr(observed, dry)
+
+
 # Recordings
 
 
@@ -257,6 +275,31 @@ def test_the_estimate_is_proportional_to_the_recording(reverberant):
 @pytest.mark.parametrize(("predict", "suppress"), STAGES)
 def test_signals_without_reverberation_are_unchanged(signal, predict, suppress):
     assert torch.equal(dereverberate(signal, RATE, predict, suppress), signal)
+
+
+@pytest.mark.parametrize("snr", [30, 20])
+def test_noisy_reverberant_speech_is_improved_and_dry_speech_is_not_changed(snr, dry_speech):
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(dry_speech), generator=rng)
+
+    def noisy(signal):
+        return signal + noise * signal.norm() / noise.norm() * 10 ** (-snr / 20)
+
+    observed = noisy(in_room(dry_speech, room(0.5, reverberant_db=3)))
+    assert si_snr(dereverberate(observed, RATE), dry_speech) > si_snr(observed, dry_speech) + 0.5
+    assert torch.equal(dereverberate(noisy(dry_speech), RATE), noisy(dry_speech))
+
+
+def test_steady_noise_is_not_taken_for_reverberation():
+    power = np.random.default_rng(0).exponential(size=(8, 400))
+    assert late_reverberation_gain(power, HOP, 0.7).mean() < 0.8
+    assert late_reverberation_gain(power, HOP, 0.7, noise=np.ones(8)).mean() > 0.85
+
+
+def test_power_that_was_removed_is_suppressed_further():
+    power = np.abs(changing_noise(8, 400)) ** 2
+    means = [late_reverberation_gain(power, HOP, 0.5, removed=share * power).mean() for share in (0.0, 0.3, 3.0)]
+    assert means == sorted(means, reverse=True)
 
 
 def test_digital_silence_in_a_recording(dry_speech):

@@ -57,6 +57,7 @@ class Method:
         needs: name of a setting of the task without which it cannot be used, or None.
         context: seconds of the recording on either side of a block that the method receives.
         extra: of setup.py that installs the package.
+        allows_joint: whether it uses ``Problem.joint_channels``.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Method:
     needs: str | None = None
     context: float = 0.0
     extra: str = "baselines"
+    allows_joint: bool = False
     uses_config: bool = False
 
     def restore(self, problem: Problem, config: Config | None = None) -> Tensor:
@@ -185,6 +187,7 @@ for _method in (
             f"dawp.methods.classical.reverberation:{name}",
             is_baseline=False,
             settings=REVERBERATION_SETTINGS,
+            allows_joint=name != "late_suppression",
         )
         for name in ("wpe_long", "late_suppression", "wpe_late")
     ),

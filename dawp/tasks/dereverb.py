@@ -77,7 +77,14 @@ class ReverbConfig(CorruptionConfig):
         none="the room is unknown",
     )
 
-    restore_only: ClassVar[tuple[str, ...]] = ("rir",)
+    joint_channels: bool = setting(
+        False,
+        "predict the reverberation of each channel from all channels of the recording, for several microphones in one "
+        "room (--restore with --method wpe_late or wpe_long); otherwise each channel is predicted from itself",
+        brief="predict the reverberation from all channels",
+    )
+
+    restore_only: ClassVar[tuple[str, ...]] = ("rir", "joint_channels")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,10 +98,11 @@ class ReverbConfig(CorruptionConfig):
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
-        return {name: value for name, value in super().identity().items() if name not in (*room, "rir")}
+        return {name: value for name, value in super().identity().items() if name not in (*room, *self.restore_only)}
 
     def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
-        return {"rir": self.rir} if self.rir else {}
+        joint = {"joint_channels": True} if self.joint_channels else {}
+        return {"rir": self.rir, **joint} if self.rir else joint
 
     @property
     def default_method(self) -> str | None:
@@ -196,6 +204,13 @@ def add_reverb_to_pair(
     return Problem(reverberant, reference, sample_rate, facts=facts, rir=response.whole.float())
 
 
+def adopt_reverberant(observed: Tensor, clean: Tensor | None, sample_rate: int, config: ReverbConfig) -> Problem:
+    """Return the problem of a reverberant clip ``[T]`` and its clean version ``[T]`` or None, both unchanged."""
+    from dawp.problem import Problem
+
+    return Problem(observed, clean, sample_rate, joint_channels=config.joint_channels)
+
+
 def describe_room(waveform: Tensor, sample_rate: int, config: ReverbConfig) -> dict[str, float]:
     """Estimate the room of a reverberant channel ``[T]``.
 
@@ -231,6 +246,7 @@ register(
         corrupt=add_reverb,
         corrupt_pair=add_reverb_to_pair,
         presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
+        adopt=adopt_reverberant,
         describe=describe_room,
     )
 )

@@ -27,17 +27,25 @@ def wpe(problem: Problem) -> Tensor:
 
 def wpe_long(problem: Problem) -> Tensor:
     """Weighted prediction error with long filters and a check of the result (``dsp.dereverberation``)."""
-    return dereverberate(problem.observed, problem.sample_rate, suppress=False)
+    return _dereverberate(problem, suppress=False)
 
 
 def late_suppression(problem: Problem) -> Tensor:
     """Suppression of the late reverberation with a check of the result (``dsp.dereverberation``)."""
-    return dereverberate(problem.observed, problem.sample_rate, predict=False)
+    return _dereverberate(problem, predict=False)
 
 
 def wpe_late(problem: Problem) -> Tensor:
     """Weighted prediction error, followed by late-reverberation suppression (``dsp.dereverberation``)."""
-    return dereverberate(problem.observed, problem.sample_rate)
+    return _dereverberate(problem)
+
+
+def _dereverberate(problem: Problem, predict: bool = True, suppress: bool = True) -> Tensor:
+    """Return the estimate of ``dsp.dereverberation.dereverberate`` for the observed channel."""
+    channels = problem.observed[None]
+    if problem.others is not None:
+        channels = torch.cat([channels, problem.others])
+    return dereverberate(channels, problem.sample_rate, predict, suppress, problem.joint_channels)[0]
 
 
 def least_squares(problem: Problem) -> Tensor:
