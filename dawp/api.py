@@ -144,7 +144,8 @@ def restore(
             ``method="auto"``, ``strength=0.5``, ``samplerate=16000`` to restore at a lower rate.
 
     Returns:
-        The restored waveform, of the same shape, float32 on the CPU.
+        The restored waveform, of the same shape, float32 on the CPU; ``round(T * target_rate / sample_rate)`` samples
+        long if ``target_rate`` is set (task ``bandwidth``).
 
     Raises:
         BadInput: the waveform or a setting cannot be used; a ValueError with one line that says why.
@@ -171,7 +172,9 @@ def restore(
         if samples.ndim not in (1, 2) or not len(samples):
             raise BadInput(f"waveform must have the shape [T] or [channels, T], got {[*samples.shape]}")
         channels = samples[None] if samples.ndim == 1 else samples
-        return restore_waveform(channels, sample_rate, config, task if progress else None).view_as(samples)
+        return restore_waveform(channels, sample_rate, config, task if progress else None).reshape(
+            *samples.shape[:-1], -1
+        )
 
 
 def _solve(

@@ -160,12 +160,14 @@ def add_flags(
         hidden: settings that the help does not list. Their flags are parsed, so that the caller can refuse them with a
             reason.
     """
-    presets = "".join(
-        f"; {preset}: "
-        + ", ".join(flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items())
+    flags = {
+        preset: ", ".join(
+            flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items()
+        )
         for preset in PRESETS
-        if preset != "paper"
-    )
+    }
+    paper = f", but {flags.pop('paper')}" if flags["paper"] else ""
+    presets = paper + "".join(f"; {preset}: {text}" for preset, text in flags.items() if preset != "paper")
     default = "paper" if "restore" in without else "paper; with --restore, restore"
     parser.add_argument(
         "--preset",

@@ -14,7 +14,7 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
-from dawp.methods.base import DEEP_PRIOR, get_method
+from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
@@ -129,7 +129,10 @@ class Config:
             BadInput: a setting cannot be used in it.
         """
         try:
-            effective = self._restoration_of(stage).effective()
+            restoration = self._restoration_of(stage)
+            if restoration.corruption.output_rate is not None:
+                raise BadInput("a stage cannot change the sample rate")
+            effective = restoration.effective()
             settings = parse_settings(stage.task, stage.settings)
             own = {name: value for name, value in settings.items() if name in _names_of_corruption(stage.task)}
             for name in settings.keys() - own:
@@ -187,8 +190,9 @@ class Config:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
         method = get_method(self.task, self.restoration.method)
+        of_methods = {one.needs for one in METHODS.get(self.task, {}).values()}
         for name in self.corruption.restore_only:
-            if method and method.needs != name:
+            if name in of_methods and method and method.needs != name:
                 settings.pop(name, None)
         if not get_task(self.task).has_strength:
             settings.pop("strength")

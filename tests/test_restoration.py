@@ -229,7 +229,7 @@ def test_drop_outs_do_not_depend_on_the_blocks():
         (
             torch.randn(1000),
             {"task": ["denoise"]},
-            "task must be one of chain, declip, denoise, dereverb, inpaint, got",
+            "task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got",
         ),
         (torch.full((1000,), torch.nan), {"task": "inpaint"}, "waveform: is silent, all samples are zero or missing"),
         (torch.randn(1000), {"task": "inpaint", "gaps": "0.01:0.00001"}, "gaps: 0.01:1e-05 .* 16000 Hz"),
@@ -237,7 +237,7 @@ def test_drop_outs_do_not_depend_on_the_blocks():
         (
             torch.randn(1000),
             {"task": "upscale"},
-            "task must be one of chain, declip, denoise, dereverb, inpaint, got upscale",
+            "task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got upscale",
         ),
         (torch.randn(1000), {"task": "inpaint", "gaps": "1:0.1"}, "waveform: gaps: 1:0.1 lies outside"),
         (torch.randn(1000), {"task": "inpaint", "highpass": 20.0}, "highpass must be 0 for the task inpaint, got 20"),

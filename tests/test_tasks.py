@@ -23,13 +23,13 @@ RATE = 16000
 
 
 def test_the_tasks_of_the_package_are_registered_under_their_names():
-    assert list(TASKS) == ["chain", "declip", "denoise", "dereverb", "inpaint"]
+    assert list(TASKS) == ["bandwidth", "chain", "declip", "denoise", "dereverb", "inpaint"]
     assert all(task.name == name for name, task in TASKS.items())
 
 
 @pytest.mark.parametrize("name", ["upscale", "", None, ["denoise"]])
 def test_an_unknown_task_is_refused_by_name(name):
-    with pytest.raises(BadInput, match="task must be one of chain, declip, denoise, dereverb, inpaint, got"):
+    with pytest.raises(BadInput, match="task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got"):
         get_task(name)
     with pytest.raises(BadInput, match="task must be one of"):
         Config.of(name)
@@ -158,5 +158,5 @@ def test_the_module_runs_in_a_process_of_its_own():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
-        "python -m dawp: error: task must be one of chain, declip, denoise, dereverb, inpaint, got upscale"
+        "python -m dawp: error: task must be one of bandwidth, chain, declip, denoise, dereverb, inpaint, got upscale"
     )

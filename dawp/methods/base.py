@@ -34,6 +34,9 @@ REVERBERATION_SETTINGS = {"block": 30.0}
 CLIPPING_SETTINGS = {"block": 20.0}
 """Settings of the methods that undo clipping: longer blocks take more memory."""
 
+BANDWIDTH_SETTINGS = {"block": 30.0}
+"""Settings of the methods that extend the bandwidth: the slope of the spectrum is that of a block."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -205,6 +208,13 @@ for _method in (
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
     Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
     Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
+    Method(
+        "band_replication",
+        "bandwidth",
+        "dawp.methods.classical.bandwidth:band_replication",
+        settings=BANDWIDTH_SETTINGS,
+    ),
+    Method("sinc", "bandwidth", "dawp.methods.classical.bandwidth:sinc", settings=BANDWIDTH_SETTINGS),
     Method("stages", "chain", "dawp.restoration.waveform:restore_problem", uses_config=True),
 ):
     register(_method)

@@ -99,7 +99,7 @@ def snr(estimate: Tensor, target: Tensor, selected: Tensor | None = None) -> Ten
 
 
 def lsd(estimate: Tensor, target: Tensor, sample_rate: int, above: float = 0.0) -> Tensor:
-    """Log-spectral distance in dB (Gray and Markel, Distance measures for speech processing, 1976, section III).
+    """Log-spectral distance in dB (Gray and Markel, Distance measures for speech processing, 1976).
 
         mean over frames of sqrt( mean over bins of (10 log10 P_e - 10 log10 P_t)^2 )
 

@@ -31,6 +31,7 @@ from dawp.restoration.changed import Changed, count
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.description import describe
+from dawp.restoration.inspection import at_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, common_folder, plan_targets
 from dawp.runs.environment import check_device, device_label, environment
@@ -133,22 +134,22 @@ class FileRestoration:
 
     def __init__(self, target: Target, config: Config, command: Sequence[str], position: str) -> None:
         self._began = time.perf_counter()
-        self.target, self._config = target, config
+        self.target, self._config = target, config  # the settings are completed by the inspection
         self.running: set[ChannelJob] = set()
-        self.all_submitted = self.failed = False
+        self.all_submitted = self.failed = self._intact = False
         self._pending: dict[int, PendingBlock] = {}
         self._epochs: dict[int, list[int]] = {}
         with ExitStack() as resources:
             original = resources.enter_context(Reader(target.recording)) if target.stage else None
             self._read(resources.enter_context(Reader(target.path)), original)
-            self._settings = sample_settings(config)
+            self._settings = sample_settings(self._config)
             self._environment = environment(config, command)
             self._sha256 = sha256_of(target.path)
             length = self._sound.frames / self._sound.rate
             facts = f"{length:.1f} s of audio, blocks: {len(self._blocks)}, device: {device_label(config)}"
             stage = f", {target.stage.label}" if target.stage else ""
             log.info("%s%s%s: %s", position, self._sound.name, stage, facts)
-            self._intact = is_intact(self._sound, config, self._blocks)
+            self._intact = self._intact or is_intact(self._sound, config, self._blocks)
             if self._intact:
                 self._epochs = {index: [0] * len(self._sound.power) for index in range(len(self._blocks))}
             target.output.parent.mkdir(parents=True, exist_ok=True)
@@ -168,15 +169,22 @@ class FileRestoration:
             self.resources = resources.pop_all()
 
     def _read(self, file: Reader, original: Reader | None) -> None:
-        """Scan the recording, choose the formats of the outputs and plan the blocks.
+        """Scan and inspect the recording, choose the formats of the outputs and plan the blocks.
 
         Args:
             file: the file to restore.
             original: the recording, if the file is the output of a stage of a chain.
         """
-        target, config = self.target, self._config
-        sound = self._sound = scan(file, target.recording, config.corruption.missing is not None)
-        self._original = scan(original, target.recording, missing_allowed=True) if original else sound
+        target = self.target
+        sound = scan(file, target.recording, self._config.corruption.missing is not None)
+        inspected = inspect(sound, self._config)
+        self._intact = inspected is None
+        if inspected:
+            sound, self._config = inspected
+        self._sound = self._original = sound
+        if original:
+            self._original = at_rate(scan(original, target.recording, missing_allowed=True), sound.rate)
+        config = self._config
         source = original or file
         self._source_form, self._metadata = Form(source.format, source.subtype), read_metadata(target.recording)
         size = sound.rate, len(sound.power), sound.frames
@@ -311,14 +319,15 @@ class FileRestoration:
             target.removed.parent.mkdir(parents=True, exist_ok=True)
             clip_mode = self._config.restoration.clip_mode
             write(target.removed, removed_samples, sound.rate, self._removed_form, clip_mode, None)
-        if not get_task(self._config.task).has_strength:
+        task = get_task(self._config.task)
+        if not task.has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
-        if get_task(self._config.task).is_damaged:  # the number of changed samples is shown instead
+        if task.is_damaged:  # the number of changed samples is shown instead
             return removed
         log.info("%s: %s", target.label, removed)
-        # The inversion of a known room can change most of a recording.
-        if not self._config.corruption.default_method and removed.is_suspicious:
+        # The inversion of a known room and added high frequencies can change most of a recording.
+        if not (task.inspect or self._config.corruption.default_method) and removed.is_suspicious:
             log.warning(
                 "%s: more than half of the power above 100 Hz was removed; check it by ear (use --save_removed) and "
                 "lower --strength if it is not noise or reverberation",

@@ -17,6 +17,7 @@ from dawp.problem import Problem
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.inspection import inspect
 
 
 def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progress: str | None = None) -> Tensor:
@@ -29,7 +30,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         progress: title of a progress bar on standard error; None for no bar.
 
     Returns:
-        ``[channels, T]``.
+        ``[channels, T]``, or ``[channels, round(T * r / sample_rate)]`` if the settings have another output rate r.
 
     Raises:
         BadInput: the waveform or a setting cannot be used.
@@ -56,6 +57,10 @@ def _restore(waveform: Tensor, sample_rate: int, config: Config, progress: str |
     """Restore a waveform ``[channels, T]`` by one task."""
     power = torch.where(waveform.isfinite(), waveform, 0).double().square().mean(dim=1)
     sound = Sound("waveform", sample_rate, power, waveform.shape[1], lambda start, stop: waveform[:, start:stop])
+    inspected = inspect(sound, config)
+    if inspected is None:
+        return waveform.clone()
+    sound, config = inspected
     blocks = plan_blocks(sound, config)
     if is_intact(sound, config, blocks):
         return waveform.clone()

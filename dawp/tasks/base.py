@@ -7,7 +7,7 @@ Functions that corrupt clips import it when they are called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -101,6 +101,11 @@ class CorruptionConfig(Settings, ABC):
         return None
 
     @property
+    def output_rate(self) -> int | None:
+        """Sample rate in Hz of restored recordings; None for that of the recording."""
+        return None
+
+    @property
     def stages(self) -> list[Stage]:
         """The tasks of a chain, in the order of the corruption; empty for other tasks."""
         return []
@@ -158,6 +163,9 @@ class Task:
         estimates: values of ``--estimate`` that the task allows beside those for all tasks.
         is_damaged: ``is_damaged(observed, config)`` returns whether a channel ``[T]`` of a block has anything to
             restore, and it is left unchanged if not; None to restore all.
+        inspect: ``inspect(parts, sample_rate, name, config)`` returns the settings for a recording of consecutive parts
+            ``[channels, n]`` before it is split into blocks, or None to leave it unchanged; None to use the settings
+            as they are.
         allows_highpass: whether a high-pass before the fit makes sense.
         describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
@@ -177,6 +185,7 @@ class Task:
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
     is_damaged: Callable[[Tensor, Any], bool] | None = None
+    inspect: Callable[[Iterable[Tensor], int, str, Any], Any] | None = None
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
