@@ -131,6 +131,9 @@ def test_the_spectrogram_works_for_all_tasks(speech):
 
 
 def test_settings_of_the_harmonic_convolutions_belong_to_its_network_alone():
-    assert small(spectrogram_anchor=3).identity() == small().identity()
-    harmonic = small(spectrogram_network="harmonic")
-    assert harmonic.identity() != small(spectrogram_network="harmonic", spectrogram_anchor=3).identity()
+    for settings, is_used in (
+        ({"spectrogram_network": "hourglass"}, False),
+        ({"spectrogram_network": "harmonic"}, True),
+    ):
+        changed = small(**settings, spectrogram_anchor=3, spectrogram_harmonics=7)
+        assert (changed.identity() != small(**settings).identity()) == is_used

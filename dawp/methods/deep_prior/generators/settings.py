@@ -65,10 +65,10 @@ class SpectrogramConfig(Settings):
     """Spectrogram: a two-dimensional network that generates an STFT."""
 
     spectrogram_network: str = setting(
-        "hourglass",
-        "two-dimensional network: hourglass with narrow skip connections (Deep Image Prior), transposed convolutions "
-        "(dcgan), convolutions dilated in time, or harmonic convolutions",
-        choices=("hourglass", "dcgan", "dilated", "harmonic"),
+        "harmonic",
+        "two-dimensional network: harmonic convolutions, hourglass with narrow skip connections (Deep Image Prior), "
+        "transposed convolutions (dcgan), or convolutions dilated in time",
+        choices=("harmonic", "hourglass", "dcgan", "dilated"),
     )
     spectrogram_channels: int = setting(
         16, "channels of each layer of the spectrogram network", at_least=1, at_most=1024
