@@ -181,8 +181,7 @@ def _check_cutoff(cutoff: float, sample_rate: int) -> None:
 register(
     Task(
         name="bandwidth",
-        about="Extend the bandwidth: remove the high frequencies of clean recordings, or find the cutoff of "
-        "recordings, and restore them.",
+        about="Extend the bandwidth: low-pass clean recordings, or find the cutoff of recordings, and restore them.",
         settings=BandwidthConfig,
         examples=(
             "muffled.wav --restore -o restored.wav",
