@@ -353,3 +353,9 @@ def test_bad_flags_for_a_recording_are_refused(flags, run_task, tmp_path):
     assert len([line for line in process.stderr.splitlines() if "error" in line]) == 1
     assert flags[0].removeprefix("--") in process.stderr
     assert not (tmp_path / "b.wav").exists()
+
+
+@pytest.mark.parametrize("rate", [1000, 1200, 1500, 1600, 2000])
+def test_the_cutoff_is_searched_at_every_sample_rate(rate):
+    noise = torch.randn(1, 4 * rate, generator=torch.Generator().manual_seed(0))
+    assert find_cutoff([noise], rate) is None

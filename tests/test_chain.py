@@ -333,3 +333,19 @@ def test_the_seed_applies_to_every_stage():
     assert config.effective()["seed"] == 3
     assert "seed" not in chain_of("declip", restore=True, preset="restore").effective()
     assert "strength" not in config.effective()
+
+
+def test_a_chain_of_one_task_restores_as_the_task_does(tmp_path):
+    """Times are those of the recording, blocks those of the method, and all channels are restored together."""
+    noise = torch.randn(6 * RATE, 2, generator=torch.Generator().manual_seed(0))
+    soundfile.write(tmp_path / "a.wav", 0.1 * noise.numpy(), RATE)
+    flags = ["--restore", "--source", "a.wav", "--quiet"]
+    settings = {"gaps": "1.0:0.005", "method": "linear"}
+    stage = ",".join(f"{name}={value}" for name, value in settings.items())
+    alone = call_main("inpaint", [*flags, *(f"--{n}={v}" for n, v in settings.items()), "-o", "x.wav"], tmp_path)
+    chain = call_main("chain", [*flags, "--corrupt", f"inpaint:{stage}", "-o", "y.wav"], tmp_path)
+    assert (alone.returncode, chain.returncode) == (0, 0)
+    assert (tmp_path / "x.wav").read_bytes() == (tmp_path / "y.wav").read_bytes()
+    records = [json.loads((tmp_path / f"{name}.wav.json").read_text()) for name in "xy"]
+    assert records[0]["blocks"] == records[1]["blocks"]
+    assert records[0]["changed"] == records[1]["changed"]

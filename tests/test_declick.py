@@ -363,3 +363,11 @@ def test_the_network_is_fitted_outside_the_clicks(music):
     found = detect_clicks(observed, RATE)
     assert torch.equal(restored[~found], observed[~found])
     assert not torch.equal(restored[found], observed[found])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clicks_fall_in_a_clip_that_is_shorter_than_a_revolution(seed):
+    rng = torch.Generator().manual_seed(seed)
+    clicks = records.draw_clicks(RATE // 2, RATE, 5, 0.001, rng, period=2 * RATE)
+    assert clicks.places.any()
+    assert torch.isfinite(records.draw_crackle(100, RATE, rng, period=2 * RATE)).all()

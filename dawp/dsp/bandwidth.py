@@ -54,7 +54,8 @@ def find_cutoff(parts: Iterable[Tensor], sample_rate: int) -> float | None:
     step = sample_rate / 2 / (len(power) - 1)
     level = 10 * torch.log10(power.clamp(min=SMALLEST_POWER))[: len(power) - math.ceil(IGNORED_TOP / step)]
     highest = level.flip(0).cummax(0).values.flip(0)  # of each frequency and all above it
-    bins = range(math.ceil(MIN_CUTOFF / step), int(MAX_CUTOFF * sample_rate / 2 / step) + 1)
+    last = min(int(MAX_CUTOFF * sample_rate / 2 / step), int((len(level) - 1) / ABOVE))
+    bins = range(math.ceil(MIN_CUTOFF / step), last + 1)
     candidates = [c for c in bins if _below(level, c) - highest[int(ABOVE * c)] >= MIN_FALL_DB]
     if not candidates:
         return None
@@ -126,7 +127,11 @@ def replicate_band(waveform: Tensor, sample_rate: int, cutoff: float, excitation
     power = np.abs(analyse(samples, sample_rate)) ** 2
     frequencies = np.linspace(0, sample_rate / 2, len(power))
 
-    edges = MARGIN * cutoff * 2 ** (np.arange(math.ceil(BANDS_PER_OCTAVE * math.log2(sample_rate / cutoff))) / 4)
+    edges = (
+        MARGIN
+        * cutoff
+        * 2 ** (np.arange(math.ceil(BANDS_PER_OCTAVE * math.log2(sample_rate / cutoff))) / BANDS_PER_OCTAVE)
+    )
     top = _band_power(power, frequencies, cutoff / 2**TOP_OCTAVES, MARGIN * cutoff)
     middle = _band_power(power, frequencies, cutoff / 2 ** (1 + TOP_OCTAVES), cutoff / 2)
     slope = SLOPE_DB + SLOPE_SHARE * min(0.0, _mean_slope(top[0], middle[0]))

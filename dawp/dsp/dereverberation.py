@@ -90,7 +90,7 @@ def dereverberate(
     frame_seconds = frame_hop(length, sample_rate) / sample_rate
     power = _power(spectra)
     noise = np.stack([noise_floor(channel, sample_rate, frame_seconds)[0] for channel in power])
-    rt60 = estimate_rt60(_without(power, noise), sample_rate, frame_seconds)
+    rt60 = rt60_in_noise(power, noise, sample_rate, frame_seconds)
     share = _checked_share(spectra, noise, sample_rate, rt60)
     if share == 0:
         return waveform.clone()
@@ -111,6 +111,18 @@ def dereverberate(
 def _power(spectrum: Complex) -> Powers:
     power: Powers = np.abs(spectrum).astype(np.float64) ** 2
     return power
+
+
+def rt60_in_noise(power: Powers, noise: Powers, sample_rate: int, frame_seconds: float) -> float:
+    """Return ``estimate_rt60`` of the powers ``[channels, bins, frames]`` of a recording without its steady noise.
+
+    Args:
+        power: squared magnitudes.
+        noise: power of the noise ``[channels, bins]``, as from ``noise_floor``.
+        sample_rate: in Hz.
+        frame_seconds: from frame to frame.
+    """
+    return estimate_rt60(_without(power, noise), sample_rate, frame_seconds)
 
 
 def _without(power: Powers, noise: Powers) -> Powers:

@@ -61,7 +61,7 @@ class Chain:
         target, config, last = self._target, self._config, len(self) - 1
         if number > last:
             return None
-        if last == 0:
+        if self._stages == [config]:
             return target, config
         is_skipped = target.output.exists() and not config.run.overwrite
         path = target.path if number == 0 or is_skipped else self._intermediate(number - 1)

@@ -253,7 +253,11 @@ class FileRestoration:
             self._count_changed(),
             self._measure_removed(),
         )
-        facts: dict[str, Any] = {"removed": removed.to_dict() if removed else None}
+        is_unchanged = (changed and not changed.samples) or (removed and not removed.removed.any())
+        facts: dict[str, Any] = {
+            "unchanged": self._intact or bool(is_unchanged),
+            "removed": removed.to_dict() if removed else None,
+        }
         facts |= {"changed": asdict(changed)} if changed else {}
         facts |= {"estimated": described} if described else {}
         facts["gain"] = self._write_output()
@@ -296,7 +300,6 @@ class FileRestoration:
             "format": self._form.format,
             "subtype": self._form.subtype,
             "clip_mode": self._config.restoration.clip_mode,
-            "unchanged": self._intact,
             **facts,
             "blocks": [
                 {"start": block.start, "stop": block.stop, "epochs": self._epochs[index]}

@@ -67,10 +67,11 @@ def draw_clicks(
         per_minute: number of clicks per minute; at least one click is drawn.
         longest: duration in seconds.
         rng: random generator.
-        period: of the clicks in samples; None if they do not repeat.
+        period: of the clicks in samples; None, or a period longer than T, if they do not repeat.
         spread: standard deviation of the peaks in dB.
     """
-    span = length if period is None else period
+    repeats = period is not None and period <= length
+    span = period if period is not None and repeats else length
     count = max(1, round(per_minute * span / sample_rate / 60))
 
     def uniform(*shape: int) -> Tensor:
@@ -89,7 +90,7 @@ def draw_clicks(
     inside = offsets < sizes[:, None]
     bursts *= inside * torch.exp(-CLICK_DECAY * offsets / (sizes[:, None] - 1).clamp(min=1))
     bursts *= peaks[:, None] / bursts.abs().amax(dim=1, keepdim=True)
-    where = (starts[:, None] + offsets)[inside] % span if period else (starts[:, None] + offsets)[inside]
+    where = (starts[:, None] + offsets)[inside] % span if repeats else (starts[:, None] + offsets)[inside]
     kept = where < span
     samples, places = torch.zeros(span, dtype=torch.float64), torch.zeros(span, dtype=torch.bool)
     samples.index_add_(0, where[kept], bursts[inside][kept])

@@ -159,6 +159,8 @@ def find_band(parts: Iterable[Tensor], sample_rate: int, name: str, config: Band
     if target < sample_rate:
         raise BadInput(f"target_rate must be at least the sample rate of the recording, {sample_rate}, got {target}")
     cutoff = config.given_cutoff
+    if config.cutoff is None and config.rate is not None and config.rate >= target:
+        raise BadInput(f"rate must be below the sample rate of the restored recording, {target} Hz, got {config.rate}")
     if cutoff is not None:
         _check_cutoff(cutoff, target)
     else:
@@ -167,6 +169,7 @@ def find_band(parts: Iterable[Tensor], sample_rate: int, name: str, config: Band
             log.info("%s: no content above the cutoff of %.0f Hz", name, cutoff)
         elif target > sample_rate:
             cutoff = MAX_USED * sample_rate / 2
+            log.info("%s: no cutoff found: frequencies above %.0f Hz are added", name, cutoff)
         else:
             log.info("%s: no cutoff found: left unchanged; use --cutoff to give it", name)
             return None

@@ -157,7 +157,7 @@ CHAIN = Task(
     about="Corrupt clean recordings by several tasks in order, or restore damaged ones by the tasks in reverse order.",
     settings=ChainConfig,
     examples=(
-        'damaged.wav --restore --corrupt "declip | denoise:method=nmf" -o restored.wav',
+        'damaged.wav --restore --corrupt "denoise:method=nmf | declip" -o restored.wav',
         'clean/ --corrupt "dereverb:rt60=0.3 | denoise:snr=10" --preset fast --baselines',
         'clean.wav --corrupt "denoise:noise_source=hiss.wav | declip:clip_sdr=7" --preset fast',
     ),

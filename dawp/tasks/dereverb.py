@@ -215,20 +215,22 @@ def describe_room(waveform: Tensor, sample_rate: int, config: ReverbConfig) -> d
     """Estimate the room of a reverberant channel ``[T]``.
 
     Returns:
-        ``rt60`` in seconds (``dsp.reverberation.estimate_rt60``) and ``drr_db``, the direct-to-reverberant energy ratio
-        (``dsp.dereverberation.estimate_drr``); NaN where they cannot be estimated. Empty if the room is known.
+        ``rt60`` in seconds and ``drr_db``, the direct-to-reverberant energy ratio (``rt60_in_noise`` and
+        ``estimate_drr`` in ``dsp.dereverberation``); NaN where they cannot be estimated. Empty if the room is known.
     """
     import numpy as np
 
-    from dawp.dsp.dereverberation import estimate_drr
-    from dawp.dsp.reverberation import estimate_rt60
+    from dawp.dsp.dereverberation import estimate_drr, rt60_in_noise
+    from dawp.dsp.noise import noise_floor
     from dawp.dsp.spectral import analyse, frame_hop
 
     if config.rir is not None:
         return {}
     spectrum = analyse(waveform, sample_rate)
     hop_seconds = frame_hop(len(waveform), sample_rate) / sample_rate
-    rt60 = estimate_rt60(np.abs(spectrum) ** 2, sample_rate, hop_seconds)
+    power = np.abs(spectrum[None]) ** 2
+    noise = noise_floor(power[0], sample_rate, hop_seconds)[0]
+    rt60 = rt60_in_noise(power, noise[None], sample_rate, hop_seconds)
     return {"rt60": rt60, "drr_db": estimate_drr(spectrum, sample_rate)}
 
 
