@@ -31,8 +31,8 @@ def run(
 ) -> Outcome:
     """Restore or corrupt each row of a panel, into ``<output>/<panel>/<out>``.
 
-    ``<output>/<name of the panel>_results.csv`` has a line for each row: line and file of the panel, the output,
-    whether it was restored, seconds and the level of the removed signal.
+    With ``--restore``, ``<output>/<name of the panel>_results.csv`` has a line for each row: line and file of the
+    panel, the output, whether it was restored, seconds and the level of the removed signal.
 
     Args:
         panel: the panel.
