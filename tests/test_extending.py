@@ -58,7 +58,9 @@ def test_the_experiment_runs_in_worker_processes(run):
         assert {"distance", "ema_distance"} <= result["best"].keys()
         assert set(result["blind"]) == {"wmv", "flatness"}
     page = (folder / "report.html").read_text()
-    assert all(name in page for name in ("limit", "ceiling", "square_root", "LSD", "flatness", "two_layers_width"))
+    assert all(
+        name in page for name in ("limit", "ceiling", "square_root", "Distance (dB)", "flatness", "two_layers_width")
+    )
 
 
 @pytest.mark.slow
@@ -79,7 +81,7 @@ def test_all_parts_work_together(run):
     header = (folder / "000_a" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"distance", "flatness"} <= set(header)
     page = (folder / "report.html").read_text()
-    assert all(name in page for name in ("two_layers", "flatness", "LSD"))
+    assert all(name in page for name in ("two_layers", "flatness", "Distance (dB)"))
     shown = run("limit", "--help_all").stdout
     assert all(name in shown for name in ("two_layers", "--two_layers_width", "flatness", "half"))
 
