@@ -112,7 +112,8 @@ def detection(clips: list[tuple[str, Tensor, int]]) -> list[dict[str, Any]]:
 
 def values(estimate: Tensor, problem: Problem) -> dict[str, float]:
     """Return the columns of one estimate ``[T]``."""
-    assert problem.clean is not None
+    if problem.clean is None:
+        raise ValueError("the clip has no clean version to compare with")
     rate, cutoff = problem.sample_rate, problem.facts["cutoff_hz"]
     bands = [levels(waveform, rate, cutoff) for waveform in (estimate, problem.observed)]
     return {

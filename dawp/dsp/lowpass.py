@@ -67,7 +67,7 @@ def crossover(cutoff: float, sample_rate: int) -> Tensor:
         sample_rate: in Hz.
     """
     width = max(MIN_TRANSITION, TRANSITION * cutoff)
-    if cutoff + width / 2 >= sample_rate / 2:  # nothing is above it
+    if cutoff + width / 2 >= sample_rate / 2:  # there are no frequencies above the cutoff
         return torch.ones(1, dtype=torch.float64)
     return torch.from_numpy(_windowed_sinc(cutoff + width / 2, width, sample_rate))
 

@@ -16,7 +16,6 @@ from dawp.plugins import add_part, import_object
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dawp.config import Config
     from dawp.problem import Problem
 
 DEEP_PRIOR = "deep_prior"
@@ -72,12 +71,12 @@ class Method:
     allows_joint: bool = False
     uses_config: bool = False
 
-    def restore(self, problem: Problem, config: Config | None = None) -> Tensor:
+    def restore(self, problem: Problem, config: Any = None) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
 
         Args:
             problem: to solve.
-            config: all settings, for the methods that use them.
+            config: all settings (``dawp.config.Config``), for the methods that use them.
 
         Raises:
             BadInput: the method failed, or its output is not finite.

@@ -122,7 +122,7 @@ def add_surface_noise(clean: Tensor, sample_rate: int, config: ClickConfig, rng:
 
     Returns:
         The problem of `find_clicks`, whose facts also include ``snr_db`` and ``noise``, and ``recall`` if clicks are
-        added: the share of the clicks of which a sample is found.
+        added: the share of the clicks that are detected, at least in part.
 
     Raises:
         BadInput: the clip is silent, or the noise source cannot be used.
