@@ -30,7 +30,7 @@ from dawp.restoration.chain import Chain, sample_settings
 from dawp.restoration.changed import Changed, count
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
-from dawp.restoration.description import describe
+from dawp.restoration.description import assess, describe
 from dawp.restoration.inspection import at_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, common_folder, plan_targets
@@ -260,6 +260,8 @@ class FileRestoration:
         }
         facts |= {"changed": asdict(changed)} if changed else {}
         facts |= {"estimated": described} if described else {}
+        scores = assess(self._original, self._samples(), self._config)
+        facts |= {"metrics": scores} if scores else {}
         facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
         write_json(self.target.record, self._record(facts, seconds))
