@@ -43,6 +43,7 @@ setup(
         "metrics": ["pystoi==0.4.1", "speechmos==0.0.1.1", "onnxruntime>=1.17", "requests>=2.28"],
         "cluster": ["ray>=2.9"],
         "tensorboard": ["tensorboard>=2.14"],
+        "train": ["lightning-fabric>=2.4"],
         "dev": [
             "ruff==0.17.5",
             "mypy==2.4.1",
