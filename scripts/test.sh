@@ -5,8 +5,10 @@
 # --coverage prints the coverage of each module.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-not_quick=(baselines browser checkpoints cli cluster experiment extending filters gap_filling golden listening methods
-    noise_estimate page paper properties report restoration restore_command reverb workers)
+not_quick=(alignment bandwidth baselines browser chain checkpoints cli cluster convolutive_nmf declick declip
+    dereverberation diffusion experiment extending filters formats gap gap_channels gap_filling golden hum
+    known_room library listening methods nmf noise_estimate page paper properties report restoration
+    restore_command reverb reverberant_channels solver speech_metrics workers)
 options=(--numprocesses auto)
 while [[ ${1:-} == --quick || ${1:-} == --coverage ]]; do
     case $1 in

@@ -182,7 +182,7 @@ def test_high_frequencies_in_a_part_of_a_recording_count(speech):
 # The methods
 
 
-@pytest.mark.parametrize("method", METHODS["bandwidth"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS["bandwidth"].items() if method.is_baseline])
 @pytest.mark.parametrize(("rate", "cutoff"), [(16000, 4000.0), (48000, 8000.0)])
 def test_a_method_does_not_change_the_band_below_the_cutoff(method, rate, cutoff):
     for sound in (noise(rate=rate), harmonics(rate=rate)):

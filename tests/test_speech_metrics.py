@@ -169,6 +169,24 @@ def test_intelligibility_that_is_not_defined_is_refused(score):
             score(estimate, target, RATE)
 
 
+@pytest.mark.parametrize(("rate", "order"), [(8000, 10), (16000, 16)])
+def test_the_distance_of_one_frame_is_that_of_its_cepstra(rate, order):
+    size = round(0.03 * rate)
+    target = noise(size)
+    estimate = filtered(target, 0.3)
+    cepstra = lpc_cepstrum(torch.hann_window(size, dtype=torch.float64) * torch.stack([estimate, target]), order)
+    expected = 10 / math.log(10) * math.sqrt(2 * float((cepstra[0] - cepstra[1]).square().sum()))
+    assert 0.5 < expected < MAX_DISTANCE
+    assert float(cepstral_distance(estimate, target, rate)) == pytest.approx(expected)
+
+
+def test_frames_in_which_only_the_estimate_is_silent_have_the_largest_distance():
+    target = noise(RATE)
+    estimate = torch.where(torch.arange(RATE) < RATE // 2, target, 0)
+    share = (0.5 - 0.05) / 0.95  # the largest 5 % of the distances are left out
+    assert float(cepstral_distance(estimate, target, RATE)) == pytest.approx(share * MAX_DISTANCE, rel=0.1)
+
+
 # DNSMOS
 
 
