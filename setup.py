@@ -43,6 +43,7 @@ setup(
         "metrics": ["pystoi==0.4.1"],
         "cluster": ["ray>=2.9"],
         "tensorboard": ["tensorboard>=2.14"],
+        "train": ["lightning-fabric>=2.4"],
         "dev": [
             "ruff==0.17.5",
             "mypy==2.4.1",

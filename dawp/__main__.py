@@ -1,4 +1,4 @@
-"""``python -m dawp TASK ...``, also the console script ``dawp``: run any registered task."""
+"""``python -m dawp TASK ...``, also the console script ``dawp``: run any registered task, or train a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dawp.errors import BadInput, printable
 from dawp.parser import BAD_INPUT, print_error
 from dawp.tasks.base import TASKS
 
-PROG = "python -m dawp"
+PROG, TRAIN = "python -m dawp", "train"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a task, or list the tasks if none is given.
+    """Run a task, train a model (``train KIND``), or list the tasks if none is given.
 
     Args:
         argv: the task and its flags; None to use the command line.
@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if task in ("-h", "--help"):
         print(_usage())
         return 0
+    if task == TRAIN:
+        from dawp.training import command
+
+        return command.main(flags, f"{PROG} {TRAIN}")
     if task not in TASKS:
         message = f"task must be one of {', '.join(TASKS)}, got {printable(task)}"
         print_error(PROG, message, "invalid_setting", "--json" in flags)
@@ -44,7 +48,8 @@ def _usage() -> str:
     width = max(map(len, TASKS))
     lines = [f"usage: {PROG} TASK [flags]", "", "tasks:"]
     lines += [f"  {name:{width}}  {task.about}" for name, task in TASKS.items()]
-    return "\n".join([*lines, "", f"All flags of a task: {PROG} TASK --help"])
+    lines += ["", f"All flags of a task: {PROG} TASK --help"]
+    return "\n".join([*lines, f"Train a model on clean recordings: {PROG} {TRAIN} --help"])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import dataclasses
 import errno
 import logging
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,12 +174,32 @@ def add_flags(
         choices=PRESETS,
         help=f"paper: the paper's settings, the defaults below{presets} (default: {default})",
     )
-    for group in groups_of(task).values():
+    add_groups(parser, groups_of(task).values(), without, hidden)
+
+
+def add_groups(
+    parser: argparse.ArgumentParser,
+    groups: Iterable[type[Settings]],
+    without: Container[str] = (),
+    hidden: Container[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the flags of groups of settings to a parser that suppresses defaults.
+
+    Args:
+        parser: the parser.
+        groups: of settings, each a section of the help.
+        without: settings to omit.
+        hidden: settings that the help does not list.
+        defaults: default values that differ from those of the settings, by name, for the help.
+    """
+    for group in groups:
         title, description = group.describe()
         settings = [setting for setting in dataclasses.fields(group) if setting.name not in without]
         section = parser.add_argument_group(title, description) if settings else None
         for setting in settings:
-            _add_flag(section, setting, group, setting.name not in hidden)
+            default = text_of(defaults[setting.name]) if defaults and setting.name in defaults else _default(setting)
+            _add_flag(section, setting, group, default, setting.name not in hidden)
 
 
 def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
@@ -346,10 +366,12 @@ def _print_failures(config: Config, outcome: Outcome) -> int:
     return BAD_INPUT
 
 
-def _add_flag(section: Any, setting: dataclasses.Field[Any], group: type[Settings], is_listed: bool) -> None:
+def _add_flag(
+    section: Any, setting: dataclasses.Field[Any], group: type[Settings], default: str, is_listed: bool
+) -> None:
     kind, facts = kind_of(setting, group), setting.metadata
     names = [facts["short"]] if facts["short"] else []
-    explanation = f"{_explanation(setting)} (default: {_default(setting)})".replace("%", "%%")
+    explanation = f"{_explanation(setting)} (default: {default})".replace("%", "%%")
     text = explanation if is_listed else argparse.SUPPRESS
     if kind is bool:
         section.add_argument(*names, f"--{setting.name}", action="store_true", help=text)

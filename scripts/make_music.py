@@ -155,22 +155,31 @@ def midi(parts: list[Part], seed: int) -> mido.MidiFile:
     return file
 
 
+def render(path: Path, parts: list[Part], seed: int, seconds: int) -> None:
+    """Write a piece as a mono FLAC file.
+
+    Raises:
+        SystemExit: the sound font is missing.
+    """
+    if not SOUND_FONT.exists():
+        raise SystemExit(f"{SOUND_FONT} is missing: apt-get install fluidsynth fluid-soundfont-gm")
+    with tempfile.TemporaryDirectory() as scratch:
+        score, sound = Path(scratch, "piece.mid"), Path(scratch, "piece.wav")
+        midi(parts, seed).save(score)
+        command = ["fluidsynth", "-ni", "-g", "0.6", "-r", str(RATE), "-O", "float", "-F", sound, SOUND_FONT, score]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        samples = soundfile.read(sound, frames=seconds * RATE)[0].mean(axis=1)
+    soundfile.write(path, samples * (0.5 / abs(samples).max()), RATE, subtype="PCM_24")
+    print(f"{path.name}: {len(samples) / RATE:.2f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="where to write the FLAC files")
     folder: Path = parser.parse_args().folder
-    if not SOUND_FONT.exists():
-        raise SystemExit(f"{SOUND_FONT} is missing: apt-get install fluidsynth fluid-soundfont-gm")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        for seed, (name, parts) in enumerate(PIECES.items()):
-            score, sound = Path(scratch, "piece.mid"), Path(scratch, "piece.wav")
-            midi(parts, 100 * seed).save(score)
-            command = ["fluidsynth", "-ni", "-g", "0.6", "-r", str(RATE), "-O", "float", "-F", sound, SOUND_FONT, score]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            samples = soundfile.read(sound, frames=SECONDS * RATE)[0].mean(axis=1)
-            soundfile.write(folder / f"{name}.flac", samples * (0.5 / abs(samples).max()), RATE, subtype="PCM_24")
-            print(f"{name}.flac: {len(samples) / RATE:.2f} s")
+    for seed, (name, parts) in enumerate(PIECES.items()):
+        render(folder / f"{name}.flac", parts, 100 * seed, SECONDS)
 
 
 if __name__ == "__main__":

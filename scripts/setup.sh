@@ -31,7 +31,7 @@ else
         stop "cannot create a virtual environment (on Debian: apt-get install python3-venv)"
 fi
 log=.venv/install.log
-if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e '.[baselines,metrics,cluster,tensorboard,dev]' >"$log" 2>&1; then
+if ! .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e '.[baselines,metrics,cluster,tensorboard,train,dev]' >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     if grep -qF "No space left on device" "$log"; then
         stop "the installation failed: not enough disk space; .venv needs about 6 GB, and ${TMPDIR:-/tmp} 2 GB during the installation (TMPDIR selects another folder); free: $(free_space .) in $PWD, $(free_space "${TMPDIR:-/tmp}") in ${TMPDIR:-/tmp}"

@@ -41,7 +41,7 @@ def test_setup_installs_once(setup):
     first, calls = setup()
     assert first.returncode == 0, first.stderr
     assert calls.count("-m pip install") == 1
-    assert "-r requirements.txt -e .[baselines,metrics,cluster,tensorboard,dev]" in calls
+    assert "-r requirements.txt -e .[baselines,metrics,cluster,tensorboard,train,dev]" in calls
     second, calls = setup()
     assert (second.returncode, second.stderr) == (0, "")
     assert len(calls.splitlines()) == 2  # two checks of the version

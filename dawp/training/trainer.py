@@ -1,0 +1,141 @@
+"""The base class of the networks, losses and metrics that the training loop needs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+if TYPE_CHECKING:
+    from dawp.training.settings import TrainingConfig
+
+
+class Batch(NamedTuple):
+    """Clips of one length.
+
+    Attributes:
+        clean: ``[B, T]``.
+        observed: the corrupted clips ``[B, T]``; the clean ones if no task corrupts them.
+    """
+
+    clean: Tensor
+    observed: Tensor
+
+
+class Trainer(ABC):
+    """A kind of model in training.
+
+    A subclass creates its networks and optimizers in ``__init__``. ``setup`` moves them to the device and wraps them,
+    so that they must be called as ``self.networks[name](...)``, and losses be differentiated by ``self.backward``.
+
+    Args:
+        config: all settings.
+
+    Attributes:
+        networks: every network, by name.
+        optimizers: every optimizer, by the name of its network.
+        averages: moving averages of the weights of the networks that ``averaged`` names.
+        averaged: names of the networks whose average is evaluated and saved.
+        rate: sample rate of the model in Hz.
+    """
+
+    averaged: Sequence[str] = ()
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.rate = config.data.samplerate
+        self.networks: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, Any] = {}
+        self.averages: dict[str, AveragedModel] = {}
+        self.fabric: Any = None
+
+    @abstractmethod
+    def step(self, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        """Update the networks by one batch, and return the losses.
+
+        Args:
+            batch: on the device.
+            rng: source of random draws, on the CPU. The global random state of torch is seeded for each step, too.
+
+        Returns:
+            Detached scalars by name; the same names in every step.
+        """
+
+    @abstractmethod
+    def evaluate(self, clips: Sequence[Batch], rng: torch.Generator) -> dict[str, float]:
+        """Return metrics of the averaged networks on held-out clips, by name; the networks are in evaluation mode.
+
+        Args:
+            clips: one clip each, ``[1, T]``, on the device.
+            rng: source of random draws, the same in every evaluation.
+        """
+
+    def model_settings(self) -> dict[str, Any]:
+        """Return the settings from which the saved networks are built again; values are numbers, text or None."""
+        return self.config.model.identity()
+
+    def saved_networks(self) -> dict[str, nn.Module]:
+        """Return the networks of the model file, by name: by default those that are averaged."""
+        return {name: self.network(name) for name in self.averaged}
+
+    def network(self, name: str) -> nn.Module:
+        """Return the average of a network if there is one, otherwise the network itself, both without wrappers."""
+        if name in self.averages:
+            averaged: nn.Module = self.averages[name].module
+            return averaged
+        return _unwrapped(self.networks[name])
+
+    def setup(self, fabric: Any) -> None:
+        """Move networks and optimizers to the device, and start the averages."""
+        self.fabric = fabric
+        decay = self.config.loop.average
+        for name in self.averaged if decay else ():
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            self.averages[name] = AveragedModel(
+                self.networks[name],
+                fabric.device,
+                multi_avg_fn=average,
+            )
+            self.averages[name].eval().requires_grad_(False)
+        for name, network in self.networks.items():
+            self.networks[name] = fabric.setup_module(network)
+        for name, optimizer in self.optimizers.items():
+            self.optimizers[name] = fabric.setup_optimizers(optimizer)
+
+    def update_averages(self) -> None:
+        """Add the current weights to the moving averages."""
+        for name, average in self.averages.items():
+            average.update_parameters(_unwrapped(self.networks[name]))
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss."""
+        self.fabric.backward(loss)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that later steps depend on; tensors are not copied."""
+        return {
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a ``state``."""
+        for part in ("networks", "optimizers", "averages"):
+            for name, values in state[part].items():
+                getattr(self, part)[name].load_state_dict(values)
+
+    def load_weights(self, networks: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Start from the weights of a model file; called before ``setup``."""
+        for name, weights in networks.items():
+            self.networks[name].load_state_dict(weights)
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Return a network without the wrapper of Fabric."""
+    plain: nn.Module = getattr(network, "module", network)
+    return plain

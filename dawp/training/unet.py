@@ -1,0 +1,140 @@
+"""Training of the U-Net: squared error, adversarial loss, features of an autoencoder, collaborative sampling."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dawp.methods.trained.settings import UNetModelConfig
+from dawp.methods.trained.unet import Autoencoder, Discriminator, UNet, refine
+from dawp.metrics.functions import lsd, snr
+from dawp.training.settings import TrainingConfig
+from dawp.training.settings_unet import UNetTrainingConfig
+from dawp.training.trainer import Batch, Trainer
+
+GENERATOR, DISCRIMINATOR, AUTOENCODER = "generator", "discriminator", "autoencoder"
+SMALLEST_RMS = 1e-8
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class UNetTrainer(Trainer):
+    """The U-Net G, and with some losses a discriminator D and an autoencoder with the encoder E.
+
+    With y the corrupted and x the clean windows, G minimises
+
+        mean (G(y) - x)^2 + gan * mean -log D(G(y)) + ae * mean (E(G(y)) - E(x))^2,
+
+    D minimises ``-log D(x) - log(1 - D(G(y)))``, and the autoencoder the squared error of x.
+    """
+
+    averaged = (GENERATOR,)
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.model = model = cast(UNetTrainingConfig, config.model)
+        self.networks[GENERATOR] = UNet(model)
+        if model.gan or model.collab:
+            self.networks[DISCRIMINATOR] = Discriminator(model, model.conditional)
+        if model.ae:
+            self.networks[AUTOENCODER] = Autoencoder(model)
+        rates = {GENERATOR: model.lr_g, DISCRIMINATOR: model.lr_d, AUTOENCODER: model.lr_ae}
+        for name, network in self.networks.items():
+            self.optimizers[name] = torch.optim.Adam(network.parameters(), rates[name])
+
+    def step(self, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        clean, observed = self._scaled(batch, rng)
+        losses: dict[str, Tensor] = {}
+        if AUTOENCODER in self.networks:
+            losses["autoencoder"] = loss = F.mse_loss(self.networks[AUTOENCODER](clean), clean)
+            self._update(AUTOENCODER, loss)
+        estimate = self.networks[GENERATOR](observed)
+        if DISCRIMINATOR in self.networks:
+            losses["discriminator"] = loss = self._discriminator_loss(clean, observed, estimate.detach())
+            self._update(DISCRIMINATOR, loss)
+        losses["l2"] = total = F.mse_loss(estimate, clean)
+        if self.model.gan:
+            losses["adversarial"] = loss = self._adversarial_loss(estimate, observed)
+            total = total + self.model.gan * loss
+        if self.model.ae:
+            losses["features"] = loss = self._feature_loss(estimate, clean)
+            total = total + self.model.ae * loss
+        self._update(GENERATOR, total)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def evaluate(self, clips: Sequence[Batch], rng: torch.Generator) -> dict[str, float]:
+        generator = self.network(GENERATOR)
+        values: dict[str, list[float]] = {}
+        for clean, observed in clips:
+            gain = 1 / observed.square().mean().sqrt().clamp(min=SMALLEST_RMS)
+            estimates = {"input": observed, "unet": generator(gain * observed[None])[0] / gain}
+            if self.model.collab:
+                estimates["refined"] = self._refined(gain * observed[None])[0] / gain
+            for name, estimate in estimates.items():
+                values.setdefault(f"snr_{name}", []).append(float(snr(estimate[0], clean[0])))
+                values.setdefault(f"lsd_{name}", []).append(float(lsd(estimate[0], clean[0], self.rate)))
+        return {name: statistics.fmean(found) for name, found in values.items()}
+
+    def model_settings(self) -> dict[str, Any]:
+        return {one.name: getattr(self.model, one.name) for one in dataclasses.fields(UNetModelConfig)}
+
+    def saved_networks(self) -> dict[str, nn.Module]:
+        kept = {DISCRIMINATOR: self.network(DISCRIMINATOR)} if self.model.collab else {}
+        return {**super().saved_networks(), **kept}
+
+    def _scaled(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return clean and corrupted windows ``[B, 1, T]``, whose levels in dB vary by ``gain_std``."""
+        level = batch.observed.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SMALLEST_RMS)
+        decibels = self.model.gain_std * torch.randn(len(level), 1, generator=rng)
+        gain = 10 ** (decibels.to(level.device) / 20) / level
+        return (gain * batch.clean)[:, None], (gain * batch.observed)[:, None]
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        self.optimizers[name].zero_grad()
+        self.backward(loss)
+        self.optimizers[name].step()
+
+    def _discriminator_loss(self, clean: Tensor, observed: Tensor, estimate: Tensor) -> Tensor:
+        """Return the loss of D; with collaborative sampling, half of the estimates are refined (its shaping)."""
+        if self.model.collab:
+            half = len(estimate) // 2
+            estimate = torch.cat([estimate[:half], self._refined(observed[half:])])
+        discriminator = self.networks[DISCRIMINATOR]
+        true, false = discriminator(clean, observed), discriminator(estimate, observed)
+        one, zero = torch.ones_like(true), torch.zeros_like(false)
+        return F.binary_cross_entropy_with_logits(true, one) + F.binary_cross_entropy_with_logits(false, zero)
+
+    def _adversarial_loss(self, estimate: Tensor, observed: Tensor) -> Tensor:
+        with _frozen(self.network(DISCRIMINATOR)) as discriminator:
+            logit = discriminator(estimate, observed)
+        return F.binary_cross_entropy_with_logits(logit, torch.ones_like(logit))
+
+    def _feature_loss(self, estimate: Tensor, clean: Tensor) -> Tensor:
+        with _frozen(cast(Autoencoder, self.network(AUTOENCODER))) as autoencoder:
+            return F.mse_loss(autoencoder.encode(estimate), autoencoder.encode(clean))
+
+    def _refined(self, observed: Tensor) -> Tensor:
+        """Return refined estimates ``[B, 1, T]``; the discriminator uses its running statistics."""
+        generator, discriminator = self.network(GENERATOR), cast(Discriminator, self.network(DISCRIMINATOR))
+        was_training = discriminator.training
+        discriminator.eval()
+        estimate = refine(
+            cast(UNet, generator), discriminator, observed, self.model.collab_steps, self.model.collab_rate
+        )
+        discriminator.train(was_training)
+        return estimate
+
+
+@contextmanager
+def _frozen(network: Network) -> Iterator[Network]:
+    """Yield a network whose weights get no gradients from what is computed in the block."""
+    network.requires_grad_(False)
+    yield network
+    network.requires_grad_(True)

@@ -1,0 +1,205 @@
+"""Training of networks: data, loop, checkpoints, losses."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, environment, refused_as, write_sound
+
+from dawp.training import command
+from dawp.training.data import Recordings, Windows, draw_clip, split
+from dawp.training.settings import TrainingConfig
+
+pytest.importorskip("lightning_fabric")
+
+SIZE = ["--depth", "2", "--channels", "4", "--window", "256", "--stride", "128", "--batch", "4"]
+LOOP = ["--log_every", "1", "--evaluate_every", "4", "--test_clips", "2", "--test_seconds", "0.1", "--device", "cpu"]
+FLAGS = ["--task", "bandwidth", "--rate", "8000", *SIZE, *LOOP, "--quiet"]
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Return a folder with three recordings of harmonic sounds."""
+    folder = tmp_path / "clean"
+    time_axis = torch.arange(16000) / 16000
+    for index, pitch in enumerate((310, 420, 530)):
+        partials = [torch.sin(2 * math.pi * pitch * (k + 1) * time_axis) / (k + 1) for k in range(14)]
+        write_sound(folder / f"{index}.wav", 0.2 * sum(partials))
+    return folder
+
+
+def train(*flags):
+    return command.main(["unet", *map(str, flags)])
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_training_writes_the_model_its_card_and_the_losses(recordings, tmp_path, capsys):
+    assert train("--data", recordings, *FLAGS, "--steps", 6, "-o", tmp_path / "model.pt", "--average", 0.5) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "model.pt")
+    rows = rows_of(tmp_path / "model_losses.csv")
+    assert [int(row["step"]) for row in rows] == [0, 1, 2, 3, 4, 5, 6]
+    assert [bool(row["held_out_snr_unet"]) for row in rows] == [True, False, False, False, True, False, True]
+    assert all(float(row["l2"]) > 0 for row in rows[1:])
+    card = json.loads((tmp_path / "model_card.json").read_text())
+    assert card["kind"] == "unet"
+    assert card["task"] == "bandwidth"
+    assert card["rate"] == 16000
+    assert card["data"]["training"]["recordings"] == 2
+    assert card["data"]["held_out"]["recordings"] == 1
+    assert card["data"]["training"]["hours"] == pytest.approx(2 / 3600, abs=1e-4)
+    assert card["metrics"]["held_out_snr_unet"] == pytest.approx(float(rows[-1]["held_out_snr_unet"]))
+    assert (tmp_path / "model_losses.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_with_the_same_losses(recordings, tmp_path):
+    flags = ["--data", str(recordings), *FLAGS, "--steps", "40", "--checkpoint_every", "0", "--dropout", "0.2"]
+    flags += ["--gan", "0.01", "--ae", "0.01", "--scheduler", "cosine"]
+    assert train(*flags, "-o", tmp_path / "whole.pt") == 0
+    killed = [sys.executable, "-m", "dawp", "train", "unet", *flags, "-o", str(tmp_path / "killed.pt")]
+    process = subprocess.Popen(
+        killed, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    losses = tmp_path / "killed_losses.csv"
+    while not (losses.exists() and len(rows_of(losses)) > 10):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed.pt").exists()
+    assert 10 < len(rows_of(losses)) < 41
+    assert train(*flags, "--resume", "-o", tmp_path / "killed.pt") == 0
+    assert losses.read_text() == (tmp_path / "whole_losses.csv").read_text()
+    cards = [json.loads((tmp_path / f"{name}_card.json").read_text()) for name in ("whole", "killed")]
+    assert cards[0]["metrics"] == cards[1]["metrics"]
+
+
+def test_resuming_with_other_settings_is_refused(recordings, tmp_path, capsys):
+    flags = ["--data", recordings, *FLAGS, "-o", tmp_path / "model.pt", "--steps", 2]
+    assert train(*flags) == 0
+    assert train(*flags, "--resume", "--lr_g", 0.5) == 2
+    assert "lr_g" in capsys.readouterr().err
+    assert train(*flags) == 2
+    assert "model.pt" in capsys.readouterr().err
+
+
+def test_more_steps_continue_a_finished_training(recordings, tmp_path):
+    flags = ["--data", recordings, *FLAGS, "-o", tmp_path / "model.pt"]
+    assert train(*flags, "--steps", 2) == 0
+    assert train(*flags, "--steps", 4, "--resume") == 0
+    assert train("--data", recordings, *FLAGS, "--steps", 4, "-o", tmp_path / "whole.pt") == 0
+    resumed, whole = (rows_of(tmp_path / f"{name}_losses.csv") for name in ("model", "whole"))
+    assert [row["l2"] for row in resumed] == [row["l2"] for row in whole]
+
+
+@pytest.mark.parametrize(
+    ("flags", "value"),
+    [
+        ([], "data"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", "CLEAN", "--test_n", "3"], "test_n"),
+        (["--data", "CLEAN", "--train_n", "3"], "train_n"),
+        (["--data", "CLEAN", "--kernels", "8"], "kernels"),
+        (["--data", "CLEAN", "--load", "no.pt"], "no.pt"),
+        (["--data", "CLEAN", "--resume"], "resume"),
+        (["--data", "CLEAN", "--snr", "3"], "--snr"),
+        (["--data", "CLEAN", "--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(flags, value, recordings, tmp_path, capsys):
+    flags = [str(recordings) if flag == "CLEAN" else flag for flag in flags]
+    try:
+        code = train("--steps", 1, *FLAGS, "-o", tmp_path / "model.pt", *flags)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert value in lines[0]
+    assert not (tmp_path / "model.pt").exists()
+
+
+def config_of(recordings, **settings):
+    defaults = {"window": 256, "stride": 128, "batch": 4, "task": "bandwidth", "rate": 8000}
+    return TrainingConfig.of("unet", data=recordings, **{**defaults, **settings})
+
+
+def test_a_batch_depends_on_the_seed_and_the_step_alone(recordings, tmp_path):
+    config = config_of(recordings)
+    clean = Recordings(sorted(recordings.iterdir()), 16000, tmp_path / "cache")
+    windows = Windows(clean, config)
+    first, again = windows[3], Windows(clean, config)[3]
+    assert torch.equal(first.clean, again.clean)
+    assert torch.equal(first.observed, again.observed)
+    assert first.clean.shape == (4, 256)
+    assert not torch.equal(first.clean, windows[4].clean)
+    assert not torch.equal(first.clean, Windows(clean, config, rank=1)[3].clean)
+
+
+def test_windows_are_cut_at_the_stride_from_corrupted_clips(recordings, tmp_path):
+    config = config_of(recordings)
+    clean = Recordings(sorted(recordings.iterdir()), 16000, tmp_path / "cache")
+    batch = Windows(clean, config)[1]
+    assert torch.equal(batch.clean[0, 128:], batch.clean[1, :128])
+    spectrum = torch.fft.rfft((batch.observed * torch.hann_window(256)).double()).abs()
+    assert spectrum[:, 80:].max() < 0.01 * spectrum.max()  # nothing above 5 kHz
+    assert not torch.equal(batch.clean, batch.observed)
+
+
+def test_silence_is_not_drawn(tmp_path):
+    loud = torch.cat([torch.zeros(16000), 0.1 * torch.randn(2000), torch.zeros(16000)])
+    path = write_sound(tmp_path / "a.wav", loud)
+    clean = Recordings([path, write_sound(tmp_path / "b.wav", torch.zeros(16000))], 16000, tmp_path / "cache")
+    assert clean.paths == [path]
+    config = config_of(tmp_path)
+    for seed in range(20):
+        clip, _ = draw_clip(clean, 512, config, torch.Generator().manual_seed(seed))
+        assert clip.square().mean().sqrt() > 1e-4
+
+
+def test_recordings_are_held_out_by_the_seed(tmp_path):
+    for index in range(20):
+        write_sound(tmp_path / f"{index:02d}.wav")
+    training, held_out = split(tmp_path, config_of(tmp_path))
+    assert len(held_out) == 2
+    assert len(set(training) | set(held_out)) == 20
+    assert split(tmp_path, config_of(tmp_path))[1] == held_out
+    assert {tuple(split(tmp_path, config_of(tmp_path, seed=seed))[1]) for seed in range(4)} != {tuple(held_out)}
+    with refused_as("invalid_setting", "test_n"):
+        split(tmp_path, config_of(tmp_path, test_n=20))
+
+
+def test_the_first_weights_come_from_a_model(recordings, tmp_path):
+    flags = ["--data", recordings, *FLAGS, "--steps", 3]
+    assert train(*flags, "-o", tmp_path / "first.pt", "--average", 0) == 0
+    assert train(*flags, "-o", tmp_path / "second.pt", "--load", tmp_path / "first.pt") == 0
+    first, second = (rows_of(tmp_path / f"{name}_losses.csv") for name in ("first", "second"))
+    assert second[0]["held_out_snr_unet"] == first[-1]["held_out_snr_unet"]
+
+
+def test_the_help_lists_the_kinds_and_the_flags_of_the_task(capsys):
+    assert command.main(["--help"]) == 0
+    assert "unet" in capsys.readouterr().out
+    assert command.main(["nonsense"]) == 2
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["unet", "--task", "declip", "--help"])
+    out = capsys.readouterr().out
+    assert "--clip_sdr" in out
+    assert "--snr" not in out
+
+
+def test_the_help_loads_no_torch():
+    code = "import sys\nfrom dawp.__main__ import main\nmain(['train', '--help'])\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT), capture_output=True).returncode == 0
