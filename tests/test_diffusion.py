@@ -70,7 +70,7 @@ def test_the_loss_of_a_network_without_output_is_one():
     denoiser = edm.PreconditionedDenoiser(OctaveUNet(RATE, octaves=4, bands=6, width=4))
     clean = torch.randn(500, 64, generator=seeded())
     with torch.no_grad():
-        loss = edm.loss(denoiser, clean, seeded(1))
+        loss = edm.training_loss(denoiser, clean, seeded(1))
     assert float(loss) == pytest.approx(1, abs=0.05)
 
 
@@ -82,7 +82,7 @@ def test_the_noise_levels_are_log_normal():
 
 @pytest.mark.parametrize("length", [1, 64, 65, 500, 1025])
 def test_the_network_keeps_the_length_and_does_not_mix_clips(length):
-    model, x = network(depth=2), torch.randn(2, length, generator=seeded())
+    model, x = network(blocks=2), torch.randn(2, length, generator=seeded())
     noise = torch.tensor([-0.5, 0.2])
     together = model(x, noise)
     assert together.shape == x.shape
@@ -105,7 +105,9 @@ def test_the_denoiser_learns():
     losses = []
     for _ in range(40):
         phases = 2 * math.pi * torch.rand(8, 1, generator=rng)
-        loss = edm.loss(denoiser, math.sqrt(2) * torch.sin(2 * math.pi * 220 / RATE * torch.arange(256) + phases), rng)
+        loss = edm.training_loss(
+            denoiser, math.sqrt(2) * torch.sin(2 * math.pi * 220 / RATE * torch.arange(256) + phases), rng
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 SIGMA_DATA = 1.0  # standard deviation of the clips, which are scaled
-NOISE_MEAN, NOISE_SPREAD = -2.0, 2.0  # of the logarithm of the noise level in training
+NOISE_MEAN, NOISE_SPREAD = -1.5, 2.0  # of the logarithm of the noise level in training
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps noisy clips ``[N, T]`` and their noise levels ``[N]`` to the expected clean clips ``[N, T]``."""
@@ -62,16 +62,27 @@ def draw_levels(count: int, rng: torch.Generator) -> Tensor:
     return (NOISE_MEAN + NOISE_SPREAD * torch.randn(count, generator=rng)).exp()
 
 
-def loss(denoiser: Denoiser, clean: Tensor, rng: torch.Generator, sigma_data: float = SIGMA_DATA) -> Tensor:
-    """Return the loss of a batch, ``mean (D(y + n; s) - y)^2 (s^2 + s_d^2) / (s s_d)^2`` (equation 2 and table 1).
+def training_loss(denoiser: Denoiser, clean: Tensor, rng: torch.Generator) -> Tensor:
+    """Return the loss of clean clips ``[N, T]`` at random noise levels (`draw_levels`, `loss_at`)."""
+    return loss_at(denoiser, clean, draw_levels(len(clean), rng), rng)
+
+
+def loss_at(
+    denoiser: Denoiser, clean: Tensor, sigma: Tensor, rng: torch.Generator, sigma_data: float = SIGMA_DATA
+) -> Tensor:
+    """Return the loss of a batch, ``mean (D(y + n; s) - y)^2 (s^2 + s_d^2) / (s s_d)^2``.
 
     Args:
         denoiser: D.
         clean: clips y ``[N, T]``.
-        rng: draws the noise levels s and the noise n.
+        sigma: noise levels s ``[N]``.
+        rng: draws the noise n.
         sigma_data: s_d.
+
+    Source:
+        Karras et al. 2022, equation 2 and table 1.
     """
-    sigma = draw_levels(len(clean), rng).to(clean.device)
+    sigma = sigma.to(clean.device)
     noise = torch.randn(clean.shape, generator=rng).to(clean.device) * sigma[:, None]
     weight = (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
     errors = (denoiser(clean + noise, sigma) - clean).square()

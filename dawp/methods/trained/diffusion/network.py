@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dawp.dsp.constant_q import ConstantQ
 from dawp.methods.trained.diffusion.edm import SIGMA_DATA
+from dawp.methods.trained.diffusion.settings import DiffusionModelConfig
 
 EMBEDDING = 64  # features of the noise level
 GROUPS = 4  # of the group normalisation
@@ -38,10 +39,15 @@ class OctaveUNet(nn.Module):
         octaves: number of octaves.
         bands: number of bands of an octave.
         width: channels of the first level; they grow by the square root of 2 from level to level, up to 4 times.
-        depth: residual blocks of each level of the encoder, and of the decoder.
+        blocks: residual blocks of each level of the encoder, and of the decoder.
     """
 
-    def __init__(self, sample_rate: int, octaves: int = 6, bands: int = 12, width: int = 24, depth: int = 1) -> None:
+    @classmethod
+    def of(cls, sample_rate: int, config: DiffusionModelConfig) -> OctaveUNet:
+        """Return the network of a sample rate and settings."""
+        return cls(sample_rate, config.octaves, config.bands, config.width, config.blocks)
+
+    def __init__(self, sample_rate: int, octaves: int, bands: int, width: int, blocks: int = 1) -> None:
         super().__init__()
         self.transform = ConstantQ(sample_rate, octaves, bands)
         widths = [GROUPS * round(width * min(2 ** (level / 2), 4) / GROUPS) for level in range(octaves + 1)]
@@ -53,8 +59,8 @@ class OctaveUNet(nn.Module):
         self.downs.append(nn.Conv2d(*pairs[-1], 1))
         self.ups = nn.ModuleList([nn.Conv2d(own, above, 1) for above, own in pairs[1:]])
         self.joins = nn.ModuleList([nn.Conv2d(2 * own, own, 1) for own in widths[:-1]])
-        self.encoders = nn.ModuleList([_blocks(own, depth) for own in widths])
-        self.decoders = nn.ModuleList([_blocks(own, depth) for own in widths])
+        self.encoders = nn.ModuleList([_blocks(own, blocks) for own in widths])
+        self.decoders = nn.ModuleList([_blocks(own, blocks) for own in widths])
         self.outputs = nn.ModuleList([nn.Conv2d(own, OUTPUTS, 1) for own in widths])
         for output in self.outputs:
             for parameter in output.parameters():
@@ -121,8 +127,8 @@ def _apply(blocks: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
     return h
 
 
-def _blocks(width: int, depth: int) -> nn.ModuleList:
-    return nn.ModuleList([_Block(width, 2**number) for number in range(depth)])
+def _blocks(width: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList([_Block(width, 2**number) for number in range(count)])
 
 
 class _Block(nn.Module):
