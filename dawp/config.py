@@ -18,6 +18,7 @@ from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
+from dawp.methods.trained.settings import TrainedConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
@@ -25,7 +26,7 @@ from dawp.restoration.settings import RestoreConfig
 from dawp.runs.settings import RunConfig
 from dawp.settings import Settings, flag_of, parse_value
 from dawp.tasks.base import PRESETS, CorruptionConfig, Stage, get_task
-from dawp.tasks.chain import refused_stage
+from dawp.tasks.chain import STAGES, refused_stage
 
 NOT_OF_THE_NUMBERS = tuple(
     setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
@@ -53,6 +54,7 @@ class Config:
     preset: str
     run: RunConfig
     restoration: RestoreConfig
+    trained: TrainedConfig
     clip: ClipConfig
     corruption: CorruptionConfig
     generator: GeneratorConfig
@@ -97,6 +99,8 @@ class Config:
         method = get_method(task, config.restoration.method)
         if method and method.needs and getattr(config.corruption, method.needs) is None:
             raise BadInput(f"method {method.name} needs --{method.needs}")
+        if method and method.needs_weights and config.trained.weights is None:
+            raise BadInput(f"weights must be a model file for method {method.name}, got none")
         if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
             joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
             raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
@@ -107,8 +111,7 @@ class Config:
     @property
     def stages(self) -> list[Config]:
         """The settings of the restorations of a recording in their order: those of each task of a chain, or its own."""
-        method = get_method(self.task, self.restoration.method)
-        if not (self.corruption.stages and (method or not self.restoration.restore)):
+        if not self.corruption.stages or (self.restoration.restore and self.restoration.method != STAGES):
             return [self]
         return [self._restoration_of(stage) for stage in reversed(self.corruption.stages)]
 
@@ -178,7 +181,7 @@ class Config:
             return settings | self.corruption.identity() | {name: every[name] for name in every if name in used}
         if not self.restoration.restore:
             for group in groups:
-                settings |= group.identity()
+                settings |= {} if isinstance(group, TrainedConfig) else group.identity()
             return settings
         # No clip is chosen, corrupted or evaluated.
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
@@ -186,13 +189,15 @@ class Config:
         if self.restoration.method == DEEP_PRIOR:
             whole = (*whole, GeneratorConfig, type(self.generator_settings), FitConfig, StopConfig)
             single = (*single, "samplerate", "ema")
+        method = get_method(self.task, self.restoration.method)
+        if method and method.needs_weights:
+            whole = (*whole, TrainedConfig)
         for group in groups:
             if isinstance(group, CorruptionConfig):
                 settings |= group.restore_identity(self.estimates_noise)
             else:
                 kept = group.identity()
                 settings |= {name: kept[name] for name in kept if isinstance(group, whole) or name in single}
-        method = get_method(self.task, self.restoration.method)
         of_methods = {one.needs for one in METHODS.get(self.task, {}).values()}
         for name in self.corruption.restore_only:
             if name in of_methods and method and method.needs != name:
@@ -274,6 +279,7 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
     groups: dict[str, type[Settings]] = {
         "run": RunConfig,
         "restoration": RestoreConfig,
+        "trained": TrainedConfig,
         "clip": ClipConfig,
         "corruption": get_task(task).settings,
         "generator": GeneratorConfig,

@@ -40,6 +40,10 @@ BANDWIDTH_SETTINGS = {"block": 30.0}
 """Settings of the methods that extend the bandwidth: the slope of the spectrum is that of a block."""
 
 
+UNET_SETTINGS = {"block": 30.0}
+"""Settings of the U-Net: a convolution sees little of a block, and longer blocks have fewer ends."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A method that depends only on the problem.
@@ -50,6 +54,9 @@ class Method:
         function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
         uses_config: whether the function also receives all settings: ``function(problem, config)``.
+        needs_weights: whether it needs a model file (``--weights``).
+        check: ``check(config)`` raises BadInput if the settings cannot be used, before a recording is read; None for no
+            check. As ``"module:function"`` it is imported when it is needed.
         package: optional package that it requires, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
@@ -70,6 +77,8 @@ class Method:
     extra: str = "baselines"
     allows_joint: bool = False
     uses_config: bool = False
+    needs_weights: bool = False
+    check: str | Callable[[Any], None] | None = None
 
     def restore(self, problem: Problem, config: Any = None) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -121,14 +130,21 @@ def get_method(task: str, name: str) -> Method | None:
     return None if name == DEEP_PRIOR else METHODS[task][name]
 
 
-def check_method(task: str, name: str) -> None:
-    """Check that the package of a task's method is installed.
+def check_method(task: str, name: str, config: Any = None) -> None:
+    """Check that the package of a task's method is installed, and the settings that the method uses.
+
+    Args:
+        task: name of the task.
+        name: of the method.
+        config: all settings (``dawp.config.Config``); None to check the package only.
 
     Raises:
-        BadInput: the task has no such method, or its package is missing.
+        BadInput: the task has no such method, its package is missing, or a setting cannot be used.
     """
     method = get_method(task, name)
     check_installed([method] if method else [], f"method {name} needs")
+    if method and method.check and config is not None:
+        import_object(method.check)(config)
 
 
 def check_installed(methods: Iterable[Method], what: str) -> None:
@@ -225,5 +241,20 @@ for _method in (
         for name in ("linear", "janssen", "ar", "ar_mean", "ar_varying", "auto", "ar_frames")
     ),
     Method("stages", "chain", "dawp.restoration.waveform:restore_problem", uses_config=True),
+    *(
+        Method(
+            "unet",
+            task,
+            "dawp.methods.trained.unet_method:unet",
+            None,
+            False,
+            UNET_SETTINGS,
+            context=0.5,
+            uses_config=True,
+            needs_weights=True,
+            check="dawp.methods.trained.unet_method:check_weights",
+        )
+        for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick", "chain")
+    ),
 ):
     register(_method)

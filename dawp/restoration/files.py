@@ -81,7 +81,7 @@ def restore_all(
     check_device(plans[0][1])
     for config in {id(config): config for _, config in plans}.values():
         for stage in config.stages:
-            check_method(stage.task, stage.restoration.method)
+            check_method(stage.task, stage.restoration.method, stage)
             stage.corruption.check_files()
     targets = [target for target, _ in plans]
     outputs = [path for target in targets for path in (target.output, target.removed) if path]

@@ -40,7 +40,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
     stages = config.stages
     for stage in stages:
-        check_method(stage.task, stage.restoration.method)
+        check_method(stage.task, stage.restoration.method, stage)
         stage.corruption.check_files()
     for stage in stages:
         waveform = _restore(waveform, sample_rate, stage, progress)

@@ -14,7 +14,6 @@ from dawp.io.files import json_text
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, Parser, print_error
 from dawp.tasks.base import TASKS
-from dawp.training import kinds  # noqa: F401 (registers the kinds of models)
 from dawp.training.base import KINDS, ModelKind
 from dawp.training.settings import TaskConfig, TrainingConfig, groups_of
 

@@ -11,6 +11,7 @@ from dawp.errors import BadInput, printable
 from dawp.io.settings import MIN_LENGTH
 from dawp.settings import Settings, setting
 from dawp.tasks.base import TASKS, CorruptionConfig, get_task
+from dawp.training import kinds  # noqa: F401 (registers the kinds of models)
 from dawp.training.base import ModelKind, get_kind
 
 

@@ -1,0 +1,132 @@
+"""The method ``unet``: a trained U-Net restores a recording."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dawp.devices import pick_device
+from dawp.errors import BadInput
+from dawp.io import audio
+from dawp.methods.trained.settings import UNetModelConfig
+from dawp.methods.trained.unet import Discriminator, UNet, refine
+from dawp.methods.trained.weights import Model, build_network, check_model, digest_of, load_model, settings_of
+from dawp.problem import Problem
+
+if TYPE_CHECKING:
+    from dawp.config import Config
+
+log = logging.getLogger(__name__)
+
+KIND = "unet"
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+SMALLEST_RMS = 1e-8
+
+
+class TrainedUNet:
+    """The networks of a model file.
+
+    Args:
+        model: of kind unet.
+        setting: name of the setting that names the file, for messages.
+
+    Attributes:
+        rate: sample rate of the model in Hz.
+        settings: of the networks.
+        generator: the U-Net.
+        discriminator: for collaborative sampling; None without it.
+
+    Raises:
+        BadInput: the model has no such networks.
+    """
+
+    def __init__(self, model: Model, setting: str = "weights") -> None:
+        self.rate = model.rate
+        self.settings: UNetModelConfig = settings_of(model, UNetModelConfig, setting)
+        wanted = {GENERATOR, DISCRIMINATOR} if self.settings.collab else {GENERATOR}
+        if model.networks.keys() != wanted:
+            raise BadInput(
+                f"{setting} must be a model with the networks {', '.join(sorted(wanted))}, got others",
+                code="unreadable_input",
+            )
+        self.generator = build_network(lambda: UNet(self.settings), model.networks[GENERATOR], setting)
+        self.discriminator: Discriminator | None = None
+        if self.settings.collab:
+            self.discriminator = build_network(
+                lambda: Discriminator(self.settings, self.settings.conditional), model.networks[DISCRIMINATOR], setting
+            )
+
+    def restore(self, observed: Tensor, device: torch.device) -> Tensor:
+        """Return the estimate ``[T]`` of a clip ``[T]`` at the rate of the model."""
+        level = observed.square().mean().sqrt().clamp(min=SMALLEST_RMS)
+        y = (observed / level).to(device)[None, None]
+        generator = self.generator.to(device)
+        if self.discriminator is None:
+            with torch.no_grad():
+                estimate = generator(y)
+        else:
+            settings = self.settings
+            discriminator = self.discriminator.to(device)
+            estimate = refine(generator, discriminator, y, settings.collab_steps, settings.collab_rate)
+        restored: Tensor = estimate[0, 0].cpu() * level
+        return restored
+
+
+def unet(problem: Problem, config: Config) -> Tensor:
+    """Return the estimate ``[T]`` of a U-Net trained for the task (``dawp.methods.trained.unet``).
+
+    A recording of another rate than the model's is resampled for the network, and the change that the network makes is
+    resampled back, so that frequencies beyond those of the model stay as they are.
+    """
+    network = _network(config)
+    observed, rate = problem.observed.cpu(), problem.sample_rate
+    resampled = audio.resample(observed, rate, network.rate)
+    restored = network.restore(resampled, pick_device(config.fit.device))
+    if rate == network.rate:
+        return restored
+    log.info("the model works at %d Hz; frequencies above %d Hz are unchanged", network.rate, network.rate // 2)
+    change = audio.resample(restored - resampled, network.rate, rate)
+    return observed + change[: len(observed)]
+
+
+def check_weights(config: Config) -> None:
+    """Check the model file.
+
+    Raises:
+        BadInput: it is not a valid model file of a U-Net for the task.
+    """
+    _network(config)
+
+
+def _network(config: Config) -> TrainedUNet:
+    if config.trained.weights is None:
+        raise BadInput("weights must be a model file for method unet, got none")
+    return load_unet(config.trained.weights, config.task)
+
+
+def load_unet(path: Path, task: str | None, setting: str = "weights") -> TrainedUNet:
+    """Return the networks of a model file, which is read again only if it has changed.
+
+    Args:
+        path: of the file.
+        task: that the model must be for; None for any.
+        setting: name of the setting that names the file, for messages.
+
+    Raises:
+        BadInput: it is not a valid model file of a U-Net for the task.
+    """
+    model, network = _load(path, digest_of(path), setting)
+    check_model(model, KIND, task, setting)
+    return network
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, digest: str, setting: str) -> tuple[Model, TrainedUNet]:
+    model = load_model(path, setting)
+    check_model(model, KIND, None, setting)
+    return model, TrainedUNet(model, setting)
