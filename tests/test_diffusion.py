@@ -1,16 +1,28 @@
 """The diffusion model: preconditioning, network, and the sampler on Gaussian signals, whose denoiser is known."""
 
+import dataclasses
+import json
 import math
 
 import pytest
 import torch
+from conftest import refused_as, write_sound
 
+import dawp
+from dawp.dsp import spectral
 from dawp.methods.trained.diffusion import edm
+from dawp.methods.trained.diffusion.method import restore
 from dawp.methods.trained.diffusion.network import OctaveUNet
+from dawp.methods.trained.diffusion.noise import noise_distance
 from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
+from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
+from dawp.methods.trained.weights import load_model, save_model
+from dawp.operators.convolution import Convolution
 from dawp.operators.mask import Mask
+from dawp.problem import Problem
+from dawp.training import command
 
-RATE = 2000
+RATE, MODEL_RATE = 2000, 8000
 LENGTH = 24
 
 
@@ -37,6 +49,11 @@ class Gaussian:
     def __call__(self, x, sigma):
         gains = self.values / (self.values + sigma[:, None].square())
         return (x @ self.vectors * gains) @ self.vectors.T
+
+    @staticmethod
+    def white(x, sigma):
+        """The denoiser of white signals with unit variance."""
+        return x / (1 + sigma[:, None].square())
 
     def draw(self, count, rng):
         return torch.randn(count, LENGTH, generator=rng, dtype=torch.float64) @ torch.linalg.cholesky(self.covariance).T
@@ -163,3 +180,120 @@ def test_the_seed_determines_the_samples():
     drawn = [sample(prior, start, Schedule(steps=5), seeded(seed)) for seed in (3, 3, 4)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], drawn[2], atol=0.1)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    """A model at 8000 Hz after two steps of training on noise."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    for number in range(2):
+        write_sound(folder / f"{number}.wav", 0.1 * torch.randn(2 * MODEL_RATE, generator=seeded(number)), MODEL_RATE)
+    flags = ("--samplerate", MODEL_RATE, "--steps", 2, "--window", 2048, "--batch", 2, "--width", 4, "--average", 0.5)
+    more = ("--test_clips", 1, "--test_seconds", 0.2, "--device", "cpu", "--quiet")
+    arguments = ["diffusion", "--data", folder, *flags, *more, "-o", folder / "model.pt"]
+    assert command.main([str(argument) for argument in arguments]) == 0
+    return folder / "model.pt"
+
+
+def test_the_training_writes_a_model_of_clean_clips(model_file):
+    model = load_model(model_file)
+    assert (model.kind, model.task, model.rate) == ("diffusion", None, MODEL_RATE)
+    assert model.settings == {**vars(DiffusionModelConfig()), "width": 4}
+    card = json.loads(model_file.with_name("model_card.json").read_text())
+    assert all(math.isfinite(card["metrics"][f"held_out_loss_at_{level}"]) for level in ("0.01", "0.1", "1", "10"))
+
+
+@pytest.mark.parametrize("task", ["inpaint", "declip", "bandwidth", "declick"])
+def test_the_method_restores_each_task(task, model_file):
+    """The observed samples stay as they are, and the seed determines the others."""
+    time = torch.arange(2003) / MODEL_RATE
+    clean = 0.3 * torch.sin(2 * math.pi * 440 * time) + 0.05 * torch.sin(2 * math.pi * 3000 * time)
+    observed, settings = clean.clone(), {}
+    if task == "inpaint":
+        observed[900:1000] = torch.nan
+    elif task == "declip":
+        observed = clean.clamp(-0.2, 0.2)
+    elif task == "declick":
+        observed[900:903] += torch.tensor([0.5, -0.6, 0.4])
+    else:
+        settings = {"cutoff": 2000.0}
+        observed = clean - 0.05 * torch.sin(2 * math.pi * 3000 * time)
+    settings |= {"method": "diffusion", "weights": model_file, "sampling_steps": 3, "device": "cpu"}
+    first, again, other = (dawp.restore(observed, MODEL_RATE, task=task, seed=seed, **settings) for seed in (0, 0, 1))
+    assert first.shape == observed.shape
+    assert torch.equal(first, again)
+    changed = (first != observed) | observed.isnan()
+    assert changed.any()
+    assert not torch.equal(first, other)
+    if task == "bandwidth":
+        kept = torch.fft.rfft(first - observed)[: int(0.24 * len(clean))].abs().square().sum()
+        assert kept < 1e-3 * torch.fft.rfft(first - observed).abs().square().sum()
+    else:
+        assert changed.float().mean() < {"inpaint": 0.1, "declip": 0.6, "declick": 0.05}[task]
+
+
+def test_noise_is_removed_down_to_its_power():
+    """White noise at 0 dB on two tones, with a prior that is flat up to 600 Hz and nearly 0 above.
+
+    15 % of the noise lies below 600 Hz; a draw from the posterior has twice the error of its mean.
+    """
+    rate, time = MODEL_RATE, torch.arange(2 * MODEL_RATE) / MODEL_RATE
+    clean = sum(torch.sin(2 * math.pi * f * time + f) for f in (300.0, 500.0))
+    clean = clean * torch.sin(math.pi * time) ** 2
+
+    def denoiser(x, sigma):
+        spectrum = torch.fft.rfft(x)
+        gains = torch.where(torch.fft.rfftfreq(x.shape[-1], 1 / rate) < 600, 5.0, 1e-4)
+        return torch.fft.irfft(gains / (gains + sigma[:, None].square()) * spectrum, n=x.shape[-1])
+
+    noise = clean.std() * torch.randn(len(clean), generator=seeded())
+    problem = Problem(clean + noise, None, rate)
+    estimate = restore(problem, denoiser, Schedule(steps=25, sigma_max=1, xi=1), seeded(1))
+    assert float((estimate - clean).square().sum()) < 0.3 * float(noise.square().sum())
+
+
+def test_the_distance_of_a_noisy_clip_counts_what_exceeds_the_noise():
+    clean = torch.sin(0.3 * torch.arange(4000))
+    noise = 0.1 * torch.randn(4000, generator=seeded())
+    power = torch.from_numpy(spectral.analyse(noise, MODEL_RATE)).abs().square().mean()
+    bins, frames = spectral.analyse(noise, MODEL_RATE).shape
+    problem = Problem(clean + noise, None, MODEL_RATE, noise=power.expand(bins, frames))
+    distance = noise_distance(problem, 2.0)
+    of_clean, of_noisy, of_zero = (float(distance(x[None] / 2)) for x in (clean, clean + noise, 0 * clean))
+    assert of_noisy == 0
+    assert of_clean < 0.1
+    assert of_zero > 1
+
+
+def test_a_known_room_is_inverted_under_the_model(model_file):
+    """With an observation that the sampler fits, the estimate has the reverberant clip as its observation."""
+    response = torch.zeros(200, dtype=torch.float64)
+    response[[10, 60, 150]] = torch.tensor([1.0, 0.5, -0.3], dtype=torch.float64)
+    operator = Convolution(response.float(), 10)
+    clean = torch.randn(1000 + len(response) - 1, generator=seeded())
+    problem = Problem(operator(clean), None, MODEL_RATE, operator)
+    estimate = restore(problem, Gaussian.white, Schedule(steps=30, xi=1), seeded())
+    assert estimate.shape == problem.observed.shape
+    assert float((estimate - operator.crop(clean)).square().mean()) < 0.3
+
+
+def test_a_model_of_another_rate_or_kind_is_refused(model_file, tmp_path):
+    noise = torch.randn(2000, generator=seeded())
+    settings = {"task": "inpaint", "method": "diffusion", "device": "cpu", "sampling_steps": 1}
+    gap = torch.where(torch.arange(2000) // 100 == 5, torch.nan, noise)
+    with refused_as("job_failed", "weights .* 16000 Hz"):
+        dawp.restore(gap, 16000, weights=model_file, **settings)
+    with refused_as("invalid_setting", "weights"):
+        dawp.restore(gap, MODEL_RATE, **settings)
+    model = load_model(model_file)
+    save_model(tmp_path / "other.pt", dataclasses.replace(model, kind="unet"))
+    with refused_as("invalid_setting", "weights .* diffusion"):
+        dawp.restore(gap, MODEL_RATE, weights=tmp_path / "other.pt", **settings)
+    save_model(tmp_path / "wide.pt", dataclasses.replace(model, settings={**model.settings, "width": 10**6}))
+    with refused_as("unreadable_input", "weights"):
+        dawp.restore(gap, MODEL_RATE, weights=tmp_path / "wide.pt", **settings)
+
+
+def test_the_last_noise_level_is_below_the_first():
+    with refused_as("invalid_setting", "sigma_min"):
+        DiffusionConfig(sigma_min=0.5, sigma_max=0.5)

@@ -13,9 +13,11 @@ from dawp.devices import pick_device
 from dawp.errors import BadInput
 from dawp.methods.trained.diffusion.edm import Denoiser, PreconditionedDenoiser
 from dawp.methods.trained.diffusion.network import OctaveUNet
+from dawp.methods.trained.diffusion.noise import noise_distance
 from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
 from dawp.methods.trained.weights import build_network, check_model, digest_of, load_model, settings_of
+from dawp.operators.identity import Identity
 from dawp.problem import Problem
 from dawp.randomness import seeded
 
@@ -69,8 +71,9 @@ def restore(problem: Problem, denoiser: Denoiser, schedule: Schedule, rng: torch
     """Return a signal ``[T]`` drawn from a diffusion model, given the observation of a problem.
 
     The clip is scaled to an RMS of 1. The sampler starts from the rough inverse of the forward model and noise, and
-    follows the gradient of the squared distance of the observation (``Operator.distance``). Samples for which the
-    observation is certain are those of the observation (``Operator.project``).
+    follows the gradient of the squared distance of the observation (``Operator.distance``), or, for a noisy clip, of
+    the distance beyond the power of the noise (``noise_distance``). Samples for which the observation is certain are
+    those of the observation (``Operator.project``).
 
     Args:
         problem: to solve.
@@ -84,7 +87,11 @@ def restore(problem: Problem, denoiser: Denoiser, schedule: Schedule, rng: torch
     places = operator.crop(torch.arange(operator.input_length(len(observed)), device=observed.device))
     start = observed.new_zeros(operator.input_length(len(observed)))
     start[places] = rough / level
-    drawn = sample(denoiser, start[None], schedule, rng, distance_of(operator, observed / level))[0]
+    if isinstance(operator, Identity):
+        guidance = noise_distance(problem, float(level))
+    else:
+        guidance = distance_of(operator, observed / level)
+    drawn = sample(denoiser, start[None], schedule, rng, guidance)[0]
     return operator.project(level * operator.crop(drawn), observed)
 
 
