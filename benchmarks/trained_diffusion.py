@@ -2,11 +2,12 @@
 
     python benchmarks/trained_diffusion.py --weights model.pt --source held_out/ --training training/
 
-The tasks are gaps of 50 ms, clipping to an SDR of 5 dB, a low-pass at a quarter of the sample rate, and noise of records
-(hiss and crackle of equal power) at an SNR of 10 dB. Each method restores the same clips by ``dawp.restore``. ``snr`` is
-that of the samples that the corruption changed, ``lsd`` the log-spectral distance, both means over the clips. A second
-table compares samples of the model with the training recordings: the RMS difference in dB between the mean spectrum of
-a sample and that of the training recordings, both with the same power. ``--picture`` draws spectrograms of the samples.
+The tasks are gaps of 50 ms, clipping to an SDR of 5 dB, a low-pass at a quarter of the sample rate, and noise of
+records (hiss and crackle of equal power) at an SNR of 10 dB. Each method restores the same clips by ``dawp.restore``.
+``snr`` is that of the samples that the corruption changed, ``lsd`` the log-spectral distance, both means over the
+clips. A second table compares samples of the model with the training recordings: the RMS difference in dB between the
+mean spectrum of a sample, or of all samples, and that of the training recordings, without the difference in level.
+``--picture`` draws spectrograms of the samples.
 """
 
 from __future__ import annotations
