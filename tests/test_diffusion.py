@@ -13,7 +13,7 @@ from dawp.dsp import spectral
 from dawp.methods.trained.diffusion import edm
 from dawp.methods.trained.diffusion.method import restore
 from dawp.methods.trained.diffusion.network import OctaveUNet
-from dawp.methods.trained.diffusion.noise import noise_distance
+from dawp.methods.trained.diffusion.noise import noise_gain, recorded_distance, spectral_distance
 from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
 from dawp.methods.trained.weights import load_model, save_model
@@ -248,7 +248,7 @@ def test_noise_is_removed_down_to_its_power():
 
     noise = clean.std() * torch.randn(len(clean), generator=seeded())
     problem = Problem(clean + noise, None, rate)
-    estimate = restore(problem, denoiser, Schedule(steps=25, sigma_max=1, xi=1), seeded(1))
+    estimate = restore(problem, denoiser, DiffusionConfig(sampling_steps=25, sigma_max=1), seeded(1))
     assert float((estimate - clean).square().sum()) < 0.3 * float(noise.square().sum())
 
 
@@ -258,11 +258,40 @@ def test_the_distance_of_a_noisy_clip_counts_what_exceeds_the_noise():
     power = torch.from_numpy(spectral.analyse(noise, MODEL_RATE)).abs().square().mean()
     bins, frames = spectral.analyse(noise, MODEL_RATE).shape
     problem = Problem(clean + noise, None, MODEL_RATE, noise=power.expand(bins, frames))
-    distance = noise_distance(problem, 2.0)
+    distance = spectral_distance(problem, 2.0)
     of_clean, of_noisy, of_zero = (float(distance(x[None] / 2)) for x in (clean, clean + noise, 0 * clean))
     assert of_noisy == 0
     assert of_clean < 0.1
     assert of_zero > 1
+
+
+def test_the_gain_of_the_noise_is_that_of_the_quietest_window():
+    noise = torch.randn(4, 1000, generator=seeded())
+    observed = torch.cat([torch.ones(500), 0.25 * torch.ones(100), -torch.ones(450)])
+    assert noise_gain(observed, 2 * noise, 100) == pytest.approx(0.125, rel=0.1)
+    assert noise_gain(observed, 2 * noise, 10**6) == pytest.approx(float(observed.square().mean().sqrt()) / 2, rel=0.1)
+
+
+def test_recordings_of_the_noise_are_subtracted(tmp_path):
+    """A recording of a constant has no randomness, and the distance is exact."""
+    write_sound(tmp_path / "noise.wav", 0.5 * torch.ones(3 * MODEL_RATE), MODEL_RATE, subtype="FLOAT")
+    clean = 0.1 * torch.randn(1000, generator=seeded())
+    problem = Problem(clean + 0.25, None, MODEL_RATE)
+    config = DiffusionConfig(noise_recordings=tmp_path, noise_recordings_gain=0.5)
+    distance = recorded_distance(problem, 0.1, config, seeded())
+    assert float(distance(clean[None] / 0.1)) < 1e-9
+    assert float(distance(problem.observed[None] / 0.1)) == pytest.approx(6.25, rel=1e-3)
+
+
+def test_the_mean_of_several_draws_is_nearer_to_the_signal():
+    known = torch.arange(400) % 8 > 1
+    clean = torch.randn(400, generator=seeded())
+    problem = Problem(torch.where(known, clean, 0), None, RATE, Mask(known))
+    one, several = (
+        restore(problem, Gaussian.white, DiffusionConfig(sampling_steps=10, draws=draws), seeded()) for draws in (1, 8)
+    )
+    errors = [float((estimate - clean)[~known].square().mean()) for estimate in (one, several)]
+    assert errors[1] < 0.75 * errors[0]
 
 
 def test_a_known_room_is_inverted_under_the_model(model_file):
@@ -272,7 +301,7 @@ def test_a_known_room_is_inverted_under_the_model(model_file):
     operator = Convolution(response.float(), 10)
     clean = torch.randn(1000 + len(response) - 1, generator=seeded())
     problem = Problem(operator(clean), None, MODEL_RATE, operator)
-    estimate = restore(problem, Gaussian.white, Schedule(steps=30, xi=1), seeded())
+    estimate = restore(problem, Gaussian.white, DiffusionConfig(sampling_steps=30), seeded())
     assert estimate.shape == problem.observed.shape
     assert float((estimate - operator.crop(clean)).square().mean()) < 0.3
 

@@ -43,8 +43,11 @@ BANDWIDTH_SETTINGS = {"block": 30.0}
 UNET_SETTINGS = {"block": 30.0}
 """Settings of the U-Net: a convolution sees little of a block, and longer blocks have fewer ends."""
 
-DIFFUSION_NOISE_SETTINGS = {"sigma_max": 1.0, "block": 8.0}
-"""Settings of the diffusion model against noise: the noisy recording is nearer to the clean one than others are."""
+DIFFUSION_SETTINGS = {"block": 8.0}
+"""Settings of the diffusion model: longer blocks take more memory."""
+
+DIFFUSION_NOISE_SETTINGS = {**DIFFUSION_SETTINGS, "sigma_max": 1.0}
+"""Settings of the diffusion model against noise: the sampler starts near the recording."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,7 @@ for _method in (
             "dawp.methods.trained.diffusion.method:diffusion",
             None,
             False,
-            DIFFUSION_NOISE_SETTINGS if task == "denoise" else {},
+            DIFFUSION_NOISE_SETTINGS if task == "denoise" else DIFFUSION_SETTINGS,
             needs="rir" if task == "dereverb" else None,
             uses_config=True,
             needs_weights=True,

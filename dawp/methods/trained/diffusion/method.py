@@ -13,7 +13,7 @@ from dawp.devices import pick_device
 from dawp.errors import BadInput
 from dawp.methods.trained.diffusion.edm import Denoiser, PreconditionedDenoiser
 from dawp.methods.trained.diffusion.network import OctaveUNet
-from dawp.methods.trained.diffusion.noise import noise_distance
+from dawp.methods.trained.diffusion.noise import recorded_distance, spectral_distance
 from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
 from dawp.methods.trained.weights import build_network, check_model, digest_of, load_model, settings_of
@@ -60,38 +60,40 @@ def diffusion(problem: Problem, config: Config) -> Tensor:
     model = _model(config)
     if model.rate != problem.sample_rate:
         raise BadInput(f"weights must be a model at {problem.sample_rate} Hz, got one at {model.rate} Hz")
-    device = pick_device(config.fit.device)
-    estimate = restore(
-        problem.to(device), model.denoiser.to(device), schedule_of(config.diffusion), seeded(config.fit.seed, "sampler")
-    )
-    return estimate.cpu()
+    device, rng = pick_device(config.fit.device), seeded(config.fit.seed, "sampler")
+    return restore(problem.to(device), model.denoiser.to(device), config.diffusion, rng).cpu()
 
 
-def restore(problem: Problem, denoiser: Denoiser, schedule: Schedule, rng: torch.Generator) -> Tensor:
-    """Return a signal ``[T]`` drawn from a diffusion model, given the observation of a problem.
+def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: torch.Generator) -> Tensor:
+    """Return a signal ``[T]`` drawn from a diffusion model given the observation of a problem, or the mean of several.
 
     The clip is scaled to an RMS of 1. The sampler starts from the rough inverse of the forward model and noise, and
     follows the gradient of the squared distance of the observation (``Operator.distance``), or, for a noisy clip, of
-    the distance beyond the power of the noise (``noise_distance``). Samples for which the observation is certain are
-    those of the observation (``Operator.project``).
+    the distance beyond the noise (``noise.spectral_distance``, ``noise.recorded_distance``). Samples for which the
+    observation is certain are those of the observation (``Operator.project``).
 
     Args:
         problem: to solve.
         denoiser: D, at the sample rate of the problem.
-        schedule: of the sampler.
+        config: of the sampler.
         rng: source of the noise.
+
+    Raises:
+        BadInput: the recordings of the noise cannot be read.
     """
     operator, observed = problem.operator, problem.observed.float()
     rough, known = operator.rough_inverse(observed), operator.known
     level = (rough if known is None else rough[known]).square().mean().sqrt().clamp(min=SMALLEST_RMS)
     places = operator.crop(torch.arange(operator.input_length(len(observed)), device=observed.device))
-    start = observed.new_zeros(operator.input_length(len(observed)))
-    start[places] = rough / level
-    if isinstance(operator, Identity):
-        guidance = noise_distance(problem, float(level))
-    else:
+    start = observed.new_zeros(config.draws, operator.input_length(len(observed)))
+    start[:, places] = rough / level
+    if not isinstance(operator, Identity):
         guidance = distance_of(operator, observed / level)
-    drawn = sample(denoiser, start[None], schedule, rng, guidance)[0]
+    elif config.noise_recordings is None:
+        guidance = spectral_distance(problem, float(level))
+    else:
+        guidance = recorded_distance(problem, float(level), config, rng)
+    drawn = sample(denoiser, start, schedule_of(config), rng, guidance).mean(dim=0)
     return operator.project(level * operator.crop(drawn), observed)
 
 
