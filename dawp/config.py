@@ -106,6 +106,7 @@ class Config:
         if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
             joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
             raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
+        config.generator.kind.check_settings(config.generator_settings, config.clip.samplerate)
         for stage in corruption.stages:
             config._check_stage(stage)
         return config

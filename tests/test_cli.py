@@ -406,7 +406,11 @@ def test_bad_input_is_one_line_and_exit_code_2(denoise, tmp_path, flags, words):
         ("inpaint", "--source nan.wav --gaps auto", ["nan.wav", "all samples are missing"]),
         ("dereverb", "--rt60 0.5 --room_dim 0.2,0.2,0.2", ["--room_dim must be three numbers X,Y,Z, each at least 1"]),
         ("dereverb", "--rt60 5", ["good.wav", "rt60 must be from ", "(ray_tracing", "got 5 s"]),
-        ("inpaint", "--generator wavenet", ["--generator must be one of demucs, waveunet, spectrogram", "got wavenet"]),
+        (
+            "inpaint",
+            "--generator wavenet",
+            ["--generator must be one of demucs, waveunet, spectrogram, subpixel", "got wavenet"],
+        ),
     ],
 )
 def test_bad_input_of_the_other_tasks(run_task, tmp_path, task, flags, words):

@@ -165,6 +165,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name, tmp_path, capsys):
     (tmp_path / "model.pt").write_bytes(HOSTILE[name])

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 MARGIN_SECONDS = 0.1
 """Part of a recording on either side of the windows that is corrupted with them, so that filters have no ends there."""
 
-SILENCE_DB = -50.0
+SILENCE_DB = -40.0
 """RMS of a clip, relative to the loudest 25 ms of its recording, under which it is not used."""
 
 FRAME_SECONDS = 0.025

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -51,8 +52,13 @@ class Files:
         return self.model.with_name(f"{self.model.stem}{suffix}")
 
     @property
+    def folder(self) -> Path:
+        """The folder of the checkpoint, which is locked during a training."""
+        return self.beside("_training")
+
+    @property
     def checkpoint(self) -> Path:
-        return self.beside(".checkpoint")
+        return self.folder / "checkpoint"
 
     @property
     def losses(self) -> Path:
@@ -87,10 +93,10 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
     files = Files(config.loop.output)
     _check(config, files)
     fabric = _fabric(config)
-    fabric.launch()
-    is_main = bool(fabric.is_global_zero)
+    is_main = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Fabric launches, before it does
     training_paths, test_paths = split(_source(config), config)
     with tempfile.TemporaryDirectory(prefix="dawp-training-") as cache, _lock(files, is_main):
+        fabric.launch()
         training = Recordings(training_paths, config.data.samplerate, Path(cache, "training"))
         held_out = Recordings(test_paths, config.data.samplerate, Path(cache, "held_out"))
         run = _Training(config, fabric, training, held_out)
@@ -277,13 +283,12 @@ def _check(config: TrainingConfig, files: Files) -> None:
 
 @contextmanager
 def _lock(files: Files, is_main: bool) -> Iterator[None]:
-    """Lock the folder of the model file, which is created."""
+    """Lock the folder of the checkpoint, which is created."""
     if not is_main:
         yield
         return
-    folder = files.model.resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(folder, files.model):
+    files.folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(files.folder, files.model):
         yield
 
 

@@ -23,5 +23,5 @@ class UNetTrainingConfig(UNetModelConfig):
     lr_d: float = setting(1e-4, "learning rate of the discriminator", above=0, at_most=1e3)
     lr_ae: float = setting(1e-3, "learning rate of the autoencoder", above=0, at_most=1e3)
     gain_std: float = setting(
-        6.0, "standard deviation in dB of the gain of the windows, which have unit RMS before", at_least=0, at_most=40
+        6.0, "standard deviation in dB of the gain of the clips, which have unit RMS before", at_least=0, at_most=40
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 if TYPE_CHECKING:
     from dawp.training.settings import TrainingConfig
@@ -94,12 +94,7 @@ class Trainer(ABC):
         self.fabric = fabric
         decay = self.config.loop.average
         for name in self.averaged if decay else ():
-            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-            self.averages[name] = AveragedModel(
-                self.networks[name],
-                fabric.device,
-                multi_avg_fn=average,
-            )
+            self.averages[name] = AveragedModel(self.networks[name], fabric.device, multi_avg_fn=_moving_average(decay))
             self.averages[name].eval().requires_grad_(False)
         for name, network in self.networks.items():
             self.networks[name] = fabric.setup_module(network)
@@ -139,3 +134,16 @@ def _unwrapped(network: nn.Module) -> nn.Module:
     """Return a network without the wrapper of Fabric."""
     plain: nn.Module = getattr(network, "module", network)
     return plain
+
+
+def _moving_average(decay: float) -> Any:
+    """Return an exponential moving average for ``AveragedModel``.
+
+    After n steps its decay is ``min(decay, (1 + n) / (10 + n))``, so that it soon forgets the first weights.
+    """
+
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        n = int(steps)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update

@@ -21,6 +21,8 @@ from dawp.training.trainer import Batch, Trainer
 
 GENERATOR, DISCRIMINATOR, AUTOENCODER = "generator", "discriminator", "autoencoder"
 SMALLEST_RMS = 1e-8
+MAX_GRADIENT = 1.0
+"""Largest norm of the gradient of a step: a transient in a quiet clip has large errors."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -90,15 +92,22 @@ class UNetTrainer(Trainer):
         return {**super().saved_networks(), **kept}
 
     def _scaled(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return clean and corrupted windows ``[B, 1, T]``, whose levels in dB vary by ``gain_std``."""
-        level = batch.observed.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SMALLEST_RMS)
-        decibels = self.model.gain_std * torch.randn(len(level), 1, generator=rng)
-        gain = 10 ** (decibels.to(level.device) / 20) / level
+        """Return clean and corrupted windows ``[B, 1, T]``; the windows of a clip have unit RMS and a random gain.
+
+        A restoration scales a block to unit RMS, in which quiet windows stay quiet.
+        """
+        group = self.config.data.windows_per_clip
+        powers = torch.split(batch.observed.square().mean(dim=1), group)
+        levels = [power.mean().sqrt().clamp(min=SMALLEST_RMS) for power in powers]
+        decibels = (self.model.gain_std * torch.randn(len(levels), generator=rng)).tolist()
+        gains = [10 ** (db / 20) / level for db, level in zip(decibels, levels, strict=True)]
+        gain = torch.cat([one.expand(len(power)) for one, power in zip(gains, powers, strict=True)])[:, None]
         return (gain * batch.clean)[:, None], (gain * batch.observed)[:, None]
 
     def _update(self, name: str, loss: Tensor) -> None:
         self.optimizers[name].zero_grad()
         self.backward(loss)
+        self.fabric.clip_gradients(self.networks[name], self.optimizers[name], max_norm=MAX_GRADIENT)
         self.optimizers[name].step()
 
     def _discriminator_loss(self, clean: Tensor, observed: Tensor, estimate: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class UNet(nn.Module):
 
     Args:
         config: depth, channels, kernel sizes and dropout.
+        additive: whether y is added to the output. A new network with this connection returns y.
 
     Example:
         >>> network = UNet(UNetConfig(depth=2, channels=4))
@@ -86,12 +87,12 @@ class UNet(nn.Module):
         torch.Size([1, 1, 101])
     """
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, additive: bool = True) -> None:
         super().__init__()
         kernels = parse_kernels("kernels", config.kernels, config.channels)
         after = widths(config)
         before = [1, *after[:-1]]
-        self.depth = config.depth
+        self.depth, self.additive = config.depth, additive
         self.down = nn.ModuleList(Down(*pair, kernels) for pair in zip(before, after, strict=True))
         self.bottleneck = nn.Sequential(
             Convolution(after[-1], after[-1], kernels), nn.Dropout(config.dropout), nn.PReLU(after[-1])
@@ -102,7 +103,7 @@ class UNet(nn.Module):
             Up(c_in, c_out, kernels, config.dropout) for c_in, c_out in zip(inputs, outputs, strict=True)
         )
         self.last = nn.Conv1d(after[0] + 1, 1, kernels[0], padding=kernels[0] // 2)
-        if self.last.weight.device.type != "meta":
+        if additive:
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -127,8 +128,8 @@ class UNet(nn.Module):
         x = hidden
         for up, skip in zip(self.up, reversed(inputs), strict=True):
             x = torch.cat([up(x), skip], dim=1)
-        estimate: Tensor = y + self.last(x)[..., : y.shape[-1]]
-        return estimate
+        output: Tensor = self.last(x)[..., : y.shape[-1]]
+        return y + output if self.additive else output
 
 
 class Discriminator(nn.Module):

@@ -5,8 +5,9 @@ This module loads no network: the command line reads it for its help.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dawp.plugins import add_part, import_object
 from dawp.settings import Settings
@@ -27,12 +28,25 @@ class GeneratorKind:
             when it is needed.
         settings: class of its settings, whose fields are flags; None for none. The numbers of a run depend on those of
             the chosen generator only.
+        check: ``check(settings, sample_rate)`` raises BadInput if the settings cannot be used at the working sample
+            rate, None for that of the recording, before a recording is read; None for no check. As
+            ``"module:function"`` it is imported when it is needed.
     """
 
     name: str
     about: str
     network: str | type[Generator]
     settings: type[Settings] | None = None
+    check: str | Callable[[Any, int | None], None] | None = None
+
+    def check_settings(self, settings: Settings, sample_rate: int | None) -> None:
+        """Check the settings of the generator.
+
+        Raises:
+            BadInput: they cannot be used.
+        """
+        if self.check is not None:
+            import_object(self.check)(settings, sample_rate)
 
     def build(self, settings: Settings) -> Generator:
         """Return the network with random weights from torch's global random state."""

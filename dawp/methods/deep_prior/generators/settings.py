@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from dawp.errors import BadInput
+from dawp.errors import BadInput, printable
 from dawp.methods.deep_prior.generators.base import GENERATORS, GeneratorKind, register
+from dawp.methods.trained.settings import UNetConfig, parse_kernels
 from dawp.settings import Settings, setting
 
 
@@ -94,6 +96,47 @@ class SpectrogramConfig(Settings):
 
 
 @dataclass(frozen=True)
+class SubpixelConfig(Settings):
+    """Sub-pixel U-Net: the network of python -m dawp train unet, here untrained."""
+
+    subpixel_depth: int = setting(
+        6, "blocks of the sub-pixel U-Net that halve the rate, and as many that double it", at_least=1, at_most=12
+    )
+    subpixel_channels: int = setting(
+        24, "channels of its first block; block l has l times as many", at_least=2, at_most=1024
+    )
+    subpixel_kernels: str = setting(
+        "9", "odd kernel sizes of its convolutions, separated by commas; several sizes share the channels of a block"
+    )
+    init: Path | None = setting(
+        None,
+        "model file of a trained U-Net with the first weights of the sub-pixel U-Net, of the same depth, channels and "
+        "kernels",
+        none="random weights",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_kernels("subpixel_kernels", self.subpixel_kernels, self.subpixel_channels)
+
+    @property
+    def network(self) -> UNetConfig:
+        """The settings of the network."""
+        return UNetConfig(self.subpixel_depth, self.subpixel_channels, self.subpixel_kernels)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that the numbers depend on: the content of the model file instead of its path."""
+        values = super().identity()
+        if self.init is None:
+            del values["init"]
+        else:
+            from dawp.methods.trained.weights import digest_of
+
+            values["init"] = digest_of(self.init)
+        return values
+
+
+@dataclass(frozen=True)
 class _Choice(Settings):
     generator: str = setting(
         "demucs",
@@ -103,8 +146,13 @@ class _Choice(Settings):
 
 
 @dataclass(frozen=True)
-class GeneratorConfig(SpectrogramConfig, WaveUNetConfig, DemucsConfig, _Choice):
+class GeneratorConfig(SubpixelConfig, SpectrogramConfig, WaveUNetConfig, DemucsConfig, _Choice):
     """Generator: the network."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init is not None and self.generator != "subpixel":
+            raise BadInput(f"init must be none for the generator {self.generator}, got {printable(self.init)}")
 
     @property
     def kind(self) -> GeneratorKind:
@@ -152,6 +200,13 @@ for _kind in (
         about="an untrained 2-D network and an inverse STFT",
         network="dawp.methods.deep_prior.generators.spectrogram:Spectrogram",
         settings=SpectrogramConfig,
+    ),
+    GeneratorKind(
+        name="subpixel",
+        about="a U-Net with sub-pixel shuffling",
+        network="dawp.methods.deep_prior.generators.subpixel:Subpixel",
+        settings=SubpixelConfig,
+        check="dawp.methods.deep_prior.generators.subpixel:check_init",
     ),
 ):
     register(_kind)
