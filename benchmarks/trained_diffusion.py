@@ -55,7 +55,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each clip and sample")
     parser.add_argument("--start", type=float, default=20.0, help="start of each clip in its recording, in seconds")
     parser.add_argument("--tasks", default=",".join(METHODS), help="tasks to compare; none for the second table only")
-    parser.add_argument("--epochs", type=int, default=300, help="epochs of the deep prior; 0 to omit it")
+    parser.add_argument("--methods", help="methods to compare; all if omitted")
+    parser.add_argument("--epochs", type=int, default=300, help="epochs of the deep prior")
     parser.add_argument("--sampling_steps", type=int, default=DiffusionConfig().sampling_steps, help="of the sampler")
     parser.add_argument("--draws", type=int, default=DiffusionConfig().draws, help="signals that are averaged")
     parser.add_argument("--picture", type=Path, help="file for spectrograms of samples")
@@ -67,9 +68,10 @@ def main() -> None:
     ]
     compare("inpaint", "linear", clips[:1], model.rate, args)  # loads the modules, whose time does not count
     rows = []
+    wanted = args.methods.split(",") if args.methods else [name for names in METHODS.values() for name in names]
     for task in args.tasks.split(",") if args.tasks else ():
         for name in METHODS[task]:
-            if name != "deep_prior" or args.epochs:
+            if name in wanted:
                 rows.append(compare(task, name, clips, model.rate, args))
                 print(rows[-1], flush=True)
     about = {"clips": len(clips), "seconds": args.seconds, "rate": model.rate, "sampling_steps": args.sampling_steps}
