@@ -29,7 +29,7 @@ from dawp.dsp.constant_q import ConstantQ
 from dawp.dsp.lowpass import convolve, low_pass
 from dawp.io import audio
 from dawp.io.sources import find_recordings
-from dawp.methods.trained.diffusion.method import DiffusionModel, schedule_of
+from dawp.methods.trained.diffusion.method import DiffusionModel
 from dawp.methods.trained.diffusion.sampler import sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig
 from dawp.metrics.functions import lsd, snr
@@ -138,8 +138,8 @@ def compare_samples(model: DiffusionModel, clips: Sequence[Tensor], args: Any) -
     training = read(args.training, model.rate, args.start, args.seconds)
     target = spectrum(training, model.rate)
     rng = torch.Generator().manual_seed(0)
-    schedule = schedule_of(DiffusionConfig(sampling_steps=args.sampling_steps))
-    drawn = sample(model.denoiser, torch.zeros(len(clips), length), schedule, rng)
+    config = DiffusionConfig(sampling_steps=args.sampling_steps)
+    drawn = sample(model.denoiser, torch.zeros(len(clips), length), config, rng)
     sets = {
         "training recordings": training,
         "held-out recordings": list(clips),

@@ -14,7 +14,7 @@ from dawp.methods.trained.diffusion import edm
 from dawp.methods.trained.diffusion.method import restore
 from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.noise import noise_gain, recorded_distance, spectral_distance
-from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
+from dawp.methods.trained.diffusion.sampler import distance_of, levels, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
 from dawp.methods.trained.weights import load_model, save_model
 from dawp.operators.convolution import Convolution
@@ -132,21 +132,21 @@ def test_the_denoiser_learns():
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
-def test_the_schedule_falls_from_the_first_level_to_zero():
-    levels = Schedule(steps=10, sigma_min=0.01, sigma_max=5, rho=3).levels()
-    assert len(levels) == 11
-    assert levels[0] == pytest.approx(5)
-    assert levels[-2:] == [pytest.approx(0.01), 0]
-    roots = torch.tensor(levels[:-1]) ** (1 / 3)
+def test_the_noise_levels_fall_from_the_first_to_zero():
+    found = levels(DiffusionConfig(sampling_steps=10, sigma_min=0.01, sigma_max=5))
+    assert len(found) == 11
+    assert found[0] == pytest.approx(5)
+    assert found[-2:] == [pytest.approx(0.01), 0]
+    roots = torch.tensor(found[:-1]) ** (1 / 7)
     torch.testing.assert_close(roots.diff(), roots.diff().mean().expand(9))
-    assert Schedule(steps=1).levels() == [pytest.approx(Schedule.sigma_max), 0]
+    assert levels(DiffusionConfig(sampling_steps=1, sigma_max=4)) == [pytest.approx(4), 0]
 
 
 @pytest.mark.parametrize("churn", [0.0, 10.0])
 def test_samples_have_the_covariance_of_the_prior(churn):
     prior, count = Gaussian(), 4000
-    schedule = Schedule(steps=30, sigma_max=20, churn=churn)
-    drawn = sample(prior, torch.zeros(count, LENGTH, dtype=torch.float64), schedule, seeded())
+    config = DiffusionConfig(sampling_steps=30, sigma_max=20, churn=churn)
+    drawn = sample(prior, torch.zeros(count, LENGTH, dtype=torch.float64), config, seeded())
     assert float(drawn.mean(dim=0).abs().max()) < 0.08
     assert float((drawn.T @ drawn / count - prior.covariance).abs().max()) < 0.1
 
@@ -159,9 +159,9 @@ def test_samples_of_a_gap_have_the_conditional_mean_and_deviation(seed):
     clean = prior.draw(1, seeded(seed))[0]
     observed = torch.where(known, clean, 0)
     mean, covariance = prior.conditional(observed, known)
-    schedule = Schedule(steps=50, sigma_max=20, churn=15, xi=1)
+    config = DiffusionConfig(sampling_steps=50, sigma_max=20, churn=15, xi=1)
     start = torch.zeros(400, LENGTH, dtype=torch.float64)
-    drawn = sample(prior, start, schedule, seeded(2), lambda x: (x - observed)[:, known].square().sum())
+    drawn = sample(prior, start, config, seeded(2), lambda x: (x - observed)[:, known].square().sum())
     assert float((drawn[:, known] - observed[known]).abs().max()) < 0.02
     deviation = covariance.diagonal().sqrt()
     assert float(((drawn[:, ~known].mean(dim=0) - mean) / deviation).abs().max()) < 0.4
@@ -177,7 +177,7 @@ def test_the_distance_is_that_of_the_known_samples():
 
 def test_the_seed_determines_the_samples():
     prior, start = Gaussian(), torch.zeros(2, LENGTH, dtype=torch.float64)
-    drawn = [sample(prior, start, Schedule(steps=5), seeded(seed)) for seed in (3, 3, 4)]
+    drawn = [sample(prior, start, DiffusionConfig(sampling_steps=5), seeded(seed)) for seed in (3, 3, 4)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], drawn[2], atol=0.1)
 

@@ -14,7 +14,7 @@ from dawp.errors import BadInput
 from dawp.methods.trained.diffusion.edm import Denoiser, PreconditionedDenoiser
 from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.noise import recorded_distance, spectral_distance
-from dawp.methods.trained.diffusion.sampler import Schedule, distance_of, sample
+from dawp.methods.trained.diffusion.sampler import distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
 from dawp.methods.trained.weights import build_network, check_model, digest_of, load_model, settings_of
 from dawp.operators.identity import Identity
@@ -93,19 +93,8 @@ def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: 
         guidance = spectral_distance(problem, float(level))
     else:
         guidance = recorded_distance(problem, float(level), config, rng)
-    drawn = sample(denoiser, start, schedule_of(config), rng, guidance).mean(dim=0)
+    drawn = sample(denoiser, start, config, rng, guidance).mean(dim=0)
     return operator.project(level * operator.crop(drawn), observed)
-
-
-def schedule_of(config: DiffusionConfig) -> Schedule:
-    """Return the schedule of the settings."""
-    return Schedule(
-        steps=config.sampling_steps,
-        sigma_min=config.sigma_min,
-        sigma_max=config.sigma_max,
-        churn=config.churn,
-        xi=config.xi,
-    )
 
 
 def check_weights(config: Config) -> None:

@@ -5,50 +5,35 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dawp.methods.trained.diffusion.edm import Denoiser
+from dawp.methods.trained.diffusion.settings import DiffusionConfig
 from dawp.operators.base import Operator
 
+RHO = 7  # exponent of the noise levels
 MAX_CHURN = math.sqrt(2) - 1  # largest relative increase of the noise level in a step
 
 Guidance = Callable[[Tensor], Tensor]
 """Maps expected clean clips ``[N, T]`` to the distance of their observations, a scalar to minimise."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The parameters of the sampler (Karras et al. 2022, algorithm 2 and table 5).
+def levels(config: DiffusionConfig) -> list[float]:
+    """Return the noise levels ``t_0 > ... > t_(N-1) > t_N = 0`` of N steps.
 
-    Attributes:
-        steps: N.
-        sigma_min: the last noise level above 0, relative to the standard deviation of the data.
-        sigma_max: the first noise level.
-        rho: exponent of the noise levels.
-        churn: S_churn, the amount of noise that is added and removed again, over all steps.
-        xi: the weight of the observation.
+    ``t_i^(1/rho)`` falls linearly from ``sigma_max^(1/rho)`` to ``sigma_min^(1/rho)``, with rho = 7 (Karras et al.
+    2022, equation 5).
     """
-
-    steps: int = 35
-    sigma_min: float = 0.001
-    sigma_max: float = 10.0
-    rho: float = 7.0
-    churn: float = 5.0
-    xi: float = 0.5
-
-    def levels(self) -> list[float]:
-        """Return the noise levels ``t_0 > ... > t_(N-1) > t_N = 0`` (Karras et al. 2022, equation 5)."""
-        first, last = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        span = max(self.steps - 1, 1)
-        return [(first + i / span * (last - first)) ** self.rho for i in range(self.steps)] + [0.0]
+    first, last = config.sigma_max ** (1 / RHO), config.sigma_min ** (1 / RHO)
+    span = max(config.sampling_steps - 1, 1)
+    return [(first + i / span * (last - first)) ** RHO for i in range(config.sampling_steps)] + [0.0]
 
 
 def sample(
-    denoiser: Denoiser, start: Tensor, schedule: Schedule, rng: torch.Generator, guidance: Guidance | None = None
+    denoiser: Denoiser, start: Tensor, config: DiffusionConfig, rng: torch.Generator, guidance: Guidance | None = None
 ) -> Tensor:
     """Return signals ``[N, T]`` drawn by the stochastic second-order sampler.
 
@@ -58,7 +43,7 @@ def sample(
     Args:
         denoiser: D.
         start: ``[N, T]``; the first level of noise is added to it. Zeros for a sample of the prior.
-        schedule: the noise levels, the churn and the weight of the observation.
+        config: the noise levels, the churn and the weight of the observation.
         rng: draws the noise.
         guidance: the distance of the observation; None for samples of the prior.
 
@@ -70,17 +55,16 @@ def sample(
     def draw() -> Tensor:
         return torch.randn(start.shape, generator=rng).to(start)
 
-    levels = schedule.levels()
-    churn = min(schedule.churn / schedule.steps, MAX_CHURN)
-    x = start + levels[0] * draw()
-    for level, following in itertools.pairwise(levels):
+    churn = min(config.churn / config.sampling_steps, MAX_CHURN)
+    x = start + config.sigma_max * draw()
+    for level, following in itertools.pairwise(levels(config)):
         raised = level * (1 + churn)
         if churn:
             x = x + math.sqrt(raised**2 - level**2) * draw()
-        slope = _slope(denoiser, x, raised, schedule.xi, guidance)
+        slope = _slope(denoiser, x, raised, config.xi, guidance)
         moved = x + (following - raised) * slope
         if following:
-            slope = (slope + _slope(denoiser, moved, following, schedule.xi, guidance)) / 2
+            slope = (slope + _slope(denoiser, moved, following, config.xi, guidance)) / 2
             moved = x + (following - raised) * slope
         x = moved
     return x

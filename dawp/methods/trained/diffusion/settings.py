@@ -26,9 +26,9 @@ class DiffusionConfig(Settings):
     sampling_steps: int = setting(
         35, "steps of the sampler; each evaluates the network twice", at_least=1, at_most=10000
     )
-    xi: float = setting(1.0, "weight of the observation in the sampler", at_least=0, at_most=100)
+    xi: float = setting(0.5, "weight of the observation in the sampler", at_least=0, at_most=100)
     churn: float = setting(
-        5.0, "amount of noise that the sampler adds and removes again, over all steps", at_least=0, at_most=1000
+        10.0, "amount of noise that the sampler adds and removes again, over all steps", at_least=0, at_most=1000
     )
     sigma_max: float = setting(
         10.0,
