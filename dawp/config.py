@@ -92,6 +92,8 @@ class Config:
         for name in () if restoration.restore else corruption.restore_only:
             if getattr(corruption, name) not in (None, False):
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
+        if restoration.restore:
+            made["metrics"].check_without_clean()
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
         config.stop.check_estimate(task, kind.estimates)
@@ -103,10 +105,12 @@ class Config:
             raise BadInput(f"method {method.name} needs --{method.needs}")
         if method and method.needs_weights and config.trained.weights is None:
             raise BadInput(f"weights must be a model file for method {method.name}, got none")
-        if getattr(corruption, "joint_channels", False) and not (method and method.allows_joint):
-            joint = [name for name, other in METHODS.get(task, {}).items() if other.allows_joint]
-            raise BadInput(f"joint_channels needs method {' or '.join(joint)}, got {config.restoration.method}")
         config.generator.kind.check_settings(config.generator_settings, config.clip.samplerate)
+        methods = METHODS.get(task, {}).values()
+        for name in sorted({name for other in methods for name in other.supports}):
+            if getattr(corruption, name) not in (None, False) and not (method and name in method.supports):
+                supporting = [other.name for other in methods if name in other.supports]
+                raise BadInput(f"{name} needs method {' or '.join(supporting)}, got {config.restoration.method}")
         for stage in corruption.stages:
             config._check_stage(stage)
         return config
@@ -188,7 +192,7 @@ class Config:
             return settings
         # No clip is chosen, corrupted or evaluated.
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
-        single: tuple[str, ...] = ("source", "overwrite", "quiet", "json")
+        single: tuple[str, ...] = ("source", "overwrite", "quiet", "json", "metrics")
         if self.restoration.method == DEEP_PRIOR:
             whole = (*whole, GeneratorConfig, type(self.generator_settings), FitConfig, StopConfig)
             single = (*single, "samplerate", "ema")

@@ -89,6 +89,12 @@ class Problem:
         mask = self.mask
         return [] if mask is None else true_runs(~mask)
 
+    @property
+    def is_intact(self) -> bool:
+        """Whether the observation determines every sample, so that there is nothing to restore."""
+        certain = self.operator.certain
+        return certain is not None and bool(certain.all())
+
     def estimate(self, output: Tensor) -> Tensor:
         """Return the estimate of an output ``[T]`` of a method: the output, or observed samples that are kept."""
         estimate = output if self.blend is None else torch.lerp(self.observed, output, self.blend)

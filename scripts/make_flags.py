@@ -13,6 +13,8 @@ from dawp.cli import flag_rows
 from dawp.config import groups_of
 from dawp.settings import Settings
 from dawp.tasks.base import TASKS
+from dawp.training.base import KINDS
+from dawp.training.settings import groups_of as groups_of_training
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "flags.md"
@@ -23,7 +25,7 @@ HEADER = """# Flags
 
 All tasks share these flags, except those of the corruption, which are listed once for each task. The same names
 without dashes are the keyword arguments of [the library](api.md). `--preset` selects another set of defaults
-([presets](presets.md)).
+([presets](presets.md)). The flags of `python -m dawp train` are at the end.
 
 If a default reads "none: ..." or "auto: ...", the flag accepts the word `none` or `auto`.
 """
@@ -43,7 +45,13 @@ def sections() -> list[tuple[str, type[Settings]]]:
         for task, group in by_task.items():
             title = (group.__doc__ or group.__name__).partition(":")[0]
             found.setdefault(group, f"{title} ({command(task)})" if len(set(by_task.values())) > 1 else title)
-    return [(title, group) for group, title in found.items()]
+    training = [
+        (f"Training: {group.describe()[0]}", group)
+        for kind in KINDS.values()
+        for key, group in groups_of_training(kind, next(iter(TASKS)) if kind.corrupts else None).items()
+        if key != "corruption"
+    ]
+    return [*((title, group) for group, title in found.items()), *dict.fromkeys(training)]
 
 
 def command(task: str) -> str:

@@ -105,3 +105,14 @@ def test_drop_outs_of_a_recording_are_found_and_nothing_else(kind, name):
     found = missing(samples)
     assert sum(found[start : start + 80].mean() > 0.9 for start in starts) >= len(starts) - 1
     assert found.sum() < 80 * len(starts) * 1.5
+
+
+@pytest.mark.parametrize("level", [1e-4, 1.0], ids=["background noise", "sound"])
+def test_clicks_are_no_drop_outs(level):
+    """Neither the pauses between clicks nor dense clicks within a sound."""
+    rng = np.random.default_rng(0)
+    for per_second in (17, 83, 333):
+        samples = level * resonant_noise(2.0)
+        for start in rng.integers(0, len(samples) - 16, 2 * per_second):
+            samples[start : start + 4] += 2 * rng.standard_normal(4)
+        assert not missing(samples).any()

@@ -2,20 +2,25 @@ import math
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import SAMPLES
 from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 from torchaudio.functional import resample
 
+from dawp.cli import main
 from dawp.errors import BadInput
 from dawp.io.audio import read
+from dawp.io.files import read_json
 from dawp.metrics.base import METRICS, default_metrics
 from dawp.metrics.cepstral import MAX_DISTANCE, cepstral_distance, lpc_cepstrum
 from dawp.metrics.evaluator import Evaluator
 from dawp.metrics.intelligibility import estoi_score, stoi_score
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
+from dawp.restoration import description
+from dawp.restoration.blocks import Sound
 
 RATE = 16000
 
@@ -161,3 +166,42 @@ def test_intelligibility_that_is_not_defined_is_refused(score):
     for estimate, target in ((0 * sound, sound), (sound, 0 * sound), (sound[:3000], sound[:3000])):
         with pytest.raises(ValueError):
             score(estimate, target, RATE)
+
+
+# DNSMOS
+
+
+def test_dnsmos_prefers_clean_speech_and_ignores_the_target(speech):
+    pytest.importorskip("speechmos")
+    from dawp.metrics.dnsmos import dnsmos_score
+
+    clean = speech.numpy()
+    noisy = (speech + 0.02 * noise(len(speech)).float()).numpy()
+    assert 1 <= dnsmos_score(noisy, clean, RATE) < dnsmos_score(clean, clean, RATE) - 0.3 <= 5
+    assert dnsmos_score(noisy, clean, RATE) == dnsmos_score(noisy, noisy, RATE)
+    with pytest.raises(ValueError, match="silent"):
+        dnsmos_score(0 * clean, clean, RATE)
+
+
+def test_a_restoration_reports_only_metrics_without_a_clean_clip(tmp_path, monkeypatch, speech):
+    pytest.importorskip("speechmos")
+    scores = iter([2.0, 3.0, 3.5, 4.5])
+    monkeypatch.setattr("dawp.metrics.dnsmos.dnsmos_score", lambda estimate, target, rate: next(scores))
+    stereo = torch.stack([speech, 0.5 * speech], dim=1)
+    soundfile.write(tmp_path / "a.wav", stereo + 0.01 * torch.randn(stereo.shape), RATE)
+    flags = ["--source", str(tmp_path / "a.wav"), "--restore", "--method", "log_mmse", "-o", str(tmp_path / "b.wav")]
+    assert main("denoise", [*flags, "--metrics", "dnsmos", "--quiet"]) == 0
+    assert read_json(tmp_path / "b.wav.json")["metrics"] == {"dnsmos": {"recording": 2.5, "restored": 4.0}}
+    assert main("denoise", [*flags, "--metrics", "pesq", "--overwrite"]) == 2
+
+
+def test_sections_of_a_restoration_are_aligned_with_the_recording():
+    """Parts of any length, and sections that overlap none, one or several of them."""
+    samples = noise(4 * 60 * RATE).float()[None]
+    sound = Sound("a", RATE, torch.ones(1), samples.shape[1], lambda start, stop: samples[:, start:stop])
+    parts = list(samples.split(7 * RATE + 1, dim=1))
+    found = list(description._restored_sections(sound, iter(parts)))
+    assert [(stop - start) / RATE for (start, stop), _ in found] == [30.0] * 4
+    assert found[0][0][0] == 0
+    assert found[-1][0][1] == samples.shape[1]
+    assert all(torch.equal(restored, sound.read(*section)) for section, restored in found)

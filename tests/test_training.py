@@ -131,6 +131,24 @@ def test_bad_settings_are_refused_in_one_line(flags, value, recordings, tmp_path
     assert not (tmp_path / "model.pt").exists()
 
 
+@pytest.mark.slow
+def test_processes_draw_the_same_windows(recordings, tmp_path):
+    flags = ["--data", recordings, *FLAGS, "--steps", 3]
+    assert train(*flags, "-o", tmp_path / "own.pt") == 0
+    assert train(*flags, "-o", tmp_path / "other.pt", "--data_workers", 1) == 0
+    assert (tmp_path / "own_losses.csv").read_text() == (tmp_path / "other_losses.csv").read_text()
+
+
+@pytest.mark.slow
+def test_tensorboard_receives_the_losses(recordings, tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    flags = ["--data", recordings, *FLAGS, "--steps", 3, "--tensorboard", tmp_path / "board"]
+    assert train(*flags, "-o", tmp_path / "model.pt") == 0
+    events = event_accumulator.EventAccumulator(str(tmp_path / "board" / "model")).Reload()
+    rows = rows_of(tmp_path / "model_losses.csv")
+    assert [event.value for event in events.Scalars("l2")] == pytest.approx([float(row["l2"]) for row in rows[1:]])
+
+
 def config_of(recordings, **settings):
     defaults = {"window": 256, "stride": 128, "batch": 4, "task": "bandwidth", "rate": 8000}
     return TrainingConfig.of("unet", data=recordings, **{**defaults, **settings})
@@ -181,12 +199,14 @@ def test_recordings_are_held_out_by_the_seed(tmp_path):
         split(tmp_path, config_of(tmp_path, test_n=20))
 
 
-def test_the_first_weights_come_from_a_model(recordings, tmp_path):
+def test_the_first_weights_come_from_a_model(recordings, tmp_path, capsys):
     flags = ["--data", recordings, *FLAGS, "--steps", 3]
     assert train(*flags, "-o", tmp_path / "first.pt", "--average", 0) == 0
     assert train(*flags, "-o", tmp_path / "second.pt", "--load", tmp_path / "first.pt") == 0
     first, second = (rows_of(tmp_path / f"{name}_losses.csv") for name in ("first", "second"))
     assert second[0]["held_out_snr_unet"] == first[-1]["held_out_snr_unet"]
+    assert train(*flags, "-o", tmp_path / "other.pt", "--load", tmp_path / "first.pt", "--channels", 6) == 2
+    assert "load" in capsys.readouterr().err
 
 
 def test_the_help_lists_the_kinds_and_the_flags_of_the_task(capsys):

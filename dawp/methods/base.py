@@ -70,7 +70,7 @@ class Method:
         needs: name of a setting of the task without which it cannot be used, or None.
         context: seconds of the recording on either side of a block that the method receives.
         extra: of setup.py that installs the package.
-        allows_joint: whether it uses ``Problem.joint_channels``.
+        supports: names of settings of the task that other methods do not support.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Method:
     needs: str | None = None
     context: float = 0.0
     extra: str = "baselines"
-    allows_joint: bool = False
+    supports: tuple[str, ...] = ()
     uses_config: bool = False
     needs_weights: bool = False
     uses_sampler: bool = False
@@ -210,7 +210,7 @@ for _method in (
             f"dawp.methods.classical.reverberation:{name}",
             is_baseline=False,
             settings=REVERBERATION_SETTINGS,
-            allows_joint=name != "late_suppression",
+            supports=() if name == "late_suppression" else ("joint_channels",),
         )
         for name in ("wpe_long", "late_suppression", "wpe_late")
     ),
@@ -248,7 +248,6 @@ for _method in (
         Method(name, "declick", f"dawp.methods.classical.gaps:{name}", None, name in CLICK_BASELINES, GAP_SETTINGS)
         for name in ("linear", "janssen", "ar", "ar_mean", "ar_varying", "auto", "ar_frames")
     ),
-    Method("stages", "chain", "dawp.restoration.waveform:restore_problem", uses_config=True),
     *(
         Method(
             "unet",

@@ -55,6 +55,8 @@ class Metric:
             module, so it should load quickly.
         prepare: for a slow metric, maps an estimate and a target ``[T]`` and the sample rate to those that ``function``
             receives; raises UndefinedMetric. None to pass them on.
+        needs_clean: whether the metric compares the estimate with the target. The others also describe restored
+            recordings.
         checked_by: name of a metric of higher-is-better kind that must not be low where this one is best; its value at
             that epoch is recorded with the best value. None for no check.
     """
@@ -71,6 +73,7 @@ class Metric:
     prepare: str | Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, int]] | None = None
     checked_by: str | None = None
     package: str | None = None
+    needs_clean: bool = True
 
     def __post_init__(self) -> None:
         if self.is_slow and (self.on_gaps or not isinstance(self.function, str)):
@@ -288,6 +291,16 @@ for _metric in (
         is_default=False,
         is_slow=True,
         package="pystoi",
+    ),
+    Metric(
+        name="dnsmos",
+        label="DNSMOS",
+        function="dawp.metrics.dnsmos:dnsmos_score",
+        is_default=False,
+        is_slow=True,
+        prepare="dawp.metrics.functions:for_dnsmos",
+        package="speechmos",
+        needs_clean=False,
     ),
     Metric(
         name="cepstral_distance",

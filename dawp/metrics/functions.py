@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dawp.errors import BadInput
 from dawp.io.audio import resample
 from dawp.metrics.base import UndefinedMetric
+from dawp.metrics.dnsmos import RATE as DNSMOS_RATE
 from dawp.metrics.pesq_process import pesq_score
 
 LONGEST_PESQ = 19.0
@@ -214,6 +215,21 @@ def for_pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor
     if len(target) > LONGEST_PESQ * sample_rate:
         raise UndefinedMetric(f"the clip lasts {len(target) / sample_rate:.1f} s, longer than {LONGEST_PESQ:g} s")
     return estimate, target, sample_rate
+
+
+def for_dnsmos(estimate: Tensor, target: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, int]:
+    """Return an estimate ``[T]`` on the CPU at 16 kHz, twice, and that rate: the target is not used.
+
+    Raises:
+        UndefinedMetric: it cannot be computed for this estimate.
+    """
+    try:
+        estimate = resample(estimate.detach().cpu(), sample_rate, DNSMOS_RATE)
+    except BadInput as refusal:
+        raise UndefinedMetric(str(refusal)) from None
+    if not (estimate.isfinite().all() and estimate.any()):
+        raise UndefinedMetric("the waveform is silent or not finite")
+    return estimate, estimate, DNSMOS_RATE
 
 
 def _pesq(estimate: Tensor, target: Tensor, sample_rate: int) -> float:

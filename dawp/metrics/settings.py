@@ -19,7 +19,7 @@ class MetricConfig(Settings):
         None,
         lambda: (
             f"metrics to compute and show, as NAME,NAME,...: {', '.join(METRICS)}; the first fast one selects "
-            "the weights that are kept"
+            "the weights that are kept; with --restore only those without a clean clip, such as dnsmos"
         ),
         none="si_snr, psnr, pesq and the metrics of plugins",
         none_word="default",
@@ -66,6 +66,17 @@ class MetricConfig(Settings):
         if self.metrics is None:
             return default_metrics()
         return tuple(dict.fromkeys(name.strip() for name in self.metrics.split(",")))
+
+    def check_without_clean(self) -> None:
+        """Check that the metrics, if any are given, can be computed without a clean clip.
+
+        Raises:
+            BadInput: one of them cannot.
+        """
+        allowed = [name for name, metric in METRICS.items() if not metric.needs_clean]
+        if self.metrics is not None and not set(self.names) <= set(allowed):
+            expected = f"names of metrics without a clean clip ({', '.join(allowed)}) with --restore"
+            raise BadInput(f"metrics must be {expected}, got {printable(self.metrics)}")
 
     def identity(self) -> dict[str, Any]:
         identity = super().identity()

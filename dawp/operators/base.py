@@ -37,6 +37,11 @@ class Operator(ABC):
         """Bool ``[T]``, True where an observed sample depends on x; None if all do."""
         return None
 
+    @property
+    def certain(self) -> Tensor | None:
+        """Bool ``[T]``, True where an observed sample is that of x; None if there are none."""
+        return None
+
     def input_length(self, length: int) -> int:
         """Return the number of samples of x for ``length`` observed samples."""
         return length

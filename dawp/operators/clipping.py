@@ -31,6 +31,10 @@ class Clipping(Operator):
         """Bool ``[T]``, True where a sample is clipped."""
         return self.above | self.below
 
+    @property
+    def certain(self) -> Tensor:
+        return ~self.clipped
+
     def project(self, x: Tensor, observed: Tensor) -> Tensor:
         bounded = torch.where(self.above, torch.maximum(x, observed), torch.minimum(x, observed))
         return torch.where(self.clipped, bounded, observed)

@@ -24,3 +24,7 @@ class Mask(Operator):
     @property
     def known(self) -> Tensor:
         return self._known
+
+    @property
+    def certain(self) -> Tensor:
+        return self._known

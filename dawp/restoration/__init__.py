@@ -6,3 +6,8 @@ blocks are joined by overlap-add, so memory use does not depend on the length of
 ``waveform.restore_waveform`` restores a waveform in memory. ``files.run`` restores files; it caches finished blocks on
 disk, so an interrupted command resumes where it stopped.
 """
+
+from dawp.methods.base import Method, register
+from dawp.tasks.chain import CHAIN, STAGES
+
+register(Method(STAGES, CHAIN.name, "dawp.restoration.waveform:restore_problem", uses_config=True))

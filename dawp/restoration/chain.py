@@ -30,6 +30,7 @@ OUTPUT_SETTINGS = (
     "subtype",
     "clip_mode",
     "save_removed",
+    "metrics",
     *NOT_OF_THE_NUMBERS,
 )
 """Settings that the restored samples do not depend on."""
@@ -93,6 +94,7 @@ class Chain:
             replace(
                 stage,
                 run=config.run,
+                metrics=config.metrics,
                 restoration=replace(stage.restoration, subtype=given.subtype, clip_mode=given.clip_mode),
             ),
         )

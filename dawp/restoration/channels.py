@@ -49,8 +49,7 @@ class PendingBlock:
     """A block whose channels are not all restored yet.
 
     Identical channels, as of a mono recording in a stereo file, are restored once and stay identical. Channels with
-    nothing to restore are left unchanged: silent ones, those without a gap where gaps are filled, and those that
-    ``Task.is_damaged`` excludes.
+    nothing to restore are left unchanged: silent ones, and those without a gap where gaps are filled.
 
     Attributes:
         samples: ``[channels, n]``, NaN where they are missing.
@@ -60,9 +59,7 @@ class PendingBlock:
         to_fit: indices of the channels that have to be fitted.
     """
 
-    def __init__(
-        self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None, rate: int
-    ) -> None:
+    def __init__(self, samples: Tensor, context: Context | None, config: Config, profile: Tensor | None) -> None:
         self.samples, self.context, self.profile = samples, context, profile
         missing, known = samples.isnan(), samples.nan_to_num()
         channels = range(len(samples))
@@ -77,10 +74,6 @@ class PendingBlock:
         needs_fit = known.any(dim=1)
         if config.corruption.missing is not None:
             needs_fit &= missing.any(dim=1)
-        is_damaged = get_task(config.task).is_damaged
-        if is_damaged:
-            for own in channels:
-                needs_fit[own] &= is_damaged(known[own], rate, config.corruption)
         self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
         self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
 
@@ -227,17 +220,23 @@ def restore_channel(
     try:
         with memory_as_bad_input("not restored", "block"):
             method = get_method(config.task, config.restoration.method)
+            all_epochs = (1 if method else config.fit.epochs) * (config.stop.fits if part is None else 1)
+            if method and part is not None:
+                progress.skip(all_epochs)
+                return None
+            original = _make_problem(channel, rate, config, index)
+            if original.is_intact:
+                progress.skip(all_epochs)
+                return None if part is not None else (channel, 0)
             if method:
-                progress.skip(config.stop.fits if part is None else 1)
-                if part is not None:
-                    return None
-                return _apply(method, channel, context, others, operator, rate, config, index, label), 0
-            original, problem = _make_problems(channel, context, rate, config, index)
+                progress.skip(all_epochs)
+                return _apply(method, original, context, others, operator, config, index, label), 0
+            problem = _working_problem(original, channel, context, config, index)
             problem = replace(problem, operator=operator or problem.operator)
             checkpoints = Checkpoints(folder, progress.saved) if folder else None
             estimate, epoch = restore_without_fit(problem, config), 0
             if estimate is not None:
-                progress.skip(config.fit.epochs * (config.stop.fits if part is None else 1))
+                progress.skip(all_epochs)
             if part is not None and checkpoints:
                 if estimate is None:
                     fit_ahead(problem, config, index, part, progress, None, checkpoints)
@@ -255,47 +254,43 @@ def restore_channel(
 
 def _apply(
     method: Method,
-    channel: Tensor,
+    problem: Problem,
     context: ChannelContext | None,
     others: Tensor | None,
     operator: Operator | None,
-    rate: int,
     config: Config,
     index: int,
     label: str,
 ) -> Tensor:
-    """Restore a channel ``[T]`` by a method that needs no fit, at its own rate."""
-
-    def problem_of(samples: Tensor) -> Problem:
-        rng = seeded(config.fit.seed, "corruption", index)
-        problem = make_problem(config.task, None, samples, rate, config.corruption.for_marked(), rng)
-        return replace(problem, operator=operator or problem.operator)
-
-    problem = problem_of(channel)
+    """Restore the problem of a channel ``[T]`` by a method that needs no fit, at its own rate."""
+    whole = _make_problem(context.samples, problem.sample_rate, config, index) if context else problem
+    whole = replace(whole, operator=operator or whole.operator, others=None if context else others)
     try:
-        if context:
-            estimate = method.restore(problem_of(context.samples), config)[context.offset :][: len(channel)]
-        else:
-            estimate = method.restore(replace(problem, others=others), config)
+        estimate = method.restore(whole, config)
     except BadInput as error:
         raise BadInput(f"method {method.name} failed: {error}", code=error.code) from error
-    return _combine(problem, estimate, config, label)
-
-
-def _make_problems(
-    channel: Tensor, context: ChannelContext | None, rate: int, config: Config, index: int
-) -> tuple[Problem, Problem]:
-    """Return the problem of a channel at its own rate, and the one to solve, at the working rate."""
-    corruption = config.corruption.for_marked()
-    working_rate = config.clip.samplerate or rate
-    rng = seeded(config.fit.seed, "corruption", index)
-    original = make_problem(config.task, None, channel, rate, corruption, rng)
     if context:
-        return original, context.make_problem(len(channel), rate, working_rate, config)
+        estimate = estimate[context.offset :][: len(problem.observed)]
+    return _combine(replace(problem, operator=operator or problem.operator), estimate, config, label)
+
+
+def _make_problem(samples: Tensor, rate: int, config: Config, index: int) -> Problem:
+    """Return the problem of samples ``[T]``, NaN where they are missing."""
+    rng = seeded(config.fit.seed, "corruption", index)
+    return make_problem(config.task, None, samples, rate, config.corruption.for_marked(), rng)
+
+
+def _working_problem(
+    original: Problem, channel: Tensor, context: ChannelContext | None, config: Config, index: int
+) -> Problem:
+    """Return the problem of a channel at the working rate."""
+    rate = original.sample_rate
+    working_rate = config.clip.samplerate or rate
+    if context:
+        return context.make_problem(len(channel), rate, working_rate, config)
     if working_rate == rate:
-        return original, original
-    resampled = audio.resample(channel, rate, working_rate)
-    return original, make_problem(config.task, None, resampled, working_rate, corruption, rng)
+        return original
+    return _make_problem(audio.resample(channel, rate, working_rate), working_rate, config, index)
 
 
 def _combine(problem: Problem, output: Tensor, config: Config, label: str) -> Tensor:

@@ -30,7 +30,7 @@ from dawp.restoration.chain import Chain, sample_settings
 from dawp.restoration.changed import Changed, count
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
-from dawp.restoration.description import describe
+from dawp.restoration.description import assess, describe
 from dawp.restoration.inspection import at_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, common_folder, plan_targets
@@ -217,7 +217,7 @@ class FileRestoration:
                 continue
             with memory_as_bad_input(self._sound.block_label(block), "block"):
                 samples, context = read_block(self._sound, self._config, block)
-                pending = PendingBlock(samples, context, self._config, self._profile, self._sound.rate)
+                pending = PendingBlock(samples, context, self._config, self._profile)
             self._pending[index] = pending
             bars.skip_fits(fits * (channels - len(pending.to_fit)))
             self._store_if_done(index)
@@ -260,6 +260,8 @@ class FileRestoration:
         }
         facts |= {"changed": asdict(changed)} if changed else {}
         facts |= {"estimated": described} if described else {}
+        scores = assess(self._original, self._samples(), self._config)
+        facts |= {"metrics": scores} if scores else {}
         facts["gain"] = self._write_output()
         seconds = time.perf_counter() - self._began
         write_json(self.target.record, self._record(facts, seconds))
@@ -326,7 +328,7 @@ class FileRestoration:
         if not task.has_strength:
             return None
         removed = measure(difference(self._samples(), sound.read), sound.rate)
-        if task.is_damaged:  # the number of changed samples is shown instead
+        if task.is_local:  # the number of changed samples is shown instead
             return removed
         log.info("%s: %s", target.label, removed)
         # The inversion of a known room and added high frequencies can change most of a recording.
@@ -340,7 +342,7 @@ class FileRestoration:
 
     def _count_changed(self) -> Changed | None:
         """Count and log the changed samples; None for a task that changes all of them."""
-        if self._config.corruption.missing is None and get_task(self._config.task).is_damaged is None:
+        if not get_task(self._config.task).is_local:
             return None
         changed = count(difference(self._samples(), self._sound.read), self._sound.rate)
         log.info("%s: %s", self.target.label, changed)

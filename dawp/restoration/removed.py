@@ -62,7 +62,7 @@ class Removed:
             for (low, high), db in zip(self.bands, self.band_db, strict=True)
             if math.isfinite(db)
         )
-        return f"level of the removed signal relative to the recording: {self.total_db:.1f} dB ({bands})"
+        return f"level of the change relative to the recording: {self.total_db:.1f} dB ({bands})"
 
 
 def difference(samples: Iterator[Tensor], read: Callable[[int, int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

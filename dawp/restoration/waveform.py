@@ -73,7 +73,7 @@ def _restore(waveform: Tensor, sample_rate: int, config: Config, progress: str |
 
         def jobs() -> Iterator[ChannelJob]:
             for index, block in enumerate(blocks):
-                pending[index] = PendingBlock(*read_block(sound, config, block), config, profile, sound.rate)
+                pending[index] = PendingBlock(*read_block(sound, config, block), config, profile)
                 bars.skip_fits(config.stop.fits * (len(power) - len(pending[index].to_fit)))
                 yield from channel_jobs(sound, block, pending[index], config, index, None)
 

@@ -161,8 +161,8 @@ class Task:
         examples: arguments of commands, for the help.
         presets: presets of ``PRESETS`` with other settings for this task, by name.
         estimates: values of ``--estimate`` that the task allows beside those for all tasks.
-        is_damaged: ``is_damaged(observed, sample_rate, config)`` returns whether a channel ``[T]`` of a block has
-            anything to restore, and it is left unchanged if not; None to restore all.
+        is_local: whether only some samples are damaged, and a restoration returns the others unchanged. It reports
+            their number.
         inspect: ``inspect(parts, sample_rate, name, config)`` returns the settings for a recording of consecutive parts
             ``[channels, n]`` before it is split into blocks, or None to leave it unchanged; None to use the settings
             as they are.
@@ -184,7 +184,7 @@ class Task:
     examples: Sequence[str] = ("clean/", "clean.wav --preset fast", "damaged.wav --restore -o restored.wav")
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     estimates: tuple[str, ...] = ()
-    is_damaged: Callable[[Tensor, int, Any], bool] | None = None
+    is_local: bool = False
     inspect: Callable[[Iterable[Tensor], int, str, Any], Any] | None = None
     allows_highpass: bool = True
     has_strength: bool = True

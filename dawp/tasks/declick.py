@@ -188,25 +188,14 @@ def find_clicks(observed: Tensor, clean: Tensor | None, sample_rate: int, config
     Raises:
         BadInput: the clip is silent, or cannot be used.
     """
+    from dawp.dsp.clicks import detect_clicks
     from dawp.io.audio import true_runs
     from dawp.operators.mask import Mask
     from dawp.problem import Problem
 
-    found = clicks_in(observed, sample_rate, config)
+    found = detect_clicks(observed, sample_rate, config.sensitivity, config.revolution)
     facts = {"clicks_found": len(true_runs(found)), "found_percent": 100 * float(found.float().mean())}
     return Problem(observed, clean, sample_rate, Mask(~found), found.to(observed.dtype), facts=facts)
-
-
-def clicks_in(observed: Tensor, sample_rate: int, config: ClickConfig) -> Tensor:
-    """Return which samples ``[T]`` of a clip ``[T]`` belong to clicks."""
-    from dawp.dsp.clicks import detect_clicks
-
-    return detect_clicks(observed, sample_rate, config.sensitivity, config.revolution)
-
-
-def has_clicks(observed: Tensor, sample_rate: int, config: ClickConfig) -> bool:
-    """Return whether any sample of a clip ``[T]`` belongs to a click."""
-    return bool(clicks_in(observed, sample_rate, config).any())
 
 
 register(
@@ -221,7 +210,7 @@ register(
         ),
         corrupt=add_surface_noise,
         adopt=find_clicks,
-        is_damaged=has_clicks,
+        is_local=True,
         presets={"restore": {**FAST, **BLIND, "method": "ar_frames"}},
         allows_highpass=False,
         has_strength=True,

@@ -109,14 +109,6 @@ def levels_of(observed: Tensor, config: ClippingConfig) -> tuple[float | None, f
     return clipping_levels(observed)
 
 
-def is_clipped(observed: Tensor, sample_rate: int, config: ClippingConfig) -> bool:
-    """Return whether any sample of a clip ``[T]`` is clipped."""
-    from dawp.dsp.clipping import clipped_samples
-
-    above, below = clipped_samples(observed, levels_of(observed, config))
-    return bool((above | below).any())
-
-
 def _problem(observed: Tensor, clean: Tensor | None, sample_rate: int, operator: Any, level: float | None) -> Problem:
     import torch
 
@@ -141,7 +133,7 @@ register(
         ),
         corrupt=clip,
         adopt=find_clipping,
-        is_damaged=is_clipped,
+        is_local=True,
         presets={"restore": {**FAST, **BLIND, "method": "social_sparsity"}},
         allows_highpass=False,
         has_strength=True,

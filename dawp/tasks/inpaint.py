@@ -216,6 +216,7 @@ register(
         ),
         corrupt=cut_gaps,
         adopt=find_gaps,
+        is_local=True,
         presets={"fast": FAST_GAPS, "restore": {**FAST_GAPS, **BLIND, "stop": "wmv", "method": "auto"}},
         allows_highpass=False,
         has_strength=False,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from dawp.errors import BadInput
+
 if TYPE_CHECKING:
     from dawp.training.settings import TrainingConfig
 
@@ -125,9 +127,16 @@ class Trainer(ABC):
                 getattr(self, part)[name].load_state_dict(values)
 
     def load_weights(self, networks: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Start from the weights of a model file; called before ``setup``."""
-        for name, weights in networks.items():
-            self.networks[name].load_state_dict(weights)
+        """Start from the weights of a model file; called before ``setup``. Networks without weights stay random.
+
+        Raises:
+            BadInput: the weights do not fit a network.
+        """
+        for name in self.networks.keys() & networks.keys():
+            expected = {key: tensor.shape for key, tensor in self.networks[name].state_dict().items()}
+            if expected != {key: tensor.shape for key, tensor in networks[name].items()}:
+                raise BadInput(f"load must be a model with the settings of this training, got another {name}")
+            self.networks[name].load_state_dict(networks[name])
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

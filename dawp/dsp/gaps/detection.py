@@ -21,14 +21,17 @@ SIDE_SECONDS = 0.0025  # on either side of near silence, which includes a fade
 SILENCE_DB = -45.0  # peak of near silence, relative to the RMS of the softer side
 FADE_DB, FADE_END_DB = -9.0, -20.0  # level of the samples beside zeros after a fade, relative to those further out
 FADED_SECONDS = 0.0005  # beside zeros
+PEAKED_DB = 10.0  # mean square over median square, above which samples beside near silence are peaks in silence
 MAX_ZEROS = 0.9  # share of zeros up to which near silence is not a run of zeros
 HELD_STEPS, HELD_PEAK = 4.0, 0.9  # least change beside a held value in quantisation steps; its level below the peak
 SIMILAR_SECONDS, MAX_SIMILAR = 0.25, 2  # number of other held values around one, as in a square wave
 FRAME_SECONDS, WHITENING_ORDER = 0.5, 32  # of the linear prediction that shows noise
+MIN_ERROR = 1e-12  # of the squared prediction error, relative to the largest one of a frame
 WHITENING_ROUNDS = 3  # in which samples with a large prediction error get a lower weight
 NOISE_SECONDS, NOISE_EDGE_SECONDS = 0.002, 0.001  # shortest noise; samples on either side of its ends
 NOISE_EXCESS_DB, NOISE_EDGE_DB = 20.0, 15.0  # of its prediction error over the median, and at its ends
 NOISE_UNEVEN_DB = 3.0  # difference between its halves
+NOISE_MEDIAN = 0.2  # of its squared prediction errors, relative to their mean: 0.45 for Gaussian noise, less for clicks
 NOISE_LEVEL_DB = (-20.0, 6.0)  # relative to the softer and to the louder side
 NOISE_CORRELATION, SOUND_CORRELATION = 0.3, 0.6  # of adjacent samples: at most in noise, at least around it
 
@@ -109,6 +112,19 @@ def _powers_beside(channel: Array, start: int, stop: int, length: int) -> tuple[
     return _power(channel[max(0, start - length) : start]), _power(channel[stop : stop + length])
 
 
+def _steady_powers_beside(channel: Array, start: int, stop: int, length: int) -> tuple[float, float]:
+    """Return the mean squares of the samples before and after a range, limited for short peaks such as clicks."""
+    sides = channel[max(0, start - length) : start], channel[stop : stop + length]
+    return _steady_power(sides[0]), _steady_power(sides[1])
+
+
+def _steady_power(samples: Array) -> float:
+    """Return the mean square of samples, at most 10 dB above their median square."""
+    squares = np.square(samples)
+    limit = 10 ** (PEAKED_DB / 10)
+    return min(float(squares.mean()), limit * float(np.median(squares))) if len(squares) else 0.0
+
+
 def _near_silence(channel: Array, sample_rate: int, least: int, most: int, power: float) -> Spans:
     side = math.ceil(SIDE_SECONDS * sample_rate)
     ratio = 10 ** (SILENCE_DB / 20)
@@ -117,7 +133,7 @@ def _near_silence(channel: Array, sample_rate: int, least: int, most: int, power
     for begin, end in runs(quiet):
         if not least <= end - begin <= most or begin < side or len(channel) - end < side:
             continue
-        softer = min(_powers_beside(channel, begin, end, side))
+        softer = min(_steady_powers_beside(channel, begin, end, side))
         if softer <= power * 10 ** (BESIDE_DB / 10):
             continue
         inside = runs(np.abs(channel[begin:end]) <= ratio * math.sqrt(softer))
@@ -171,12 +187,15 @@ def _noise(channel: Array, sample_rate: int, least: int, most: int, power: float
 
 
 def _noise_in_frame(samples: Array, sample_rate: int, least: int, most: int) -> Spans:
+    from scipy.ndimage import uniform_filter1d
+
     edge = math.ceil(NOISE_EDGE_SECONDS * sample_rate)
     window = np.hanning(len(samples))
     gains = np.ones(len(samples))
     for _ in range(WHITENING_ROUNDS):
         error = np.square(_prediction_error(samples, gains * window))
-        smooth = np.convolve(error, np.full(edge, 1 / edge), "same")
+        smooth = uniform_filter1d(error, edge, mode="constant")
+        smooth = np.maximum(smooth, MIN_ERROR * smooth.max())  # its running sum is rounded
         median = float(np.median(smooth))
         gains = np.sqrt(np.minimum(1, median / np.maximum(smooth, 1e-300)))
     threshold = 10 ** (NOISE_EXCESS_DB / 10) * median
@@ -226,6 +245,8 @@ def _is_noise(samples: Array, error: Array, start: int, stop: int, edge: int) ->
         (_power_of(error[stop - edge : stop]), _power_of(error[stop + skipped : stop + skipped + edge])),
     )
     if not all(inside > excess * outside for inside, outside in ends):
+        return False
+    if np.median(error[start:stop]) < NOISE_MEDIAN * error[start:stop].mean():
         return False
     middle = (start + stop) // 2
     halves = [_power(samples[start:middle]), _power(samples[middle:stop])]

@@ -62,7 +62,7 @@ def _uncompressed_frames() -> dict[str, Any]:
     def guarded(kind: Any) -> Any:
         def from_data(_: Any, header: Any, flags: int, data: bytes) -> Any:
             if flags & (Frame.FLAG24_COMPRESS if header.version >= (2, 4) else Frame.FLAG23_COMPRESS):
-                raise NotImplementedError
+                raise NotImplementedError  # mutagen keeps the frame undecoded
             return kind._fromData(header, flags, data)
 
         return type(kind.__name__, (kind,), {"_fromData": classmethod(from_data)})
