@@ -3,10 +3,10 @@
     scripts/make_training_data.sh pieces/ --minutes 6 --seed 1
     python benchmarks/trained.py --source pieces/ --weights model.pt --samplerate 16000 --rate 8000
 
-Each clip is reduced to ``--rate`` and interpolated back, which is the input of all methods. The columns are the SNR,
-higher if better, the log-spectral distance over all frequencies and above half of ``--rate``, both lower if better, and
-the seconds per second of sound. All estimates keep the band of the input below the cutoff. ``--clips`` are taken from
-each recording, evenly spaced. Several model files are separated by commas.
+Each clip is reduced to ``--rate`` and interpolated back, which is the input of all methods. The columns are the SNR and
+its gain (higher is better), the log-spectral distance over all frequencies and above half of ``--rate`` (lower is
+better), and the seconds per second of sound. All estimates keep the band of the input below the cutoff. ``--clips`` are
+taken from each recording, evenly spaced. Several model files are separated by commas.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def mean_of(method: Callable[[Problem], Tensor], problems: list[Problem]) -> dic
         rows.append(
             {
                 "SNR": float(snr(estimate, clean)),
+                "SNR gain": float(snr(estimate, clean) - snr(problem.observed, clean)),
                 "LSD": float(lsd(estimate, clean, rate)),
                 "LSD above": float(lsd(estimate, clean, rate, problem.facts["cutoff_hz"])),
                 "s per s": seconds,

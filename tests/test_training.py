@@ -93,6 +93,10 @@ def test_resuming_with_other_settings_is_refused(recordings, tmp_path, capsys):
     assert "lr_g" in capsys.readouterr().err
     assert train(*flags) == 2
     assert "model.pt" in capsys.readouterr().err
+    for path in sorted(recordings.iterdir()):
+        write_sound(path, torch.rand(8000))
+    assert train(*flags, "--steps", 4, "--resume") == 2
+    assert "recordings" in capsys.readouterr().err
 
 
 def test_more_steps_continue_a_finished_training(recordings, tmp_path):

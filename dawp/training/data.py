@@ -162,6 +162,11 @@ class Windows(Dataset[Batch]):
             )
         return Batch(*(torch.stack(windows) for windows in zip(*pairs[: data.batch], strict=True)))
 
+    def identity(self) -> list[tuple[str, int]]:
+        """Return the name and the number of samples of each recording."""
+        names = (path.name for path in self._recordings.paths)
+        return list(zip(names, self._recordings.lengths, strict=True))
+
     def steps_per_epoch(self) -> int:
         """Return the number of steps whose windows are as many as those of all recordings."""
         data = self._config.data

@@ -176,7 +176,13 @@ class _Training:
         )
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint."""
+        """Restore the state of a checkpoint.
+
+        Raises:
+            BadInput: the training had other recordings.
+        """
+        if state["recordings"] != self._windows.identity():
+            raise BadInput("resume must have the recordings of its checkpoint, got a folder with other ones")
         self.trainer.load_state(state["trainer"])
         for scheduler, values in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(values)
@@ -206,6 +212,7 @@ class _Training:
         if not self._fabric.is_global_zero:
             return
         state = {
+            "recordings": self._windows.identity(),
             "step": self.step,
             "rows": self.rows,
             "seconds": self.seconds,

@@ -115,8 +115,9 @@ class UNetTrainer(Trainer):
         if self.model.collab:
             half = len(estimate) // 2
             estimate = torch.cat([estimate[:half], self._refined(observed[half:])])
-        discriminator = self.networks[DISCRIMINATOR]
-        true, false = discriminator(clean, observed), discriminator(estimate, observed)
+        # One call, because the batch normalisation of several devices allows no second one before the gradients.
+        logits = self.networks[DISCRIMINATOR](torch.cat([clean, estimate]), torch.cat([observed, observed]))
+        true, false = logits[: len(clean)], logits[len(clean) :]
         one, zero = torch.ones_like(true), torch.zeros_like(false)
         return F.binary_cross_entropy_with_logits(true, one) + F.binary_cross_entropy_with_logits(false, zero)
 

@@ -3,8 +3,8 @@
 
     y -> (convolution, PReLU, halve) x N -> bottleneck -> (convolution, dropout, PReLU, double, stack) x N -> last -> +y
 
-Halving moves two successive samples into channels, and doubling moves them back, so that no sample is dropped. Each
-block of the second half stacks the input of the block of the same rate in the first half on its output.
+Halving moves pairs of successive samples into channels, and doubling is its inverse. Each block of the second half
+concatenates its output with the input of the block of the same rate in the first half.
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ class Discriminator(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Both halves of the U-Net without connections between them, and a quarter as many values between as samples.
+    """An autoencoder: the two halves of the U-Net without skip connections.
 
-    Its code is a feature of a clip for a perceptual loss.
+    A clip of T samples has a code of about T / 4 values. The code is a feature for a perceptual loss.
 
     Args:
         config: depth, channels and kernel sizes.
