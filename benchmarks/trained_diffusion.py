@@ -6,7 +6,8 @@ The tasks are gaps of 50 ms, clipping to an SDR of 5 dB, a low-pass at a quarter
 records (hiss and crackle of equal power) at an SNR of 10 dB. Each method restores the same clips by ``dawp.restore``.
 ``snr`` is that of the samples that the corruption changed, ``lsd`` the log-spectral distance, both means over the
 clips. A second table compares samples of the model with the training recordings: the RMS difference in dB between the
-power in bands of a third of an octave of a sample, or of all samples, and that of the training recordings.
+power in bands of a third of an octave of a sample, or of all samples, and that of the training recordings; and the
+spectral flatness in dB, which is low for tones.
 ``--picture`` draws spectrograms of the samples.
 """
 
@@ -44,6 +45,7 @@ METHODS = {
 }
 GAP_SECONDS, GAP_EVERY = 0.05, 0.4
 CLIP_SDR, NOISE_SNR = 5.0, 10.0
+FLATNESS_FRAME = 512  # samples
 
 
 def main() -> None:
@@ -153,7 +155,10 @@ def compare_samples(model: DiffusionModel, clips: Sequence[Tensor], args: Any) -
         own = [distance(spectrum([signal], model.rate), target) for signal in signals]
         whole = distance(spectrum(signals, model.rate), target)
         rows.append(
-            {"signals": name, "number": len(signals), "of each": round(statistics.fmean(own), 2), "of all": whole}
+            {
+                **{"signals": name, "number": len(signals), "of each": round(statistics.fmean(own), 2)},
+                **{"of all": whole, "flatness": round(statistics.fmean(map(flatness, signals)), 1)},
+            }
         )
     return rows
 
@@ -168,6 +173,14 @@ def bands_of(signal: Tensor, rate: int) -> list[Tensor]:
     """Return the coefficients ``[3, frames]`` of each octave above 60 Hz, of a signal with a power of 1."""
     transform = ConstantQ(rate, int(math.log2(rate / 2 / 60)), 3)
     return transform.analyse(signal / signal.norm())[:-1]
+
+
+def flatness(signal: Tensor) -> float:
+    """Return the spectral flatness in dB, the mean over frames: low for tones."""
+    window = torch.hann_window(FLATNESS_FRAME)
+    power = torch.stft(signal, FLATNESS_FRAME, FLATNESS_FRAME // 2, window=window, return_complex=True).abs().square()
+    power = power / power.mean() + 1e-10
+    return float((10 * (power.log10().mean(dim=0) - power.mean(dim=0).log10())).mean())
 
 
 def distance(one: Tensor, other: Tensor) -> float:
