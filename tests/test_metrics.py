@@ -261,6 +261,11 @@ def test_snr_of_a_known_error():
     assert snr(torch.zeros(2, 100), torch.zeros(2, 100)).isnan().all()
 
 
+def test_snr_of_a_quiet_clip():
+    target = torch.full((100,), 1e-4)
+    assert snr(0.9 * target, target).item() == pytest.approx(20, abs=1e-3)
+
+
 def test_snr_of_selected_samples():
     target = torch.ones(100)
     estimate = target.clone()

@@ -13,9 +13,10 @@ from dawp.cli import main
 from dawp.errors import BadInput
 from dawp.io.audio import read
 from dawp.io.files import read_json
-from dawp.metrics.base import METRICS, default_metrics
+from dawp.metrics.base import METRICS, UndefinedMetric, default_metrics
 from dawp.metrics.cepstral import MAX_DISTANCE, cepstral_distance, lpc_cepstrum
 from dawp.metrics.evaluator import Evaluator
+from dawp.metrics.functions import for_dnsmos
 from dawp.metrics.intelligibility import estoi_score, stoi_score
 from dawp.metrics.settings import MetricConfig
 from dawp.problem import Problem
@@ -181,6 +182,20 @@ def test_dnsmos_prefers_clean_speech_and_ignores_the_target(speech):
     assert dnsmos_score(noisy, clean, RATE) == dnsmos_score(noisy, noisy, RATE)
     with pytest.raises(ValueError, match="silent"):
         dnsmos_score(0 * clean, clean, RATE)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_an_unusable_estimate_has_no_dnsmos(value):
+    with pytest.raises(UndefinedMetric):
+        for_dnsmos(torch.full((RATE,), value), torch.ones(RATE), RATE)
+
+
+def test_dnsmos_receives_the_estimate_at_16_khz():
+    estimate = torch.zeros(44100)
+    estimate[0] = 1.0  # the other samples are zeros, which are no reason to refuse it
+    prepared, _, rate = for_dnsmos(estimate, torch.ones(44100), 44100)
+    assert (len(prepared), rate) == (16000, 16000)
+    assert prepared.abs().argmax() == 0
 
 
 def test_a_restoration_reports_only_metrics_without_a_clean_clip(tmp_path, monkeypatch, speech):
