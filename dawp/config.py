@@ -92,7 +92,7 @@ class Config:
         for name in () if restoration.restore else corruption.restore_only:
             if getattr(corruption, name) not in (None, False):
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
-        if restoration.restore:
+        if restoration.restore and "metrics" in settings:  # presets name those of experiments
             made["metrics"].check_without_clean()
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
