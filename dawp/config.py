@@ -92,8 +92,6 @@ class Config:
         for name in () if restoration.restore else corruption.restore_only:
             if getattr(corruption, name) not in (None, False):
                 raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
-        if restoration.restore and "metrics" in settings:  # presets name those of experiments
-            made["metrics"].check_without_clean()
         own = {key: made.pop(key) for key in groups_of_generators()}
         config = cls(task=task, preset=preset, generators=own, **made)
         config.stop.check_estimate(task, kind.estimates)
@@ -192,7 +190,9 @@ class Config:
             return settings
         # No clip is chosen, corrupted or evaluated.
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
-        single: tuple[str, ...] = ("source", "overwrite", "quiet", "json", "metrics")
+        single: tuple[str, ...] = ("source", "overwrite", "quiet", "json")
+        if self.metrics.without_clean:
+            single = (*single, "metrics")
         if self.restoration.method == DEEP_PRIOR:
             whole = (*whole, GeneratorConfig, type(self.generator_settings), FitConfig, StopConfig)
             single = (*single, "samplerate", "ema")

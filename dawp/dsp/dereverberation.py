@@ -1,4 +1,6 @@
-"""Blind dereverberation of one channel: weighted prediction error and late-reverberation suppression.
+"""Blind dereverberation: weighted prediction error, followed by the gain of a convolutive factorisation.
+
+Steady noise is removed first: noise cannot be predicted, and limits the quality more than weak reverberation does.
 
 Linear prediction also removes sustained tones. Therefore the result is applied only if the prediction gain is that of a
 room (``reverberation_share``).
@@ -13,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dawp.dsp.convolutive_nmf import early_gain
 from dawp.dsp.noise import noise_floor
 from dawp.dsp.reverberation import estimate_rt60
-from dawp.dsp.spectral import SMALLEST_POWER, analyse, decibels, frame_hop, log_mmse, synthesise
+from dawp.dsp.spectral import SMALLEST_POWER, analyse, decibels, frame_hop, log_mmse, synthesise, two_step_gain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     Complex = NDArray[np.complexfloating]
 
 MIN_SECONDS = 1.0  # shorter recordings are left unchanged
+
+NOISE_FLOOR_DB = -18.0  # minimum gain of the noise reduction
 
 # Weighted prediction error
 TAPS, DELAY = 40, 2  # frames
@@ -38,8 +43,10 @@ CHUNK_VALUES = 4_000_000  # bins x taps x frames processed at a time
 LATE_SECONDS = 0.024  # delay of the late reverberation
 LATE_SMOOTHING_SECONDS = 0.05  # time constant of the smoothed power
 LATE_DECISION = 0.9
-REMOVED_RT60 = 0.7  # seconds; in rooms with a shorter RT60 less reverberation remains than was removed
 FLOOR_DB, FLOOR_DB_PER_SECOND, FLOOR_BOUNDS_DB = -5.6, -8.0, (-12.0, -7.0)  # minimum gain, as a function of the RT60
+
+# Suppression after the prediction
+EARLY_FLOOR_DB = -18.0
 
 # The share that is removed. Prediction gains in dB; measured on speech in simulated rooms and on dry speech and music.
 CHECK_TAPS = 20
@@ -67,16 +74,17 @@ def dereverberate(
 ) -> Tensor:
     """Remove reverberation from a recording by WPE, late-reverberation suppression, or both in this order.
 
-    The output is ``y + a (x - y)`` with y the recording, x the result of the processing and a from
-    ``reverberation_share``. a and the gain of the suppressor are the same in all channels, so that the directions of
-    the sources are kept.
+    Steady noise is removed before both. The output is ``y + a (x - y)`` with y the recording, x the result of the
+    processing and a from ``reverberation_share``. a and the gains of the noise reduction and of the suppressor are the
+    same in all channels, so that the directions of the sources are kept.
 
     Args:
         waveform: reverberant recording ``[T]`` or ``[channels, T]``; recordings shorter than 1 s are returned
             unchanged.
         sample_rate: in Hz.
         predict: subtract the reverberation predicted by ``predict_reverberation``.
-        suppress: apply ``late_reverberation_gain``.
+        suppress: apply the gain of a convolutive factorisation (``convolutive_nmf.early_gain``) after the prediction,
+            or ``late_reverberation_gain`` without a prediction.
         joint: predict the reverberation of each channel from all channels.
 
     Returns:
@@ -94,15 +102,18 @@ def dereverberate(
     share = _checked_share(spectra, noise, sample_rate, rt60)
     if share == 0:
         return waveform.clone()
-    estimate, removed = spectra, None
+    observed = _without_noise(spectra, noise, sample_rate, length)
+    estimate = observed
     if predict:
-        filtered = spectra - predict_reverberation(spectra, joint=joint)
-        estimate = np.stack([_consistent(spectrum, sample_rate, length) for spectrum in filtered])
-        removed = min(rt60 / REMOVED_RT60, 1) * _without(_power(spectra - estimate), noise)
+        filtered = observed - predict_reverberation(observed, joint=joint)
+        estimate = _consistent(filtered, sample_rate, length)
     if suppress:
-        estimate = estimate * late_reverberation_gain(
-            _power(estimate).mean(axis=0), frame_seconds, rt60, noise=noise.mean(axis=0), removed=removed
-        )
+        power = _power(estimate).mean(axis=0)
+        if predict:
+            gain = early_gain(np.sqrt(power), frame_seconds, rt60, EARLY_FLOOR_DB)
+        else:
+            gain = late_reverberation_gain(power, frame_seconds, rt60)
+        estimate = estimate * gain
     mixed = (spectra + share * (estimate - spectra)).astype(np.complex128)
     restored = torch.stack([synthesise(spectrum, sample_rate, length) for spectrum in mixed])
     return restored.reshape(waveform.shape) * peak
@@ -131,9 +142,20 @@ def _without(power: Powers, noise: Powers) -> Powers:
     return difference
 
 
-def _consistent(spectrum: Complex, sample_rate: int, length: int) -> Complex:
-    """Return the STFT of the waveform of a modified STFT ``[bins, frames]``."""
-    return analyse(synthesise(spectrum.astype(np.complex128), sample_rate, length), sample_rate).astype(np.complex64)
+def _without_noise(spectra: Complex, noise: Powers, sample_rate: int, length: int) -> Complex:
+    """Remove the noise ``[channels, bins]`` from STFTs ``[channels, bins, frames]`` with one gain for all channels."""
+    level = np.maximum(noise.mean(axis=0), SMALLEST_POWER)
+    if level.max() <= SMALLEST_POWER:
+        return spectra
+    power = _power(spectra).mean(axis=0)
+    gain = two_step_gain(power, np.broadcast_to(level[:, None], power.shape), 10 ** (NOISE_FLOOR_DB / 20))
+    return _consistent(gain * spectra, sample_rate, length)
+
+
+def _consistent(spectra: Complex, sample_rate: int, length: int) -> Complex:
+    """Return the STFTs of the waveforms of modified STFTs ``[channels, bins, frames]``."""
+    waveforms = (synthesise(spectrum.astype(np.complex128), sample_rate, length) for spectrum in spectra)
+    return np.stack([analyse(waveform, sample_rate) for waveform in waveforms]).astype(np.complex64)
 
 
 def _checked_share(spectra: Complex, noise: Powers, sample_rate: int, rt60: float) -> float:
@@ -338,30 +360,20 @@ def _predict(past: Complex, observed: Complex, weight: Powers) -> Complex:
     return predicted
 
 
-def late_reverberation_gain(
-    power: Powers,
-    frame_seconds: float,
-    rt60: float,
-    floor_db: float | None = None,
-    noise: Powers | None = None,
-    removed: Powers | None = None,
-) -> Powers:
+def late_reverberation_gain(power: Powers, frame_seconds: float, rt60: float, floor_db: float | None = None) -> Powers:
     """Return the log-MMSE gain that suppresses late reverberation, with a model of exponential decay.
 
     The power of the late reverberation is that of the recording ``n`` frames earlier, after a decay of n h = 24 ms:
 
-        l_t = exp(-2 delta n h) p_(t-n) + q_t,    delta = 3 ln(10) / RT60
+        l_t = exp(-2 delta n h) p_(t-n),    delta = 3 ln(10) / RT60
 
-    where p is the power, smoothed over frames, without the noise, and q the power that was removed before: the
-    reverberation that remains in a bin is assumed to be similar to that which was removed from it.
+    where p is the power, smoothed over frames.
 
     Args:
         power: squared magnitudes ``[bins, frames]``.
         frame_seconds: h, the hop of the STFT in seconds.
         rt60: reverberation time in seconds.
         floor_db: minimum gain in dB; None for a value from -7 to -12 dB, lower for a longer RT60.
-        noise: power of the noise ``[bins]``; None for 0.
-        removed: q ``[bins, frames]``; None for 0.
 
     Returns:
         Gain ``[bins, frames]``.
@@ -376,13 +388,9 @@ def late_reverberation_gain(
     delay = max(1, round(LATE_SECONDS / frame_seconds))
     smoothing = math.exp(-frame_seconds / LATE_SMOOTHING_SECONDS)
     smooth = lfilter([1 - smoothing], [1, -smoothing], power, axis=1)
-    if noise is not None:
-        smooth = np.maximum(smooth - noise[:, None], 0)
     if floor_db is None:
         floor_db = min(max(FLOOR_DB + FLOOR_DB_PER_SECOND * rt60, FLOOR_BOUNDS_DB[0]), FLOOR_BOUNDS_DB[1])
     decay = math.exp(-6 * math.log(10) / rt60 * delay * frame_seconds)
     late = np.full_like(power, SMALLEST_POWER)
     late[:, delay:] += decay * smooth[:, :-delay]
-    if removed is not None:
-        late += removed
     return log_mmse(power, late, 10 ** (floor_db / 20), LATE_DECISION)

@@ -67,16 +67,10 @@ class MetricConfig(Settings):
             return default_metrics()
         return tuple(dict.fromkeys(name.strip() for name in self.metrics.split(",")))
 
-    def check_without_clean(self) -> None:
-        """Check that the metrics, if any are given, can be computed without a clean clip.
-
-        Raises:
-            BadInput: one of them cannot.
-        """
-        allowed = [name for name, metric in METRICS.items() if not metric.needs_clean]
-        if self.metrics is not None and not set(self.names) <= set(allowed):
-            expected = f"names of metrics without a clean clip ({', '.join(allowed)}) with --restore"
-            raise BadInput(f"metrics must be {expected}, got {printable(self.metrics)}")
+    @property
+    def without_clean(self) -> tuple[str, ...]:
+        """The names of the selected metrics that need no clean clip, for restored recordings."""
+        return () if self.metrics is None else tuple(name for name in self.names if not METRICS[name].needs_clean)
 
     def identity(self) -> dict[str, Any]:
         identity = super().identity()

@@ -61,14 +61,15 @@ def assess(sound: Sound, restored: Iterator[Tensor], config: Config) -> dict[str
     Returns:
         For each metric, ``recording`` and ``restored``, None where it is not defined; empty if none is selected.
     """
-    if config.metrics.metrics is None:
+    names = config.metrics.without_clean
+    if not names:
         return {}
     pairs = [
         (sound.read(*section).nan_to_num(posinf=0, neginf=0), after)
         for section, after in _restored_sections(sound, restored)
     ]
     scores = {}
-    for name in config.metrics.names:
+    for name in names:
         values = {
             "recording": [_score(METRICS[name], channel, sound.rate) for before, _ in pairs for channel in before],
             "restored": [_score(METRICS[name], channel, sound.rate) for _, after in pairs for channel in after],

@@ -36,7 +36,7 @@ def late_suppression(problem: Problem) -> Tensor:
 
 
 def wpe_late(problem: Problem) -> Tensor:
-    """Weighted prediction error, followed by late-reverberation suppression (``dsp.dereverberation``)."""
+    """Weighted prediction error, then the gain of a convolutive factorisation (``dsp.dereverberation``)."""
     return _dereverberate(problem)
 
 
