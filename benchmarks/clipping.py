@@ -1,18 +1,23 @@
 """Compare the methods that undo clipping: gain in SDR in dB, and seconds per second of sound.
 
-    python benchmarks/clipping.py --source speech/ singing/
+    python benchmarks/clipping.py --source speech/ singing/ instruments/
 
 Each recording is scaled to a peak of 1 and clipped at the level that gives the SDR of the column. Each source is a kind
-of sound with its own rows. The last column is the time of all levels. ``adeclip`` is the filter of FFmpeg, where the
-program is installed.
+of sound with its own rows. The column "mean" is the mean of the levels, and the last column the time of all levels.
+``adeclip`` is the filter of FFmpeg, where the program is installed. ``deep_prior`` is preset ``fast`` with the number
+of epochs of ``--epochs``, at the hold-out stop, without the clean clip. ``janssen`` and ``ar_frames`` fill the clipped
+samples like gaps and move them to the clipping level if they lie below it.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,12 +29,14 @@ import soundfile
 import torch
 from torch import Tensor
 
+from dawp.config import Config
 from dawp.dsp import declipping
 from dawp.dsp.clipping import clip_to_sdr
 from dawp.io.audio import read_clip
 from dawp.io.settings import ClipConfig
 from dawp.io.sources import find_recordings
-from dawp.methods.classical.gaps import janssen
+from dawp.methods.classical.gaps import ar_frames, janssen
+from dawp.methods.deep_prior.solver import solve
 from dawp.operators.clipping import Clipping
 from dawp.operators.mask import Mask
 from dawp.problem import Problem
@@ -43,9 +50,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="maximum length of each clip")
     parser.add_argument("--levels", default=LEVELS, help="SDR of the clipped clips in dB")
     parser.add_argument("--methods", default=",".join(METHODS), help="methods to compare")
+    parser.add_argument("--epochs", type=int, default=300, help="epochs of the deep prior")
     parser.add_argument("--every", type=int, default=1, help="use every n-th recording")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    METHODS["deep_prior"] = functools.partial(_deep_prior, epochs=args.epochs)
     levels = [float(level) for level in args.levels.split(",")]
     methods = [name for name in args.methods.split(",") if name != "adeclip" or shutil.which("ffmpeg")]
     rows: list[dict[str, Any]] = []
@@ -58,9 +67,11 @@ def main() -> None:
                 row[f"{level:g} dB"] = round(
                     statistics.fmean(gain(clip, rate, level, method) for clip, rate in clips), 2
                 )
+            row["mean"] = round(statistics.fmean(row[f"{level:g} dB"] for level in levels), 2)
             seconds = sum(len(clip) / rate for clip, rate in clips) * len(levels)
             row["s per s"] = float(f"{(time.perf_counter() - start) / seconds:.2g}")
             rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
     common.report("clipping", common.machine(), rows, args.json, seconds=args.seconds)
 
 
@@ -88,9 +99,15 @@ def sdr(estimate: Tensor, clean: Tensor) -> float:
     return 10 * math.log10(float(clean.double().square().sum()) / max(error, 1e-30))
 
 
-def _janssen(observed: Tensor, operator: Clipping, rate: int) -> Tensor:
-    filled = janssen(Problem(observed, None, rate, Mask(~operator.clipped)))
-    return operator.project(filled.float(), observed)
+def _fill(fill: Callable[[Problem], Tensor], observed: Tensor, operator: Clipping, rate: int) -> Tensor:
+    filled = fill(Problem(observed, None, rate, Mask(~operator.clipped)))
+    return operator.project(filled.to(observed.dtype), observed)
+
+
+def _deep_prior(observed: Tensor, operator: Clipping, rate: int, epochs: int) -> Tensor:
+    config = Config.of("declip", "fast", epochs=epochs, stop="holdout", device="cpu", pesq_every=epochs)
+    restored = solve(Problem(observed, None, rate, operator), config).restored
+    return observed if restored is None else operator.project(restored.waveform.to(observed.dtype), observed)
 
 
 def _adeclip(observed: Tensor, operator: Clipping, rate: int) -> Tensor:
@@ -105,9 +122,11 @@ def _adeclip(observed: Tensor, operator: Clipping, rate: int) -> Tensor:
 
 METHODS: dict[str, Callable[[Tensor, Clipping, int], Tensor]] = {
     "adeclip": _adeclip,
-    "janssen": _janssen,
+    "janssen": functools.partial(_fill, janssen),
+    "ar_frames": functools.partial(_fill, ar_frames),
     "a_spade": declipping.a_spade,
     "social_sparsity": declipping.social_sparsity,
+    "deep_prior": functools.partial(_deep_prior, epochs=300),
 }
 
 

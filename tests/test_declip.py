@@ -248,3 +248,13 @@ def test_the_network_is_fitted_through_the_clipping(speech):
     reliable = observed.abs() < 0.05
     assert torch.equal(restored[reliable], observed[reliable])
     assert (restored[~reliable].abs() >= 0.05).all()
+
+
+def test_a_softly_limited_signal_is_restored_from_the_given_knee():
+    clean, knee = tones(), 0.3
+    beyond = (clean.abs() - knee).clamp(min=0)
+    observed = clean.sign() * (clean.abs().clamp(max=knee) + 0.1 * torch.tanh(beyond / 0.1))
+    assert torch.equal(dawp.restore(observed, RATE, "declip"), observed)
+    restored = dawp.restore(observed, RATE, "declip", clip_level=knee)
+    assert sdr(clean, restored) > sdr(clean, observed) + 6
+    assert torch.equal(restored[clean.abs() < knee - 1e-5], observed[clean.abs() < knee - 1e-5])

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from dawp.operators.clipping import Clipping
 
-SOCIAL_WINDOW, SOCIAL_OVERLAP = 0.0929, 4  # seconds, and windows that each sample lies in
+SOCIAL_WINDOWS, SOCIAL_OVERLAP = (0.0929, 0.1858), 4  # seconds, and windows that each sample lies in
 SOCIAL_NEIGHBOURHOOD = (3, 3)  # bins and frames whose energy decides on a coefficient
 FIRST_THRESHOLD, LAST_THRESHOLD, THRESHOLDS = 0.1, 1e-4, 20  # relative to the largest coefficient
-ROUNDS, MOMENTUM = 20, 0.9  # iterations for each threshold
+ROUNDS, MOMENTUM = 10, 0.9  # iterations for each threshold
 
-SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0232, 4, 2
-SPADE_TOLERANCE = 0.1  # relative residual at which a frame is done
+SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0929, 4, 2
+SPADE_TOLERANCE = 0.03  # relative residual at which a frame is done
+SPADE_ITERATIONS = 512  # at most; after them all coefficients are kept
 SPADE_BATCH = 512  # frames solved together
 
 
@@ -60,9 +61,10 @@ class _Frame(NamedTuple):
 
 
 def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
-    """Declip by structured sparsity: the persistent empirical Wiener shrinkage of a Gabor frame.
+    """Declip by structured sparsity: the persistent empirical Wiener shrinkage of Gabor frames.
 
-    Minimises ``1/2 |M_r (y - D z)|² + 1/2 |h(M_c (y - D z))|² + R(z)`` over coefficients z by accelerated iterative
+    The mean of the estimates with windows of 93 ms, which suit speech, and of 186 ms, which suit music. Each
+    minimises ``1/2 |M_r (y - D z)|² + 1/2 |h(M_c (y - D z))|² + R(z)`` over coefficients z by accelerated iterative
     thresholding, with a threshold that falls from 0.1 to 1e-4 of the largest coefficient. M_r are the reliable samples
     y, h the hinge that penalises clipped samples below the clipping level. A coefficient is scaled by
     ``max(0, 1 - (threshold² / energy of its neighbourhood))``.
@@ -82,8 +84,15 @@ def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> T
     if not operator.clipped.any():
         return observed
     peak = float(observed.abs().max())
-    target = observed / peak
-    frame = _Frame.of(len(observed), sample_rate, SOCIAL_WINDOW, SOCIAL_OVERLAP)
+    estimates = [
+        _social_sparsity(observed / peak, operator, _Frame.of(len(observed), sample_rate, window, SOCIAL_OVERLAP))
+        for window in SOCIAL_WINDOWS
+    ]
+    return operator.project(torch.stack(estimates).mean(dim=0) * peak, observed)
+
+
+def _social_sparsity(target: Tensor, operator: Clipping, frame: _Frame) -> Tensor:
+    """Return the estimate ``[T]`` of a clipped signal with a peak of 1 ``[T]`` with one frame."""
     before = frame.analyse(target)
     momentum = before
     largest = float(before.abs().max())
@@ -94,7 +103,7 @@ def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> T
             shrunk = _shrink(step, threshold * largest)
             momentum = shrunk + MOMENTUM * (shrunk - before)
             before = shrunk
-    return operator.project(frame.synthesise(before) * peak, observed)
+    return operator.project(frame.synthesise(before), target)
 
 
 def _shrink(coefficients: Tensor, threshold: float) -> Tensor:
@@ -109,7 +118,8 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
     """Declip by analysis sparsity: in each frame, the sparsest spectrum consistent with the samples.
 
     Solves ``min |z|_0 with |A x - z| <= e`` for each windowed frame x that is consistent with the observation, by
-    alternating projections with a multiplier; the number of coefficients that z keeps grows by one an iteration.
+    alternating projections with a multiplier; the number of coefficients that z keeps grows by 1/512 of the spectrum in
+    each iteration. The frames are weighted by the window again before they are added.
 
     Args:
         observed: ``[T]``.
@@ -139,8 +149,8 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
     for chosen in torch.split(affected, SPADE_BATCH):
         frames[chosen] = _spade(frames[chosen], above[chosen], below[chosen])
     total = hop * (len(frames) - 1) + size
-    summed = F.fold((frames.T)[None], (1, total), (1, size), stride=(1, hop)).flatten()
-    estimate = summed[size : size + len(observed)] / (float(window.sum()) / hop)
+    summed = F.fold((frames * window).T[None], (1, total), (1, size), stride=(1, hop)).flatten()
+    estimate = summed[size : size + len(observed)] / (float(window.square().sum()) / hop)
     return operator.project(estimate, observed)
 
 
@@ -152,7 +162,8 @@ def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:
     result = frames.clone()
     active = torch.arange(len(frames))
     x, dual = frames.clone(), torch.zeros(len(frames), long // 2 + 1, dtype=torch.complex64)
-    for kept in range(1, long // 2 + 2):
+    step = math.ceil((long // 2 + 1) / SPADE_ITERATIONS)
+    for kept in range(1, long // 2 + 2, step):
         spectrum = torch.fft.rfft(x, long) / scale
         wanted = spectrum + dual
         magnitude = wanted.abs()

@@ -31,6 +31,7 @@ from dawp.restoration.changed import Changed, count
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.description import assess, describe
+from dawp.restoration.hum import remove_hum
 from dawp.restoration.inspection import at_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target, common_folder, plan_targets
@@ -181,7 +182,9 @@ class FileRestoration:
         self._intact = inspected is None
         if inspected:
             sound, self._config = inspected
-        self._sound = self._original = sound
+        self._before = self._original = sound
+        sound, self._hum = remove_hum(sound, self._config)
+        self._sound = sound
         if original:
             self._original = at_rate(scan(original, target.recording, missing_allowed=True), sound.rate)
         config = self._config
@@ -259,7 +262,7 @@ class FileRestoration:
             "removed": removed.to_dict() if removed else None,
         }
         facts |= {"changed": asdict(changed)} if changed else {}
-        facts |= {"estimated": described} if described else {}
+        facts |= self._hum | ({"estimated": described} if described else {})
         scores = assess(self._original, self._samples(), self._config)
         facts |= {"metrics": scores} if scores else {}
         facts["gain"] = self._write_output()
@@ -327,7 +330,7 @@ class FileRestoration:
         task = get_task(self._config.task)
         if not task.has_strength:
             return None
-        removed = measure(difference(self._samples(), sound.read), sound.rate)
+        removed = measure(difference(self._samples(), self._before.read), sound.rate)
         if task.is_local:  # the number of changed samples is shown instead
             return removed
         log.info("%s: %s", target.label, removed)

@@ -17,6 +17,7 @@ from dawp.problem import Problem
 from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
+from dawp.restoration.hum import remove_hum
 from dawp.restoration.inspection import inspect
 
 
@@ -61,6 +62,7 @@ def _restore(waveform: Tensor, sample_rate: int, config: Config, progress: str |
     if inspected is None:
         return waveform.clone()
     sound, config = inspected
+    sound, _ = remove_hum(sound, config)
     blocks = plan_blocks(sound, config)
     if is_intact(sound, config, blocks):
         return waveform.clone()

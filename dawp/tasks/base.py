@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dawp.dsp.hum import Hum
     from dawp.operators.base import Operator
     from dawp.problem import Problem
 
@@ -170,6 +171,9 @@ class Task:
         describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
             restoration. None for no quantities.
+        find_hum: ``find_hum(read, power, frames, sample_rate, config)`` returns the hum of each channel of a recording
+            (``dsp.hum.Hum``), None for a channel without hum; it is subtracted before the recording is split into
+            blocks. None, or a result of None, to leave hum in the recording.
         has_strength: whether a restored recording can be blended with the recording (``--strength``).
         corrupt_pair: returns the problem of a clean clip ``[T]`` and a corrupted version of it that is corrupted
             further: ``corrupt_pair(clean, observed, sample_rate, config, rng)``; None if ``corrupt`` changes the clean
@@ -189,6 +193,7 @@ class Task:
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
+    find_hum: Callable[[Callable[[int, int], Tensor], Tensor, int, int, Any], list[Hum | None] | None] | None = None
     corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
 
     def preset(self, name: str) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from dawp.settings import setting
 from dawp.tasks.base import BLIND, FAST, CorruptionConfig, Task, parse_intervals, register
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch import Tensor
 
+    from dawp.dsp.hum import Hum
     from dawp.problem import Problem
 
 MASK = "mask"  # the estimate by a spectral gain
@@ -56,6 +59,14 @@ class NoiseConfig(CorruptionConfig):
         brief="noise-only intervals, START:LENGTH,... in seconds",
     )
 
+    hum: str = setting(
+        "auto",
+        "with --restore, remove mains hum before the noise: its fundamental near 50 or 60 Hz and its harmonics; auto "
+        "removes hum only if it is certain, 50 and 60 all lines found at multiples of that frequency",
+        choices=("auto", "50", "60", "none"),
+        brief="mains hum to remove from recordings",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for start, length in self.profile:
@@ -75,13 +86,14 @@ class NoiseConfig(CorruptionConfig):
             "noise_class": self.noise_source is not None,
             "noise_std": self.snr is not None,
             "noise_profile": True,
+            "hum": True,
         }
         return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
 
     def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
         if self.noise_profile is None or not estimates_noise:
-            return {}
-        return {"noise_profile": self.noise_profile}
+            return {"hum": self.hum}
+        return {"hum": self.hum, "noise_profile": self.noise_profile}
 
     @property
     def profile(self) -> list[tuple[float, float]]:
@@ -138,6 +150,17 @@ def add_noise(clean: Tensor, sample_rate: int, config: NoiseConfig, rng: torch.G
     return Problem(observed, clean, sample_rate, facts=facts)
 
 
+def find_hum(
+    read: Callable[[int, int], Tensor], power: Tensor, frames: int, sample_rate: int, config: NoiseConfig
+) -> list[Hum | None] | None:
+    """Return the hum of each channel of a recording, as ``dsp.hum.find_hum``; None with ``--hum none``."""
+    from dawp.dsp import hum
+
+    if config.hum == "none":
+        return None
+    return hum.find_hum(read, power, frames, sample_rate, None if config.hum == "auto" else float(config.hum))
+
+
 register(
     Task(
         name="denoise",
@@ -145,11 +168,12 @@ register(
         settings=NoiseConfig,
         examples=(
             "noisy.wav --restore -o restored.wav",
-            "tapes/ --restore -o restored/",
+            "tapes/ --restore --hum 50 -o restored/",
             "clean.wav --snr 5 --preset fast",
         ),
         corrupt=add_noise,
         presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}},
         estimates=(MASK,),
+        find_hum=find_hum,
     )
 )
