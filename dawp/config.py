@@ -18,6 +18,7 @@ from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
+from dawp.methods.trained.diffusion.settings import DiffusionConfig
 from dawp.methods.trained.settings import TrainedConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
@@ -55,6 +56,7 @@ class Config:
     run: RunConfig
     restoration: RestoreConfig
     trained: TrainedConfig
+    diffusion: DiffusionConfig
     clip: ClipConfig
     corruption: CorruptionConfig
     generator: GeneratorConfig
@@ -184,7 +186,7 @@ class Config:
             return settings | self.corruption.identity() | {name: every[name] for name in every if name in used}
         if not self.restoration.restore:
             for group in groups:
-                settings |= {} if isinstance(group, TrainedConfig) else group.identity()
+                settings |= {} if isinstance(group, TrainedConfig | DiffusionConfig) else group.identity()
             return settings
         # No clip is chosen, corrupted or evaluated.
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
@@ -196,7 +198,9 @@ class Config:
             single = (*single, "samplerate", "ema")
         method = get_method(self.task, self.restoration.method)
         if method and method.needs_weights:
-            whole = (*whole, TrainedConfig)
+            whole, single = (*whole, TrainedConfig), (*single, "device")
+        if method and method.uses_sampler:
+            whole, single = (*whole, DiffusionConfig), (*single, "seed")
         for group in groups:
             if isinstance(group, CorruptionConfig):
                 settings |= group.restore_identity(self.estimates_noise)
@@ -285,6 +289,7 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
         "run": RunConfig,
         "restoration": RestoreConfig,
         "trained": TrainedConfig,
+        "diffusion": DiffusionConfig,
         "clip": ClipConfig,
         "corruption": get_task(task).settings,
         "generator": GeneratorConfig,

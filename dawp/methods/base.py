@@ -43,6 +43,12 @@ BANDWIDTH_SETTINGS = {"block": 30.0}
 UNET_SETTINGS = {"block": 30.0}
 """Settings of the U-Net: a convolution sees little of a block, and longer blocks have fewer ends."""
 
+DIFFUSION_SETTINGS = {"block": 8.0}
+"""Settings of the diffusion model: longer blocks take more memory."""
+
+DIFFUSION_NOISE_SETTINGS = {**DIFFUSION_SETTINGS, "sigma_max": 1.0}
+"""Settings of the diffusion model against noise: the sampler starts near the recording."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -55,6 +61,7 @@ class Method:
             ``"module:function"`` it is imported when it is needed.
         uses_config: whether the function also receives all settings: ``function(problem, config)``.
         needs_weights: whether it needs a model file (``--weights``).
+        uses_sampler: whether it uses the settings of the sampler of a diffusion model.
         check: ``check(config)`` raises BadInput if the settings cannot be used, before a recording is read; None for no
             check. As ``"module:function"`` it is imported when it is needed.
         package: optional package that it requires, or None.
@@ -78,6 +85,7 @@ class Method:
     supports: tuple[str, ...] = ()
     uses_config: bool = False
     needs_weights: bool = False
+    uses_sampler: bool = False
     check: str | Callable[[Any], None] | None = None
 
     def restore(self, problem: Problem, config: Any = None) -> Tensor:
@@ -254,6 +262,22 @@ for _method in (
             check="dawp.methods.trained.unet_method:check_weights",
         )
         for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick", "chain")
+    ),
+    *(
+        Method(
+            "diffusion",
+            task,
+            "dawp.methods.trained.diffusion.method:diffusion",
+            None,
+            False,
+            DIFFUSION_NOISE_SETTINGS if task == "denoise" else DIFFUSION_SETTINGS,
+            needs="rir" if task == "dereverb" else None,
+            uses_config=True,
+            needs_weights=True,
+            uses_sampler=True,
+            check="dawp.methods.trained.diffusion.method:check_weights",
+        )
+        for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick")
     ),
 ):
     register(_method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dawp.training.base import ModelKind, register
+from dawp.training.settings_diffusion import DiffusionTrainingConfig
 from dawp.training.settings_unet import UNetTrainingConfig
 
 for _kind in (
@@ -11,6 +12,14 @@ for _kind in (
         about="Convolutional U-Net with sub-pixel shuffling, for one task and one sample rate.",
         settings=UNetTrainingConfig,
         trainer="dawp.training.unet:UNetTrainer",
+    ),
+    ModelKind(
+        name="diffusion",
+        about="Diffusion model of clean recordings on a constant-Q transform, for all tasks at one sample rate.",
+        settings=DiffusionTrainingConfig,
+        trainer="dawp.training.diffusion:DiffusionTrainer",
+        corrupts=False,
+        defaults={"batch": 8, "windows_per_clip": 1},
     ),
 ):
     register(_kind)

@@ -18,7 +18,7 @@ class TrainedConfig(Settings):
 
     weights: Path | None = setting(
         None,
-        "model file of a trained network (--method unet), written by python -m dawp train",
+        "model file of a trained network (--method unet or diffusion), written by python -m dawp train",
         none="required by these methods",
         brief="model file of a trained network",
     )

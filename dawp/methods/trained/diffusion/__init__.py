@@ -1,0 +1,1 @@
+"""A diffusion model of recordings, and its sampling for the forward models of the tasks."""
