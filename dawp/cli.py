@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dawp import plugins
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput, os_error_line, printable
+from dawp.groups import groups_of
 from dawp.io.files import json_text, read_json
 from dawp.io.panels import is_panel, read_panel
 from dawp.io.sources import Recording, find_recordings

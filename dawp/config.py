@@ -1,18 +1,14 @@
-"""All settings of a command, in groups, and the presets.
-
-The groups are defined beside the code that uses them; the defaults are preset "paper".
-"""
+"""All settings of a command. The defaults are preset "paper"."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dawp.errors import BadInput, printable
+from dawp.groups import check_names, groups_of, names_of_corruption, parse_settings
 from dawp.io.settings import ClipConfig
 from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
@@ -25,26 +21,12 @@ from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.settings import RunConfig
-from dawp.settings import Settings, flag_of, parse_value
+from dawp.settings import Settings, flag_of
 from dawp.tasks.base import PRESETS, CorruptionConfig, Stage, get_task
 from dawp.tasks.chain import STAGES, refused_stage
 
-NOT_OF_THE_NUMBERS = tuple(
-    setting.name for group in (WorkConfig, ReportConfig) for setting in dataclasses.fields(group)
-)
-"""Settings that affect no number, except by rounding."""
-
-
 CORRUPT_ONLY = ("corrupt_only", "output", "output_format", "subtype", "clip_mode")
 """Settings of restored files that also apply to files that are only corrupted."""
-
-OF_THE_COMMAND = frozenset(
-    (
-        *(setting.name for group in (RunConfig, WorkConfig, ReportConfig) for setting in dataclasses.fields(group)),
-        *("restore", "corrupt_only", "output", "save_removed", "device"),
-    )
-)
-"""Settings that apply to all recordings of a command."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +64,7 @@ class Config:
         if preset not in PRESETS:
             raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {printable(preset)}")
         kind, groups = get_task(task), groups_of(task)
-        _check_names(settings, groups)
+        check_names(settings, groups)
         values = {**_defaults(task, preset, settings), **settings}
         made: dict[str, Any] = {
             key: group(**{s.name: values[s.name] for s in dataclasses.fields(group) if s.name in values})
@@ -127,7 +109,7 @@ class Config:
         """
         settings = parse_settings(stage.task, stage.settings)
         if not self.restoration.restore:
-            own = _names_of_corruption(stage.task)
+            own = names_of_corruption(stage.task)
             settings = {name: value for name, value in settings.items() if name not in own}
         work = {setting.name: getattr(self.work, setting.name) for setting in dataclasses.fields(self.work)}
         shared = {**work, "seed": self.fit.seed, "device": self.fit.device}
@@ -145,7 +127,7 @@ class Config:
                 raise BadInput("a stage cannot change the sample rate")
             effective = restoration.effective()
             settings = parse_settings(stage.task, stage.settings)
-            own = {name: value for name, value in settings.items() if name in _names_of_corruption(stage.task)}
+            own = {name: value for name, value in settings.items() if name in names_of_corruption(stage.task)}
             for name in settings.keys() - own:
                 if name not in effective or name in ("output_format", "subtype", "clip_mode"):
                     raise BadInput(f"{name} has no effect in a stage")
@@ -229,7 +211,7 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
     """
     kind = get_task(task)
     values = dict(kind.preset(preset))
-    own = _names_of_corruption(task)
+    own = names_of_corruption(task)
     corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
     if not settings.get("restore"):
         values.pop("method", None)
@@ -237,71 +219,3 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
         values["method"] = corruption.default_method
     method = get_method(task, settings.get("method", values.get("method", DEEP_PRIOR)))
     return {**values, **(method.settings if method else {})}
-
-
-def _names_of_corruption(task: str) -> set[str]:
-    return {setting.name for setting in dataclasses.fields(get_task(task).settings)}
-
-
-def parse_settings(task: str, texts: Mapping[str, str]) -> dict[str, Any]:
-    """Parse settings of one recording or one stage from text.
-
-    Args:
-        task: name of a registered task.
-        texts: text of each setting, by name, as a flag takes it; ``true`` or ``false`` for a switch.
-
-    Raises:
-        BadInput: there is no such setting, or it applies to all recordings of a command.
-    """
-    groups = groups_of(task)
-    _check_names(texts, groups)
-    for name in texts:
-        if name in OF_THE_COMMAND:
-            raise BadInput(f"{name} is a flag of the whole command")
-    return {
-        setting.name: parse_value(setting, group, texts[setting.name])
-        for group in groups.values()
-        for setting in dataclasses.fields(group)
-        if setting.name in texts
-    }
-
-
-def _check_names(names: Iterable[str], groups: Mapping[str, type[Settings]]) -> None:
-    """Check that settings exist.
-
-    Raises:
-        BadInput: one does not.
-    """
-    known = {setting.name for group in groups.values() for setting in dataclasses.fields(group)}
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise BadInput(f"there is no setting {printable(name)}" + (f": did you mean {near[0]}?" if near else ""))
-
-
-def groups_of(task: str) -> dict[str, type[Settings]]:
-    """Return the groups of settings of a task, by their names in ``Config``, in the order of the help.
-
-    Raises:
-        ValueError: two groups have a setting of one name.
-    """
-    groups: dict[str, type[Settings]] = {
-        "run": RunConfig,
-        "restoration": RestoreConfig,
-        "trained": TrainedConfig,
-        "diffusion": DiffusionConfig,
-        "clip": ClipConfig,
-        "corruption": get_task(task).settings,
-        "generator": GeneratorConfig,
-        **groups_of_generators(),
-        "fit": FitConfig,
-        "stop": StopConfig,
-        "metrics": MetricConfig,
-        "work": WorkConfig,
-        "report": ReportConfig,
-    }
-    names = Counter(setting.name for group in groups.values() for setting in dataclasses.fields(group))
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise ValueError(f"two groups of settings have {', '.join(twice)}")
-    return groups

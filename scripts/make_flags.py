@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dawp.cli import flag_rows
-from dawp.config import groups_of
+from dawp.groups import groups_of
 from dawp.settings import Settings
 from dawp.tasks.base import TASKS
 from dawp.training.base import KINDS

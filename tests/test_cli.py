@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, TINY_FLAGS, environment, numbers, repetitions, write_sound
 
 from dawp.cli import get_parser, main
-from dawp.config import groups_of
+from dawp.groups import groups_of
 from dawp.tasks.base import TASKS
 
 SEED_COMMAND = (

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from dawp.cli import get_parser
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.groups import groups_of
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.settings import flag_of

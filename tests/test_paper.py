@@ -15,8 +15,9 @@ import torch
 from conftest import ROOT, SAMPLES, environment, refused_as, write_sound
 from matplotlib.image import imread
 
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.groups import groups_of
 from dawp.paper import datasets, readings, runs, show
 from dawp.paper.command import NOT_OFFERED, STUDIES, main
 from dawp.paper.study import (

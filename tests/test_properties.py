@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from test_restore_command import TINY
 
 from dawp.cli import get_parser
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import LONGEST_SHOWN, BadInput, printable
+from dawp.groups import groups_of
 from dawp.io.audio import REACH, mark_missing, resample, true_runs
 from dawp.io.files import safe_name
 from dawp.io.formats import BITS, FORMATS, UNLIMITED

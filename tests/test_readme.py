@@ -12,7 +12,7 @@ from conftest import ROOT
 from test_cli import SEED_COMMAND
 
 from dawp.cli import flag_rows, get_parser
-from dawp.config import groups_of
+from dawp.groups import groups_of
 from dawp.settings import flag_of
 from dawp.tasks.base import TASKS, get_task
 

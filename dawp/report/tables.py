@@ -6,8 +6,9 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from dawp.config import Config, groups_of
+from dawp.config import Config
 from dawp.errors import BadInput
+from dawp.groups import groups_of
 from dawp.metrics.base import Measurement, measurements
 from dawp.metrics.summary import sections
 from dawp.parallel.progress import format_duration

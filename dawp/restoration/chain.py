@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config
+from dawp.config import Config
 from dawp.errors import printable
+from dawp.groups import NOT_OF_THE_NUMBERS
 from dawp.io.files import read_json, sha256_of
 from dawp.restoration.block_cache import cache_folder
 from dawp.restoration.targets import ChainStage, Target

@@ -15,8 +15,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dawp.config import NOT_OF_THE_NUMBERS, Config
+from dawp.config import Config
 from dawp.errors import BadInput, printable
+from dawp.groups import NOT_OF_THE_NUMBERS
 from dawp.io.files import (
     OUTPUTS,
     RESULT,

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dawp.config import Config, parse_settings
+from dawp.config import Config
 from dawp.errors import BadInput, printable
+from dawp.groups import parse_settings
 from dawp.io.files import safe_name, write_csv
 from dawp.io.panels import Panel, PanelRow
 from dawp.io.sources import Recording
