@@ -125,6 +125,7 @@ METHODS: dict[str, Callable[[Tensor, Clipping, int], Tensor]] = {
     "janssen": functools.partial(_fill, janssen),
     "ar_frames": functools.partial(_fill, ar_frames),
     "a_spade": declipping.a_spade,
+    "sparse_mean": declipping.sparse_mean,
     "social_sparsity": declipping.social_sparsity,
     "deep_prior": functools.partial(_deep_prior, epochs=300),
 }

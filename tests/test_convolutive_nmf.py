@@ -79,7 +79,7 @@ def test_the_gain_lies_between_the_floor_and_one_and_does_not_depend_on_the_leve
 
 
 def test_a_silent_segment_and_silent_bins():
-    wet = convolve(notes(frames=1900), decay(0.5))
+    wet = convolve(notes(8, frames=1900), decay(0.5, 8))
     wet[:, 950:] = 0
     wet[5] = 0
     assert np.isfinite(early_gain(wet, HOP, 0.5, -18)).all()
@@ -94,6 +94,6 @@ def test_other_sizes(shape):
 
 
 def test_long_recordings_are_processed_in_segments():
-    wet = convolve(notes(frames=1900), decay(0.5))
+    wet = convolve(notes(8, frames=1900), decay(0.5, 8))
     gain = early_gain(wet, HOP, 0.5, -18)
     np.testing.assert_allclose(gain[:, :950], early_gain(wet[:, :950], HOP, 0.5, -18), atol=1e-5)

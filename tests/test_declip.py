@@ -18,7 +18,7 @@ from dawp.tasks.base import make_problem
 from dawp.tasks.declip import ClippingConfig
 
 RATE = 16000
-METHODS = {"social_sparsity": declipping.social_sparsity, "a_spade": declipping.a_spade}
+METHODS = {name: getattr(declipping, name) for name in ("sparse_mean", "social_sparsity", "a_spade")}
 
 
 def tones(seconds=1.0, rate=RATE, frequencies=(220.0, 331.0, 497.0)):
@@ -214,6 +214,7 @@ def test_bad_clips_are_refused(speech):
         make_problem("declip", torch.zeros(RATE), None, RATE, ClippingConfig(), torch.Generator())
 
 
+@pytest.mark.slow
 def test_a_recording_is_restored_by_the_command(run_task, tmp_path):
     """Clip one channel of two, in one of two blocks."""
     sound = torch.stack([tones(4.0), 0.7 * tones(4.0, frequencies=(250.0, 380.0))], dim=1).numpy()

@@ -54,6 +54,7 @@ def test_joint_prediction_with_a_silent_channel():
     assert decibels(prediction[0], prediction[0] - predict_reverberation(observed[0], taps=8)) > 20
 
 
+@pytest.mark.slow
 def test_two_microphones_are_better_than_one(microphones, dry_speech):
     gains = {}
     for joint in (False, True):

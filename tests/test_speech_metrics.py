@@ -190,6 +190,7 @@ def test_frames_in_which_only_the_estimate_is_silent_have_the_largest_distance()
 # DNSMOS
 
 
+@pytest.mark.slow
 def test_dnsmos_prefers_clean_speech_and_ignores_the_target(speech):
     pytest.importorskip("speechmos")
     from dawp.metrics.dnsmos import dnsmos_score

@@ -23,6 +23,7 @@ ROUNDS, MOMENTUM = 10, 0.9  # iterations for each threshold
 SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0929, 4, 2
 SPADE_TOLERANCE = 0.03  # relative residual at which a frame is done
 SPADE_ITERATIONS = 512  # at most; after them all coefficients are kept
+SPADE_WEIGHT = 1 / 3  # in the mean with social sparsity
 SPADE_BATCH = 512  # frames solved together
 
 
@@ -152,6 +153,15 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
     summed = F.fold((frames * window).T[None], (1, total), (1, size), stride=(1, hop)).flatten()
     estimate = summed[size : size + len(observed)] / (float(window.square().sum()) / hop)
     return operator.project(estimate, observed)
+
+
+def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
+    """Return the weighted mean of social sparsity (2/3) and A-SPADE (1/3), whose errors differ.
+
+    Arguments and result are those of `social_sparsity`.
+    """
+    social = social_sparsity(observed, operator, sample_rate)
+    return operator.project(torch.lerp(social, a_spade(observed, operator, sample_rate), SPADE_WEIGHT), observed)
 
 
 def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:

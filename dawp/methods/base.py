@@ -235,6 +235,13 @@ for _method in (
     Method("ar_varying", "inpaint", "dawp.methods.classical.gaps:ar_varying", None, False, GAP_SETTINGS),
     Method("ar_stack", "inpaint", "dawp.methods.classical.gaps:ar_stack", None, False, GAP_SETTINGS),
     Method("auto", "inpaint", "dawp.methods.classical.gaps:auto", settings=GAP_SETTINGS),
+    Method(
+        "sparse_mean",
+        "declip",
+        "dawp.methods.classical.clipping:sparse_mean",
+        is_baseline=False,
+        settings=CLIPPING_SETTINGS,
+    ),
     Method("social_sparsity", "declip", "dawp.methods.classical.clipping:social_sparsity", settings=CLIPPING_SETTINGS),
     Method("a_spade", "declip", "dawp.methods.classical.clipping:a_spade", settings=CLIPPING_SETTINGS),
     Method(

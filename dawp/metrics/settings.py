@@ -19,7 +19,7 @@ class MetricConfig(Settings):
         None,
         lambda: (
             f"metrics to compute and show, as NAME,NAME,...: {', '.join(METRICS)}; the first fast one selects "
-            "the weights that are kept; with --restore only those without a clean clip, such as dnsmos"
+            "the weights that are kept; for restored recordings only those without a clean clip, such as dnsmos"
         ),
         none="si_snr, psnr, pesq and the metrics of plugins",
         none_word="default",

@@ -134,7 +134,7 @@ register(
         corrupt=clip,
         adopt=find_clipping,
         is_local=True,
-        presets={"restore": {**FAST, **BLIND, "method": "social_sparsity"}},
+        presets={"restore": {**FAST, **BLIND, "method": "sparse_mean"}},
         allows_highpass=False,
         has_strength=True,
     )

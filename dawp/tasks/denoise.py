@@ -61,8 +61,8 @@ class NoiseConfig(CorruptionConfig):
 
     hum: str = setting(
         "auto",
-        "with --restore, remove mains hum before the noise: its fundamental near 50 or 60 Hz and its harmonics; auto "
-        "removes hum only if it is certain, 50 and 60 all lines found at multiples of that frequency",
+        "mains hum to remove from recordings before the noise: its fundamental near 50 or 60 Hz and its harmonics; "
+        "auto removes hum only if it is certain, 50 and 60 all lines found at multiples of that frequency",
         choices=("auto", "50", "60", "none"),
         brief="mains hum to remove from recordings",
     )

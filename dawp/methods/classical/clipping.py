@@ -19,3 +19,8 @@ def social_sparsity(problem: Problem) -> Tensor:
 def a_spade(problem: Problem) -> Tensor:
     """Analysis sparsity in each frame (``dsp.declipping.a_spade``)."""
     return declipping.a_spade(problem.observed, cast(Clipping, problem.operator), problem.sample_rate)
+
+
+def sparse_mean(problem: Problem) -> Tensor:
+    """Weighted mean of both (``dsp.declipping.sparse_mean``)."""
+    return declipping.sparse_mean(problem.observed, cast(Clipping, problem.operator), problem.sample_rate)
