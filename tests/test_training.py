@@ -1,6 +1,8 @@
 """Training of networks: data, loop, checkpoints, losses."""
 
 import csv
+import hashlib
+import io
 import json
 import math
 import os
@@ -84,6 +86,56 @@ def test_a_killed_training_resumes_with_the_same_losses(recordings, tmp_path):
     assert losses.read_text() == (tmp_path / "whole_losses.csv").read_text()
     cards = [json.loads((tmp_path / f"{name}_card.json").read_text()) for name in ("whole", "killed")]
     assert cards[0]["metrics"] == cards[1]["metrics"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_resumes_with_the_same_losses(recordings, tmp_path):
+    flags = ["--data", str(recordings), *FLAGS, "--steps", "60"]
+    interrupted = [sys.executable, "-m", "dawp", "train", "unet", *flags, "-o", str(tmp_path / "a.pt")]
+    folder = tmp_path / "a_training"
+    process = subprocess.Popen([*interrupted, "--steps", "1000000"], cwd=ROOT, env=environment())
+    while not list(folder.glob("samples-*/held_out")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert [path.name for path in folder.iterdir()] == ["checkpoint"]
+    steps = len(rows_of(tmp_path / "a_losses.csv")) + 5
+    assert train(*flags, "--steps", steps, "--resume", "-o", tmp_path / "a.pt") == 0
+    assert train(*flags, "--steps", steps, "-o", tmp_path / "b.pt") == 0
+    assert (tmp_path / "a_losses.csv").read_text() == (tmp_path / "b_losses.csv").read_text()
+    assert train(*flags, "--steps", 3, "--resume", "-o", tmp_path / "a.pt") == 2  # has had more
+
+
+def test_samples_of_a_killed_training_are_deleted(recordings, tmp_path):
+    (tmp_path / "a_training/samples-old").mkdir(parents=True)
+    assert train("--data", recordings, *FLAGS, "--steps", 1, "-o", tmp_path / "a.pt") == 0
+    assert [path.name for path in (tmp_path / "a_training").iterdir()] == ["checkpoint"]
+
+
+def test_a_diverging_training_ends_in_one_line(recordings, tmp_path, capsys):
+    assert train("--data", recordings, *FLAGS, "--steps", 40, "--lr_g", 1000, "-o", tmp_path / "a.pt") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "a.pt").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", [1, 2], {"format": 2}], ids=["empty", "text", "list", "format"])
+def test_a_sealed_file_that_is_no_checkpoint_is_refused(content, recordings, tmp_path, capsys):
+    if not isinstance(content, bytes):
+        file = io.BytesIO()
+        torch.save(content, file)
+        content = file.getvalue()
+    (tmp_path / "a_training").mkdir()
+    (tmp_path / "a_training/checkpoint").write_bytes(hashlib.sha256(content).digest() + content)
+    assert train("--data", recordings, *FLAGS, "--resume", "-o", tmp_path / "a.pt") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_created_before_a_refusal(recordings, tmp_path):
+    for flags in (["--resume"], ["--load", tmp_path / "none.pt"]):
+        assert train("--data", recordings, *FLAGS, *flags, "-o", tmp_path / "a.pt") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["clean"]
 
 
 def test_resuming_with_other_settings_is_refused(recordings, tmp_path, capsys):

@@ -10,10 +10,11 @@ import torch
 from conftest import call_main, refused_as, write_sound
 
 import dawp
+from dawp.errors import BadInput
 from dawp.methods.trained import unet_method
 from dawp.methods.trained.settings import UNetConfig
 from dawp.methods.trained.unet import Autoencoder, Discriminator, UNet, double, halve, refine
-from dawp.methods.trained.weights import Model, digest_of, load_model, save_model
+from dawp.methods.trained.weights import Model, build_network, digest_of, load_model, save_model
 
 SETTINGS = {
     **{"depth": 2, "channels": 4, "kernels": "3,5", "dropout": 0.0},
@@ -222,11 +223,29 @@ def test_blocks_agree_with_the_whole_recording(model):
 
 @pytest.mark.parametrize("task", ["denoise", "dereverb", "declick", "chain"])
 def test_every_task_has_the_method(task, model, tmp_path):
-    save_model(model, model_of(task=task))
+    settings = {"corrupt": "denoise | declip"} if task == "chain" else {}
+    save_model(model, model_of(task=task, facts={"corruption": settings}))
     noisy = 0.1 * torch.randn(4000)
     noisy[1000] = 0.9
-    settings = {"corrupt": "denoise | declip"} if task == "chain" else {}
     assert restored(noisy, task=task, weights=model, **settings).shape == noisy.shape
+
+
+@pytest.mark.parametrize("trained", ["denoise", "declip | denoise", "noise | reverb", None])
+def test_a_chain_needs_a_model_for_its_tasks(trained, model):
+    save_model(model, model_of(task="chain", facts={"corruption": {"corrupt": trained}}))
+    with pytest.raises(BadInput):
+        restored(torch.randn(4000), task="chain", weights=model, corrupt="denoise | declip")
+
+
+def test_a_folder_is_no_model_file(tmp_path):
+    with pytest.raises(BadInput) as refusal:
+        restored(torch.randn(4000), weights=tmp_path)
+    assert refusal.value.code == "not_found"
+
+
+def test_sizes_that_overflow_are_refused():
+    with pytest.raises(BadInput):
+        build_network(lambda: torch.nn.Linear(10**12, 10**12), {})
 
 
 def test_gaps_are_filled_by_the_network(model):

@@ -45,9 +45,18 @@ def load_checkpoint(path: Path, config: TrainingConfig) -> dict[str, Any]:
         raise BadInput(
             f"resume must have an intact checkpoint, got a damaged one at {printable(path)}", code="damaged_results"
         )
-    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-    if state["format"] != FORMAT:
-        raise BadInput(f"resume must have a checkpoint of format {FORMAT}, got {printable(state['format'])}")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:  # torch raises errors of many types
+        raise BadInput(
+            f"resume must have a valid checkpoint, got {printable(path)} ({type(error).__name__})",
+            code="damaged_results",
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise BadInput(
+            f"resume must have a checkpoint of format {FORMAT}, got another one at {printable(path)}",
+            code="damaged_results",
+        )
     saved, own = json.loads(state["settings"]), json.loads(_text(config))
     differing = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
     if differing:

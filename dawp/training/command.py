@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
@@ -46,14 +47,17 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
         config = TrainingConfig.of(name, **given)
         _print(_train(config), config)
     except (BadInput, FitDiverged) as failure:
-        message = f"--{failure}" if str(failure).split(" ", 1)[0] in given else str(failure)
+        groups = groups_of(KINDS[name], _task_in(flags) if KINDS[name].corrupts else None).values()
+        names = {field.name for group in groups for field in dataclasses.fields(group)}
+        message = f"--{failure}" if str(failure).split(" ", 1)[0] in names else str(failure)
         print_error(parser.prog, message, failure.code, as_json)
         return BAD_INPUT if isinstance(failure, BadInput) else FAILED
     except OSError as error:
         print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return FAILED
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; run the command again with --resume to continue it", file=sys.stderr)
+        hint = "; run the command again with --resume to continue it" if _has_checkpoint(config) else ""
+        print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
     return OK
 
@@ -106,6 +110,12 @@ def _train(config: TrainingConfig) -> dict[str, Any]:
     from dawp.training.loop import train  # loads PyTorch, which the help does not need
 
     return train(config, progress=not config.loop.quiet)
+
+
+def _has_checkpoint(config: TrainingConfig) -> bool:
+    from dawp.training.loop import Files
+
+    return Files(config.loop.output).checkpoint.exists()
 
 
 def _print(card: dict[str, Any], config: TrainingConfig) -> None:

@@ -42,7 +42,7 @@ class DiffusionTrainer(Trainer):
         loss = training_loss(denoiser, clean, rng)
         optimizer.zero_grad()
         self.backward(loss)
-        self.fabric.clip_gradients(denoiser, optimizer, max_norm=MAX_GRADIENT)
+        self.limit_gradients(DENOISER, MAX_GRADIENT)
         optimizer.step()
         return {"loss": loss.detach()}
 

@@ -7,10 +7,13 @@ import importlib.util
 import logging
 import math
 import os
+import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,12 @@ log = logging.getLogger(__name__)
 HELD_OUT = "held_out_"
 """Prefix of the columns with metrics of the held-out recordings."""
 
+CACHE = "samples-"
+"""Start of the names of the temporary folders of decoded samples."""
+
 Row = dict[str, float]
+Weights = dict[str, dict[str, Tensor]]
+"""Weights of each network by name, by the name of the network."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,16 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
     _check(config, files)
     fabric = _fabric(config)
     is_main = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that Fabric launches, before it does
+    state = load_checkpoint(files.checkpoint, config) if config.loop.resume else None
+    weights = None if config.loop.load is None else _first_weights(config.loop.load, config)
     training_paths, test_paths = split(_source(config), config)
-    with tempfile.TemporaryDirectory(prefix="dawp-training-") as cache, _lock(files, is_main):
+    with _lock(files, is_main), tempfile.TemporaryDirectory(prefix=CACHE, dir=files.folder) as cache:
         fabric.launch()
         training = Recordings(training_paths, config.data.samplerate, Path(cache, "training"))
         held_out = Recordings(test_paths, config.data.samplerate, Path(cache, "held_out"))
-        run = _Training(config, fabric, training, held_out)
-        if config.loop.resume:
-            run.resume(load_checkpoint(files.checkpoint, config))
+        run = _Training(config, fabric, training, held_out, weights)
+        if state is not None:
+            run.resume(state)
         run.run(files, progress and is_main)
         return write_card(files.card, config, run.trainer, run.rows, training, held_out, run.seconds, is_main)
 
@@ -109,7 +119,9 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
 class _Training:
     """A training in progress."""
 
-    def __init__(self, config: TrainingConfig, fabric: Any, training: Recordings, held_out: Recordings) -> None:
+    def __init__(
+        self, config: TrainingConfig, fabric: Any, training: Recordings, held_out: Recordings, weights: Weights | None
+    ) -> None:
         self.config, self._fabric = config, fabric
         self._windows = Windows(training, config, fabric.global_rank)
         self.steps = config.loop.steps
@@ -117,8 +129,8 @@ class _Training:
             self.steps = config.loop.epochs * self._windows.steps_per_epoch()
         torch.manual_seed(_torch_seed(config, "weights", 0))
         self.trainer: Trainer = config.kind.build(config)
-        if config.loop.load is not None:
-            self.trainer.load_weights(_first_weights(config.loop.load, config))
+        if weights is not None:
+            self.trainer.load_weights(weights)
         self.trainer.setup(fabric)
         self._schedulers = self._make_schedulers()
         self._clips = [self._moved(clip) for clip in held_out_clips(held_out, config)]
@@ -137,7 +149,11 @@ class _Training:
         )
         began = saved = time.monotonic()
         earlier = self.seconds
-        with progress_bar(self.steps, files.model.name if progress else None, "step") as bar, self._writer() as writer:
+        with (
+            progress_bar(self.steps, files.model.name if progress else None, "step") as bar,
+            self._writer() as writer,
+            _interrupt_after_step() as is_interrupted,
+        ):
             bar.update(self.step)
             if not self.rows:
                 self._log({"step": 0, **self._evaluate()}, writer)
@@ -155,9 +171,13 @@ class _Training:
                     self._log({"step": self.step, **row}, writer)
                 bar.update(1)
                 self.seconds = earlier + time.monotonic() - began
-                if time.monotonic() - saved >= loop.checkpoint_every and self.step < self.steps:
+                is_due = time.monotonic() - saved >= loop.checkpoint_every and self.step < self.steps
+                if is_due or is_interrupted():
+                    self._check_finite({name: float(value) for name, value in losses.items()})
                     self._save(files)
                     saved = time.monotonic()
+                if is_interrupted():
+                    raise KeyboardInterrupt
         self._save(files)
         if self._fabric.is_global_zero:
             draw_losses(files.plot, self.rows, HELD_OUT)
@@ -179,8 +199,10 @@ class _Training:
         """Restore the state of a checkpoint.
 
         Raises:
-            BadInput: the training had other recordings.
+            BadInput: the training had other recordings, or has had more steps.
         """
+        if state["step"] > self.steps:
+            raise BadInput(f"steps must be at least {state['step']}, those of the checkpoint, got {self.steps}")
         if state["recordings"] != self._windows.identity():
             raise BadInput("resume must have the recordings of its checkpoint, got a folder with other ones")
         self.trainer.load_state(state["trainer"])
@@ -290,13 +312,39 @@ def _check(config: TrainingConfig, files: Files) -> None:
 
 @contextmanager
 def _lock(files: Files, is_main: bool) -> Iterator[None]:
-    """Lock the folder of the checkpoint, which is created."""
+    """Lock the folder of the checkpoint, which is created, and delete the samples that a killed training left there."""
     if not is_main:
         yield
         return
     files.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(files.folder, files.model):
-        yield
+    try:
+        with exclusive_lock(files.folder, files.model):
+            for folder in files.folder.glob(f"{CACHE}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            yield
+    finally:
+        with suppress(OSError):
+            files.folder.rmdir()  # if nothing was written
+
+
+@contextmanager
+def _interrupt_after_step() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether Ctrl-C was pressed; pressed again, it interrupts at once."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _source(config: TrainingConfig) -> Path:
@@ -327,7 +375,7 @@ def _fabric(config: TrainingConfig) -> Any:
     return Fabric(accelerator=device.type, devices=devices, precision=precision)
 
 
-def _first_weights(path: Path, config: TrainingConfig) -> dict[str, dict[str, Tensor]]:
+def _first_weights(path: Path, config: TrainingConfig) -> Weights:
     """Return the weights of a model file to start from.
 
     Raises:

@@ -112,6 +112,10 @@ class Trainer(ABC):
         """Compute the gradients of a loss."""
         self.fabric.backward(loss)
 
+    def limit_gradients(self, name: str, norm: float) -> None:
+        """Limit the norm of the gradient of a network. If it is not finite, neither are the losses of later steps."""
+        self.fabric.clip_gradients(self.networks[name], self.optimizers[name], max_norm=norm, error_if_nonfinite=False)
+
     def state(self) -> dict[str, Any]:
         """Return everything that later steps depend on; tensors are not copied."""
         return {

@@ -107,7 +107,7 @@ class UNetTrainer(Trainer):
     def _update(self, name: str, loss: Tensor) -> None:
         self.optimizers[name].zero_grad()
         self.backward(loss)
-        self.fabric.clip_gradients(self.networks[name], self.optimizers[name], max_norm=MAX_GRADIENT)
+        self.limit_gradients(name, MAX_GRADIENT)
         self.optimizers[name].step()
 
     def _discriminator_loss(self, clean: Tensor, observed: Tensor, estimate: Tensor) -> Tensor:
@@ -146,5 +146,7 @@ class UNetTrainer(Trainer):
 def _frozen(network: Network) -> Iterator[Network]:
     """Yield a network whose weights get no gradients from what is computed in the block."""
     network.requires_grad_(False)
-    yield network
-    network.requires_grad_(True)
+    try:
+        yield network
+    finally:
+        network.requires_grad_(True)

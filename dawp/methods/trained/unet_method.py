@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from dawp.devices import pick_device
-from dawp.errors import BadInput
+from dawp.errors import BadInput, printable
 from dawp.io import audio
 from dawp.methods.trained.settings import UNetModelConfig
 from dawp.methods.trained.unet import Discriminator, UNet, refine
 from dawp.methods.trained.weights import Model, build_network, check_model, digest_of, load_model, settings_of
 from dawp.problem import Problem
+from dawp.tasks.chain import ChainConfig
 
 if TYPE_CHECKING:
     from dawp.config import Config
@@ -37,6 +38,7 @@ class TrainedUNet:
 
     Attributes:
         rate: sample rate of the model in Hz.
+        corruption: settings of the corruption that it was trained on.
         settings: of the networks.
         generator: the U-Net.
         discriminator: for collaborative sampling; None without it.
@@ -46,7 +48,7 @@ class TrainedUNet:
     """
 
     def __init__(self, model: Model, setting: str = "weights") -> None:
-        self.rate = model.rate
+        self.rate, self.corruption = model.rate, model.facts.get("corruption", {})
         self.settings: UNetModelConfig = settings_of(model, UNetModelConfig, setting)
         wanted = {GENERATOR, DISCRIMINATOR} if self.settings.collab else {GENERATOR}
         if model.networks.keys() != wanted:
@@ -98,9 +100,16 @@ def check_weights(config: Config) -> None:
     """Check the model file.
 
     Raises:
-        BadInput: it is not a valid model file of a U-Net for the task.
+        BadInput: it is not a valid model file of a U-Net for the task, or for the tasks of the chain.
     """
-    _network(config)
+    network = _network(config)
+    stages = [stage.task for stage in config.corruption.stages]
+    if stages:
+        trained = network.corruption.get("corrupt") if isinstance(network.corruption, dict) else None
+        if [stage.task for stage in ChainConfig(corrupt=str(trained)).stages] != stages:
+            raise BadInput(
+                f"weights must be a model for the tasks {', '.join(stages)}, got one for {printable(trained)}"
+            )
 
 
 def _network(config: Config) -> TrainedUNet:

@@ -211,8 +211,13 @@ def build_network(build: Callable[[], Network], tensors: Mapping[str, Tensor], s
     Raises:
         BadInput: the weights do not fit the network.
     """
-    with torch.device("meta"):
-        network = build()
+    try:
+        with torch.device("meta"):
+            network = build()
+    except RuntimeError as error:  # a size overflows
+        raise BadInput(
+            f"{setting} must be a model with valid settings, got sizes that cannot be built", code="unreadable_input"
+        ) from error
     expected = network.state_dict()
     if expected.keys() != tensors.keys() or any(
         expected[name].shape != tensors[name].shape or expected[name].dtype != tensors[name].dtype for name in expected
@@ -226,10 +231,9 @@ def build_network(build: Callable[[], Network], tensors: Mapping[str, Tensor], s
 
 def digest_of(path: Path) -> str:
     """Return a digest of the content of a file, in 16 characters; it is computed again if the file has changed."""
-    try:
-        facts = path.stat()
-    except OSError:
+    if not path.is_file():
         return "missing"
+    facts = path.stat()
     return _digest(path, facts.st_mtime_ns, facts.st_size)
 
 

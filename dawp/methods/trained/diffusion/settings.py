@@ -15,7 +15,9 @@ class DiffusionModelConfig(Settings):
 
     octaves: int = setting(6, "octaves of the constant-Q transform, below half the sample rate", at_least=1, at_most=12)
     bands: int = setting(12, "bands of an octave", at_least=3, at_most=96)
-    width: int = setting(24, "channels of the first level; deeper levels have up to 4 times as many", at_least=4)
+    width: int = setting(
+        24, "channels of the first level; deeper levels have up to 4 times as many", at_least=4, at_most=1024
+    )
     blocks: int = setting(1, "residual blocks of each level of the encoder, and of the decoder", at_least=1, at_most=16)
 
 
