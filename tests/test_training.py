@@ -235,7 +235,9 @@ def test_windows_are_cut_at_the_stride_from_corrupted_clips(recordings, tmp_path
 def test_silence_is_not_drawn(tmp_path):
     loud = torch.cat([torch.zeros(16000), 0.1 * torch.randn(2000), torch.zeros(16000)])
     path = write_sound(tmp_path / "a.wav", loud)
-    clean = Recordings([path, write_sound(tmp_path / "b.wav", torch.zeros(16000))], 16000, tmp_path / "cache")
+    silent = write_sound(tmp_path / "b.wav", torch.zeros(16000))
+    dither = write_sound(tmp_path / "c.wav", (torch.rand(16000) - torch.rand(16000)) / 2**15)
+    clean = Recordings([path, silent, dither], 16000, tmp_path / "cache")
     assert clean.paths == [path]
     config = config_of(tmp_path)
     for seed in range(20):

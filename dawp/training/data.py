@@ -30,6 +30,9 @@ MARGIN_SECONDS = 0.1
 SILENCE_DB = -40.0
 """RMS of a clip, relative to the loudest 25 ms of its recording, under which it is not used."""
 
+MIN_DBFS = -80.0
+"""RMS of the loudest 25 ms of a recording, under which it is silent: dither has -95 dBFS at 16 bits."""
+
 FRAME_SECONDS = 0.025
 MAX_DRAWS = 1000
 
@@ -61,15 +64,19 @@ class Recordings:
             for path in paths:
                 try:
                     samples = audio.read(path, rate)
-                    if not samples.any():
-                        raise BadInput(f"{printable(path)}: is silent, all samples are zero", code="unusable_recording")
+                    loudest = _loudest(samples, rate)
+                    if loudest < 10 ** (MIN_DBFS / 20):
+                        raise BadInput(
+                            f"{printable(path)}: is silent, its loudest 25 ms are below {MIN_DBFS:g} dBFS",
+                            code="unusable_recording",
+                        )
                 except BadInput as refusal:
                     log.warning("%s: skipped", refusal)
                     continue
                 file.write(samples.numpy().tobytes())
                 self.paths.append(path)
                 self.lengths.append(len(samples))
-                self._peaks.append(_loudest(samples, rate))
+                self._peaks.append(loudest)
         if not self.paths:
             raise BadInput(f"data must have usable recordings, got none in {len(paths)} files", code="not_found")
         self._starts = [sum(self.lengths[:index]) for index in range(len(self.lengths))]
