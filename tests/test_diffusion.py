@@ -278,7 +278,7 @@ def test_recordings_of_the_noise_are_subtracted(tmp_path):
     clean = 0.1 * torch.randn(1000, generator=seeded())
     problem = Problem(clean + 0.25, None, MODEL_RATE)
     config = DiffusionConfig(noise_recordings=tmp_path, noise_recordings_gain=0.5)
-    distance = recorded_distance(problem, 0.1, config, seeded())
+    distance = recorded_distance(problem, 0.1, config.noise_recordings, config, seeded())
     assert float(distance(clean[None] / 0.1)) < 1e-9
     assert float(distance(problem.observed[None] / 0.1)) == pytest.approx(6.25, rel=1e-3)
 

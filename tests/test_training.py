@@ -281,3 +281,13 @@ def test_the_help_lists_the_kinds_and_the_flags_of_the_task(capsys):
 def test_the_help_loads_no_torch():
     code = "import sys\nfrom dawp.__main__ import main\nmain(['train', '--help'])\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT), capture_output=True).returncode == 0
+
+
+def test_a_training_out_of_memory_is_refused_in_one_line(recordings, tmp_path, capsys, monkeypatch):
+    def allocate(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 11313696000000 bytes.")
+
+    monkeypatch.setattr("dawp.training.unet.UNet.__init__", allocate)
+    assert train("--data", recordings, *FLAGS, "-o", tmp_path / "a.pt") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clean"]

@@ -14,7 +14,6 @@ from dawp.plugins import add_part, import_object
 from dawp.settings import Settings
 
 if TYPE_CHECKING:
-    from dawp.training.settings import TrainingConfig
     from dawp.training.trainer import Trainer
 
 
@@ -39,8 +38,12 @@ class ModelKind:
     corrupts: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, config: TrainingConfig) -> Trainer:
-        """Return the trainer, with random weights from torch's global random state."""
+    def build(self, config: Any) -> Trainer:
+        """Return the trainer, with random weights from torch's global random state.
+
+        Args:
+            config: all settings (``training.settings.TrainingConfig``).
+        """
         trainer: Trainer = import_object(self.trainer)(config)
         return trainer
 

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from dawp.methods.trained.diffusion.edm import PreconditionedDenoiser, loss_at, training_loss
+from dawp.methods.trained.diffusion.method import DENOISER
 from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.settings import DiffusionModelConfig
+from dawp.methods.trained.weights import SMALLEST_RMS
 from dawp.training.settings import TrainingConfig
 from dawp.training.settings_diffusion import DiffusionTrainingConfig
 from dawp.training.trainer import Batch, Trainer
 
-DENOISER = "denoiser"
 BETAS = (0.9, 0.99)
 MAX_GRADIENT = 1.0  # norm of the gradient of all weights
 LEVELS = (0.01, 0.1, 1.0, 10.0)  # of the noise, for the metrics
-SMALLEST_RMS = 1e-8
 
 
 class DiffusionTrainer(Trainer):

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dawp.devices import pick_device
+from dawp.devices import memory_as_bad_input, pick_device
 from dawp.errors import BadInput, FitDiverged, printable
 from dawp.io.files import atomic_write, check_writable, exclusive_lock
 from dawp.methods.trained.weights import Model, check_model, load_model, save_model
@@ -105,7 +105,11 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
     state = load_checkpoint(files.checkpoint, config) if config.loop.resume else None
     weights = None if config.loop.load is None else _first_weights(config.loop.load, config)
     training_paths, test_paths = split(_source(config), config)
-    with _lock(files, is_main), tempfile.TemporaryDirectory(prefix=CACHE, dir=files.folder) as cache:
+    with (
+        memory_as_bad_input(printable(files.model), "window"),
+        _lock(files, is_main),
+        tempfile.TemporaryDirectory(prefix=CACHE, dir=files.folder) as cache,
+    ):
         fabric.launch()
         training = Recordings(training_paths, config.data.samplerate, Path(cache, "training"))
         held_out = Recordings(test_paths, config.data.samplerate, Path(cache, "held_out"))

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 from dawp.methods.trained.settings import UNetModelConfig
 from dawp.methods.trained.unet import Autoencoder, Discriminator, UNet, refine
+from dawp.methods.trained.unet_method import DISCRIMINATOR, GENERATOR
+from dawp.methods.trained.weights import SMALLEST_RMS
 from dawp.metrics.functions import lsd, snr
 from dawp.training.settings import TrainingConfig
 from dawp.training.settings_unet import UNetTrainingConfig
 from dawp.training.trainer import Batch, Trainer
 
-GENERATOR, DISCRIMINATOR, AUTOENCODER = "generator", "discriminator", "autoencoder"
-SMALLEST_RMS = 1e-8
+AUTOENCODER = "autoencoder"
 MAX_GRADIENT = 1.0
 """Largest norm of the gradient of a step: a transient in a quiet clip has large errors."""
 

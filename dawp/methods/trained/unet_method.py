@@ -15,7 +15,15 @@ from dawp.errors import BadInput, printable
 from dawp.io import audio
 from dawp.methods.trained.settings import UNetModelConfig
 from dawp.methods.trained.unet import Discriminator, UNet, refine
-from dawp.methods.trained.weights import Model, build_network, check_model, digest_of, load_model, settings_of
+from dawp.methods.trained.weights import (
+    SMALLEST_RMS,
+    Model,
+    build_network,
+    check_model,
+    digest_of,
+    load_model,
+    settings_of,
+)
 from dawp.problem import Problem
 from dawp.tasks.chain import ChainConfig
 
@@ -26,7 +34,6 @@ log = logging.getLogger(__name__)
 
 KIND = "unet"
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
-SMALLEST_RMS = 1e-8
 
 
 class TrainedUNet:

@@ -27,6 +27,8 @@ FORMAT = 1
 MAX_BYTES = 1 << 33
 MAX_NETWORKS, MAX_TENSORS = 16, 20000
 MAX_RATE = 192000
+SMALLEST_RMS = 1e-8
+"""Lower bound of the RMS by which clips are divided before a network."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -111,7 +113,7 @@ def load_model(path: Path, setting: str = "weights") -> Model:
 
 
 def _fault(content: Any, size: int) -> str:
-    """Return what is wrong with the content of a model file of ``size`` bytes; empty if nothing is."""
+    """Return the reason why the content of a model file of ``size`` bytes is invalid; empty if it is valid."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return f"no model of format {FORMAT}"
     expected = {"format", "kind", "task", "rate", "settings", "networks", "facts"}

@@ -16,7 +16,7 @@ from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.noise import recorded_distance, spectral_distance
 from dawp.methods.trained.diffusion.sampler import distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
-from dawp.methods.trained.weights import build_network, check_model, digest_of, load_model, settings_of
+from dawp.methods.trained.weights import SMALLEST_RMS, build_network, check_model, digest_of, load_model, settings_of
 from dawp.operators.identity import Identity
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from dawp.config import Config
 
 KIND, DENOISER = "diffusion", "denoiser"
-SMALLEST_RMS = 1e-8
 
 
 class DiffusionModel:
@@ -92,7 +91,7 @@ def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: 
     elif config.noise_recordings is None:
         guidance = spectral_distance(problem, float(level))
     else:
-        guidance = recorded_distance(problem, float(level), config, rng)
+        guidance = recorded_distance(problem, float(level), config.noise_recordings, config, rng)
     drawn = sample(denoiser, start, config, rng, guidance).mean(dim=0)
     return operator.project(level * operator.crop(drawn), observed)
 

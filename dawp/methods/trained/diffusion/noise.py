@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,7 +51,9 @@ def spectral_distance(problem: Problem, level: float) -> Guidance:
     return distance
 
 
-def recorded_distance(problem: Problem, level: float, config: DiffusionConfig, rng: torch.Generator) -> Guidance:
+def recorded_distance(
+    problem: Problem, level: float, source: Path, config: DiffusionConfig, rng: torch.Generator
+) -> Guidance:
     """Return the squared distance of expected clips ``[N, T]`` and a noisy clip y, with noise n from recordings.
 
     The distance is ``mean (y - x - g n)^2`` with another segment n in each call. The gain g is that of the settings, or
@@ -58,15 +62,15 @@ def recorded_distance(problem: Problem, level: float, config: DiffusionConfig, r
     Args:
         problem: the noisy clip.
         level: by which the expected clips are divided.
-        config: ``noise_recordings``, ``noise_recordings_gain`` and ``power_window``.
+        source: sound file of the noise, or folder of them.
+        config: ``noise_recordings_gain`` and ``power_window``.
         rng: draws the segments.
 
     Raises:
         BadInput: the recordings cannot be read.
     """
     observed, rate = problem.observed.float(), problem.sample_rate
-    assert config.noise_recordings is not None  # noqa: S101
-    drawn = [read_surface_noise(config.noise_recordings, len(observed), rate, rng)[0] for _ in range(SEGMENTS)]
+    drawn = [read_surface_noise(source, len(observed), rate, rng)[0] for _ in range(SEGMENTS)]
     noise = torch.stack(drawn).float().to(observed.device)
     gain = config.noise_recordings_gain or noise_gain(observed, noise, round(config.power_window * rate))
 
