@@ -182,31 +182,33 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
     snrs = np.zeros((0, len(recipes)))
     for count in PSEUDO_GAPS:
         added = [place for place in _places_near(recording, gaps, count) if place not in places]
-        if not added or (len(recipes) == 1 and not recording.others):
-            continue
-        places += added
-        rows = list(parallel_map(functools.partial(_snrs, recording, recipes), added, workers))
-        snrs = np.concatenate([snrs, np.array(rows)])
-        kept = candidates(snrs)
-        recipes, snrs = [recipes[index] for index in kept], snrs[:, kept]
+        if len(recipes) > 1 and added:
+            places += added
+            rows = list(parallel_map(functools.partial(_snrs, recording, recipes), added, workers))
+            snrs = np.concatenate([snrs, np.array(rows)])
+            kept = candidates(snrs)
+            recipes, snrs = [recipes[index] for index in kept], snrs[:, kept]
     if not places:
         return Choice(MUSIC)
     recipe = recipes[int(np.argmax(snrs.mean(0)))]
     if not recording.others:
         return Choice(recipe)
-    used = places[: PSEUDO_GAPS[1]]
-    pairs = parallel_map(functools.partial(_errors_across, recording, recipe), used, workers)
+    near = _places_near(recording, gaps, PSEUDO_GAPS[1])
+    pairs = parallel_map(functools.partial(_errors_across, recording, recipe), near, workers)
     return Choice(recipe, share_of_others([pair for pair in pairs if pair]))
 
 
 def candidates(snrs: Array) -> list[int]:
     """Return the recipes that may be the best, given their SNR in dB ``[places, recipes]`` at the same places.
 
-    A recipe is dropped if its mean is 0.5 dB plus one standard error of the difference below that of the best one.
+    A recipe is dropped if its mean is 0.5 dB plus one standard error of the difference below that of the best one. All
+    are kept at fewer places than those of the first stage.
     """
+    if len(snrs) < PSEUDO_GAPS[0]:
+        return list(range(snrs.shape[1]))
     best = int(np.argmax(snrs.mean(0)))
     deficits = snrs[:, [best]] - snrs
-    errors = deficits.std(0) / math.sqrt(max(1, len(snrs) - 1))
+    errors = deficits.std(0) / math.sqrt(len(snrs) - 1)
     return [index for index, mean in enumerate(deficits.mean(0)) if mean <= DROP_DB + DROP_ERRORS * errors[index]]
 
 
