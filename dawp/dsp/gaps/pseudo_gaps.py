@@ -201,15 +201,15 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
 def candidates(snrs: Array) -> list[int]:
     """Return the recipes that may be the best, given their SNR in dB ``[places, recipes]`` at the same places.
 
-    A recipe is dropped if its mean is 0.5 dB plus one standard error of the difference below that of the best one. All
-    are kept at fewer places than those of the first stage.
+    A recipe is dropped if its mean is 0.5 dB plus ``1 + 4 / places`` standard errors of the difference below that of
+    the best one. All are kept at fewer places than those of the first stage.
     """
     if len(snrs) < PSEUDO_GAPS[0]:
         return list(range(snrs.shape[1]))
     best = int(np.argmax(snrs.mean(0)))
     deficits = snrs[:, [best]] - snrs
-    errors = deficits.std(0) / math.sqrt(len(snrs) - 1)
-    return [index for index, mean in enumerate(deficits.mean(0)) if mean <= DROP_DB + DROP_ERRORS * errors[index]]
+    margins = DROP_DB + (1 + 4 / len(snrs)) * deficits.std(0) / math.sqrt(len(snrs) - 1)
+    return [index for index, mean in enumerate(deficits.mean(0)) if mean <= margins[index]]
 
 
 def _places_near(recording: Recording, gaps: Sequence[Gap], total: int) -> list[Gap]:
