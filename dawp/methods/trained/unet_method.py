@@ -13,7 +13,7 @@ from torch import Tensor
 from dawp.devices import pick_device
 from dawp.errors import BadInput, printable
 from dawp.io import audio
-from dawp.methods.trained.settings import UNetModelConfig
+from dawp.methods.trained.settings import TrainedConfig, UNetModelConfig
 from dawp.methods.trained.unet import Discriminator, UNet, refine
 from dawp.methods.trained.weights import (
     SMALLEST_RMS,
@@ -120,9 +120,7 @@ def check_weights(config: Config) -> None:
 
 
 def _network(config: Config) -> TrainedUNet:
-    if config.trained.weights is None:
-        raise BadInput("weights must be a model file for method unet, got none")
-    return load_unet(config.trained.weights, config.task)
+    return load_unet(config.group(TrainedConfig).get_weights(), config.task)
 
 
 def load_unet(path: Path, task: str | None, setting: str = "weights") -> TrainedUNet:

@@ -16,6 +16,7 @@ from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.noise import recorded_distance, spectral_distance
 from dawp.methods.trained.diffusion.sampler import distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
+from dawp.methods.trained.settings import TrainedConfig
 from dawp.methods.trained.weights import SMALLEST_RMS, build_network, check_model, digest_of, load_model, settings_of
 from dawp.operators.identity import Identity
 from dawp.problem import Problem
@@ -60,7 +61,7 @@ def diffusion(problem: Problem, config: Config) -> Tensor:
     if model.rate != problem.sample_rate:
         raise BadInput(f"weights must be a model at {problem.sample_rate} Hz, got one at {model.rate} Hz")
     device, rng = pick_device(config.fit.device), seeded(config.fit.seed, "sampler")
-    return restore(problem.to(device), model.denoiser.to(device), config.diffusion, rng).cpu()
+    return restore(problem.to(device), model.denoiser.to(device), config.group(DiffusionConfig), rng).cpu()
 
 
 def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: torch.Generator) -> Tensor:
@@ -106,9 +107,7 @@ def check_weights(config: Config) -> None:
 
 
 def _model(config: Config) -> DiffusionModel:
-    path = config.trained.weights
-    if path is None:
-        raise BadInput("weights must be a model file for method diffusion, got none")
+    path = config.group(TrainedConfig).get_weights()
     return _load(path, digest_of(path))
 
 
