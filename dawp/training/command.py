@@ -113,7 +113,7 @@ def _train(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _has_checkpoint(config: TrainingConfig) -> bool:
-    from dawp.training.loop import Files
+    from dawp.training.files import Files
 
     return Files(config.loop.output).checkpoint.exists()
 
