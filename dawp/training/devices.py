@@ -1,4 +1,4 @@
-"""The devices and the processes of a training."""
+"""The devices and the processes of a training. The import of this module loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import logging
 import os
 from typing import Any
 
-import torch
-
-from dawp.devices import pick_device
 from dawp.errors import BadInput
 from dawp.training.settings import LoopConfig
 
@@ -24,7 +21,10 @@ def make_fabric(loop: LoopConfig) -> Any:
     Raises:
         BadInput: a device is not available.
     """
+    import torch
     from lightning_fabric import Fabric
+
+    from dawp.devices import pick_device
 
     for name in ("lightning_fabric", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -66,7 +66,17 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
         if state is not None:
             run.resume(state)
         run.run(files, progress and is_first)
-        return write_card(files.card, config, run.trainer, run.rows, training, held_out, run.seconds, is_first)
+        return write_card(
+            files.card,
+            config,
+            run.trainer,
+            run.rows,
+            training,
+            held_out,
+            str(fabric.device),
+            run.seconds,
+            is_first,
+        )
 
 
 class _Training:
@@ -76,6 +86,7 @@ class _Training:
         self, config: TrainingConfig, fabric: Any, training: Recordings, held_out: Recordings, weights: Weights | None
     ) -> None:
         self.config, self._fabric = config, fabric
+        self._recordings = {"recordings": training.identity(), "held_out": held_out.identity()}
         self._windows = Windows(training, config, fabric.global_rank)
         self.steps = config.loop.steps
         if config.loop.epochs is not None:
@@ -157,8 +168,10 @@ class _Training:
         """
         if state["step"] > self.steps:
             raise BadInput(f"steps must be at least {state['step']}, those of the checkpoint, got {self.steps}")
-        if state["recordings"] != self._windows.identity():
-            raise BadInput("resume must have the recordings of its checkpoint, got a folder with other ones")
+        for name, found in self._recordings.items():
+            if state.get(name, found) != found:  # checkpoints of earlier versions have no held-out recordings
+                kind = "held-out recordings" if name == "held_out" else "recordings"
+                raise BadInput(f"resume must have the {kind} of its checkpoint, got a folder with other ones")
         self.trainer.load_state(state["trainer"])
         for scheduler, values in zip(self._schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(values)
@@ -193,7 +206,7 @@ class _Training:
         if not self._fabric.is_global_zero:
             return
         state = {
-            "recordings": self._windows.identity(),
+            **self._recordings,
             "step": self.step,
             "rows": self.rows,
             "seconds": self.seconds,
