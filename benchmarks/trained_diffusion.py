@@ -30,7 +30,7 @@ from dawp.dsp.constant_q import ConstantQ
 from dawp.dsp.lowpass import convolve, low_pass
 from dawp.io import audio
 from dawp.io.sources import find_recordings
-from dawp.methods.trained.diffusion.method import DiffusionModel
+from dawp.methods.trained.diffusion.method import DiffusionModel, load_diffusion
 from dawp.methods.trained.diffusion.sampler import sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig
 from dawp.metrics.functions import lsd, snr
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="file for spectrograms of samples")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = DiffusionModel(args.weights)
+    model = load_diffusion(args.weights)
     clips = [
         clip / clip.abs().max() / 2 for clip in read(args.source, model.rate, args.start, args.seconds)[: args.clips]
     ]

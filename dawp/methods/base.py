@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
+from dawp.methods.trained.diffusion.settings import DiffusionConfig
+from dawp.methods.trained.settings import TrainedConfig
 from dawp.plugins import add_part, import_object
+from dawp.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,8 +63,9 @@ class Method:
         function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
         uses_config: whether the function also receives all settings: ``function(problem, config)``.
-        needs_weights: whether it needs a model file (``--weights``).
-        uses_sampler: whether it uses the settings of the sampler of a diffusion model.
+        groups: classes of settings that only this and related methods use, whose fields are flags, by the names of the
+            groups in ``Config.registered``. The numbers of a restoration depend on them if it uses the method.
+        uses: names of other settings that it reads, such as ``device`` and ``seed``.
         check: ``check(config)`` raises BadInput if the settings cannot be used, before a recording is read; None for no
             check. As ``"module:function"`` it is imported when it is needed.
         package: optional package that it requires, or None.
@@ -84,8 +88,8 @@ class Method:
     extra: str = "baselines"
     supports: tuple[str, ...] = ()
     uses_config: bool = False
-    needs_weights: bool = False
-    uses_sampler: bool = False
+    groups: Mapping[str, type[Settings]] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
     check: str | Callable[[Any], None] | None = None
 
     def restore(self, problem: Problem, config: Any = None) -> Tensor:
@@ -136,6 +140,20 @@ def get_method(task: str, name: str) -> Method | None:
     if name not in names:
         raise BadInput(f"method must be one of {', '.join(names)}, got {printable(name)}")
     return None if name == DEEP_PRIOR else METHODS[task][name]
+
+
+def groups_of_methods() -> dict[str, type[Settings]]:
+    """Return the classes of settings of the methods of all tasks, by the names of their groups.
+
+    Raises:
+        ValueError: two methods have different groups of one name.
+    """
+    groups: dict[str, type[Settings]] = {}
+    for method in (method for of_task in METHODS.values() for method in of_task.values()):
+        for name, group in method.groups.items():
+            if groups.setdefault(name, group) is not group:
+                raise ValueError(f"two methods have different groups of settings named {name}")
+    return groups
 
 
 def check_method(task: str, name: str, config: Any = None) -> None:
@@ -265,7 +283,8 @@ for _method in (
             UNET_SETTINGS,
             context=0.5,
             uses_config=True,
-            needs_weights=True,
+            groups={"trained": TrainedConfig},
+            uses=("device",),
             check="dawp.methods.trained.unet_method:check_weights",
         )
         for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick", "chain")
@@ -280,8 +299,8 @@ for _method in (
             DIFFUSION_NOISE_SETTINGS if task == "denoise" else DIFFUSION_SETTINGS,
             needs="rir" if task == "dereverb" else None,
             uses_config=True,
-            needs_weights=True,
-            uses_sampler=True,
+            groups={"trained": TrainedConfig, "diffusion": DiffusionConfig},
+            uses=("device", "seed"),
             check="dawp.methods.trained.diffusion.method:check_weights",
         )
         for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick")

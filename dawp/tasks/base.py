@@ -171,6 +171,7 @@ class Task:
         describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
             restoration. None for no quantities.
+        quantities: label and unit of each of them, by name, for the log.
         find_hum: ``find_hum(read, power, frames, sample_rate, config)`` returns the hum of each channel of a recording
             (``dsp.hum.Hum``), None for a channel without hum; it is subtracted before the recording is split into
             blocks. None, or a result of None, to leave hum in the recording.
@@ -193,6 +194,7 @@ class Task:
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
+    quantities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     find_hum: Callable[[Callable[[int, int], Tensor], Tensor, int, int, Any], list[Hum | None] | None] | None = None
     corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
 

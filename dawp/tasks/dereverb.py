@@ -250,5 +250,6 @@ register(
         presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
         adopt=adopt_reverberant,
         describe=describe_room,
+        quantities={"rt60": ("RT60", "s"), "drr_db": ("direct-to-reverberant ratio", "dB")},
     )
 )

@@ -103,6 +103,10 @@ class Recordings:
     def hours(self) -> float:
         return sum(self.lengths) / self.rate / 3600
 
+    def identity(self) -> list[tuple[str, int]]:
+        """Return the name and the number of samples of each recording."""
+        return [(path.name, length) for path, length in zip(self.paths, self.lengths, strict=True)]
+
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
@@ -168,11 +172,6 @@ class Windows(Dataset[Batch]):
                 clean.unfold(0, data.window, data.stride), observed.unfold(0, data.window, data.stride), strict=True
             )
         return Batch(*(torch.stack(windows) for windows in zip(*pairs[: data.batch], strict=True)))
-
-    def identity(self) -> list[tuple[str, int]]:
-        """Return the name and the number of samples of each recording."""
-        names = (path.name for path in self._recordings.paths)
-        return list(zip(names, self._recordings.lengths, strict=True))
 
     def steps_per_epoch(self) -> int:
         """Return the number of steps whose windows are as many as those of all recordings."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +42,7 @@ class UNetTrainer(Trainer):
     """
 
     averaged = (GENERATOR,)
+    model_class = UNetModelConfig
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -91,9 +91,6 @@ class UNetTrainer(Trainer):
                 values.setdefault(f"snr_{name}", []).append(float(snr(estimate[0], clean[0])))
                 values.setdefault(f"lsd_{name}", []).append(float(lsd(estimate[0], clean[0], self.rate)))
         return {name: statistics.fmean(found) for name, found in values.items()}
-
-    def model_settings(self) -> dict[str, Any]:
-        return {one.name: getattr(self.model, one.name) for one in dataclasses.fields(UNetModelConfig)}
 
     def saved_networks(self) -> dict[str, nn.Module]:
         kept = {DISCRIMINATOR: self.network(DISCRIMINATOR)} if self.model.collab else {}
