@@ -25,8 +25,9 @@ SPADE_TOLERANCE = 0.03  # relative residual at which a frame is done
 SPADE_ITERATIONS = 512  # at most; after them all coefficients are kept
 SPADE_WEIGHT = 1 / 3  # maximum weight in the mean with social sparsity
 DISAGREEMENT = 24.0  # squared distance of A-SPADE from social sparsity, relative to that of its windows, at half weight
+MAX_EXTENSION = 0.3  # of the part beyond the clipping level
 LITTLE = 0.3  # power beyond the clipping level, relative to social sparsity, at half weight
-WEIGHT_SECONDS = 0.2  # over which both are averaged
+POWER_SECONDS = 0.2  # over which powers and distances are averaged
 SPADE_BATCH = 512  # frames solved together
 
 
@@ -167,30 +168,30 @@ def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tenso
     both windows of social sparsity agree, and where it puts little power beyond the clipping level: with no sparse
     spectrum it leaves the clipped samples as they are.
 
+    The mean of estimates that differ has too little power, so the part beyond the clipping level is multiplied by 1
+    plus the squared distance of the windows of social sparsity, relative to that part.
+
     Arguments and result are those of `social_sparsity`.
     """
+    from scipy.ndimage import uniform_filter1d
+
     if not operator.clipped.any():
         return observed
     estimates = _with_each_window(observed, operator, sample_rate)
     social, spade = operator.project(estimates.mean(dim=0), observed), a_spade(observed, operator, sample_rate)
-    weight = _spade_weight(observed, operator.project(estimates, observed), social, spade, sample_rate)
-    return operator.project(torch.lerp(social, spade, weight), observed)
-
-
-def _spade_weight(observed: Tensor, estimates: Tensor, social: Tensor, spade: Tensor, sample_rate: int) -> Tensor:
-    """Return the weight ``[T]`` of A-SPADE in the mean with social sparsity."""
-    from scipy.ndimage import uniform_filter1d
-
     smallest = 1e-12 * float(observed.double().square().max())  # above the rounding errors of the running mean
 
     def power(x: Tensor) -> Tensor:
-        squared = x.double().square().numpy()
-        return torch.from_numpy(uniform_filter1d(squared, round(WEIGHT_SECONDS * sample_rate))).clamp(min=smallest)
+        size = max(1, round(POWER_SECONDS * sample_rate))
+        return torch.from_numpy(uniform_filter1d(x.double().square().numpy(), size)).clamp(min=smallest)
 
-    apart = power(spade - social) / power(estimates[0] - estimates[1])
+    windows_apart = power(torch.sub(*operator.project(estimates, observed)))
+    apart = power(spade - social) / windows_apart
     beyond = power(spade - observed) / power(social - observed)
     weight = SPADE_WEIGHT / (1 + (apart / DISAGREEMENT) ** 2) / (1 + (LITTLE / beyond) ** 2)
-    return weight.to(observed.dtype)
+    excess = torch.lerp(social, spade, weight.to(observed.dtype)) - observed
+    extension = (windows_apart / power(excess)).clamp(max=MAX_EXTENSION)
+    return operator.project(observed + (1 + extension.to(observed.dtype)) * excess, observed)
 
 
 def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:
