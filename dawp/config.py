@@ -69,9 +69,8 @@ class Config:
             for key, group in groups.items()
         }
         corruption, restoration = made["corruption"], made["restoration"]
-        for name in () if restoration.restore else corruption.restore_only:
-            if getattr(corruption, name) not in (None, False):
-                raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
+        if not restoration.restore:
+            corruption.check_experiment()
         registered = {key: made.pop(key) for key in (*groups_of_methods(), *groups_of_generators())}
         config = cls(task=task, preset=preset, registered=registered, **made)
         config.stop.check_estimate(task, kind.estimates)

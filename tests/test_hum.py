@@ -6,6 +6,7 @@ import math
 import pytest
 import soundfile
 import torch
+from conftest import refused_as
 
 import dawp
 from dawp.__main__ import main
@@ -177,8 +178,10 @@ def test_the_record_describes_the_hum(tmp_path):
     assert record["settings"]["hum"] == "auto"
 
 
-def test_hum_does_not_change_the_identity_of_an_experiment():
-    assert "hum" not in Config.of("denoise", "restore", hum="50").effective()
+def test_hum_is_a_setting_of_restorations():
+    assert "hum" not in Config.of("denoise", "restore", hum="auto").effective()
+    with refused_as("invalid_setting", "hum"):
+        Config.of("denoise", "restore", hum="50")
     assert Config.of("denoise", "restore", restore=True).effective()["hum"] == "auto"
 
 

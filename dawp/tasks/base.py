@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -63,6 +63,20 @@ class CorruptionConfig(Settings, ABC):
     """
 
     restore_only: ClassVar[tuple[str, ...]] = ()
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name not in self.restore_only}
+
+    def check_experiment(self) -> None:
+        """Check that no setting is given that only a restoration uses.
+
+        Raises:
+            BadInput: there is one.
+        """
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in self.restore_only and value != setting.default:
+                raise BadInput(f"{setting.name} needs --restore, got {printable(value)}")
 
     @abstractmethod
     def label(self) -> str:
