@@ -28,7 +28,7 @@ from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.description import assess, describe
 from dawp.restoration.hum import remove_hum
-from dawp.restoration.inspection import at_rate, inspect
+from dawp.restoration.inspection import at_rate, check_length, check_rate, inspect
 from dawp.restoration.removed import Removed, difference, measure
 from dawp.restoration.targets import Target
 from dawp.runs.environment import device_label, environment
@@ -95,13 +95,15 @@ class FileRestoration:
             original: the recording, if the file is the output of a stage of a chain.
         """
         target = self.target
+        check_rate(file.rate, printable(target.recording), self._config)
         sound = scan(file, target.recording, self._config.corruption.missing is not None)
         inspected = inspect(sound, self._config)
         self._intact = inspected is None
         if inspected:
             sound, self._config = inspected
         self._before = self._original = sound
-        sound, self._hum = remove_hum(sound, self._config)
+        sound, hum = remove_hum(sound, self._config)
+        self._facts = hum | check_length(sound, self._config)
         self._sound = sound
         if original:
             self._original = at_rate(scan(original, target.recording, missing_allowed=True), sound.rate)
@@ -177,7 +179,7 @@ class FileRestoration:
             "removed": removed.to_dict() if removed else None,
         }
         facts |= {"changed": asdict(changed)} if changed else {}
-        facts |= self._hum | ({"estimated": described} if described else {})
+        facts |= self._facts | ({"estimated": described} if described else {})
         scores = assess(self._original, self._samples(), self._config)
         facts |= {"metrics": scores} if scores else {}
         facts["gain"] = self._write_output()

@@ -111,6 +111,11 @@ class CorruptionConfig(Settings, ABC):
         return []
 
     @property
+    def min_seconds(self) -> Mapping[str, float]:
+        """Duration in seconds of the shortest recording on which a setting has an effect, by its name."""
+        return {}
+
+    @property
     def default_method(self) -> str | None:
         """Method of ``--restore`` if the settings determine one; otherwise None."""
         return None

@@ -101,6 +101,12 @@ class NoiseConfig(CorruptionConfig):
             return []
         return parse_intervals("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
 
+    @property
+    def min_seconds(self) -> dict[str, float]:
+        from dawp.dsp.hum import MIN_SECONDS
+
+        return {} if self.hum == "none" else {"hum": MIN_SECONDS}
+
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()
         return f"{noise}-std{self.noise_std:g}" if self.snr is None else f"{noise}-{self.snr:g}dB"
