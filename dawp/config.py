@@ -71,6 +71,8 @@ class Config:
         corruption, restoration = made["corruption"], made["restoration"]
         if not restoration.restore:
             corruption.check_experiment()
+        elif settings.get("metrics") not in (None, kind.preset(preset).get("metrics")):  # which is for experiments
+            made["metrics"].check_restoration()
         registered = {key: made.pop(key) for key in (*groups_of_methods(), *groups_of_generators())}
         config = cls(task=task, preset=preset, registered=registered, **made)
         config.stop.check_estimate(task, kind.estimates)

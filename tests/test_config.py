@@ -227,3 +227,8 @@ def test_the_default_method_of_dereverb(tmp_path):
     assert of(rir=rir) == ("least_squares", 4.0)
     assert of(rir=rir, method="deep_prior") == ("deep_prior", 4.0)
     assert Config.of("dereverb", "fast", restore=True).restoration.method == "deep_prior"
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "chain"])
+def test_the_metrics_of_a_preset_are_for_experiments(task):
+    assert Config.of(task, "restore", restore=True).metrics.without_clean == ()
