@@ -276,9 +276,9 @@ def fills_of(folder: Path) -> list[str]:
 
 def _gap_styles(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return a colour and a line style for each sound in the gaps."""
-    own = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
+    styles = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
     others = cycle([(colour, line) for line in (":", "-.") for colour in (AGAINST, BLIND, CORRUPTED)])
-    return [own[name] if name in own else next(others) for name in names]
+    return [styles[name] if name in styles else next(others) for name in names]
 
 
 def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:

@@ -70,12 +70,12 @@ class PendingBlock:
             return same and self.operators[one] == self.operators[other]
 
         # The first channel that is identical to each channel.
-        self._sources = [next(other for other in channels if equal(other, own)) for own in channels]
+        self._sources = [next(other for other in channels if equal(other, channel)) for channel in channels]
         needs_fit = known.any(dim=1)
         if config.corruption.missing is not None:
             needs_fit &= missing.any(dim=1)
-        self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
-        self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
+        self.to_fit = [channel for channel in channels if self._sources[channel] == channel and needs_fit[channel]]
+        self._results = {channel: (known[channel], 0) for channel in channels if channel not in self.to_fit}
 
     def add_result(self, channel: int, result: tuple[Tensor, int]) -> None:
         """Store the restored samples ``[n]`` of a channel, and the epoch at which its first fit stopped."""
@@ -83,7 +83,7 @@ class PendingBlock:
 
     def others(self, channel: int) -> Tensor | None:
         """Return the channels ``[K, n]`` that are not identical to a channel; None if there are none."""
-        others = [own for own, source in enumerate(self._sources) if own == source != self._sources[channel]]
+        others = [other for other, source in enumerate(self._sources) if other == source != self._sources[channel]]
         return self.samples[others] if others else None
 
     @property

@@ -96,7 +96,7 @@ def _restore_stage(
 ) -> BatchRestoration:
     """Run a stage of all recordings."""
     config = stages[0][1]
-    shown = next((own for _, own in stages if own.restoration.method == DEEP_PRIOR), config)
+    shown = next((other for _, other in stages if other.restoration.method == DEEP_PRIOR), config)
     with (
         BatchRestoration(stages, command) as batch,
         progress_bars(batch.fits, shown, title) as bars,
