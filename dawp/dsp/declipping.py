@@ -156,7 +156,7 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
 
 
 def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
-    """Return the weighted mean of social sparsity (2/3) and A-SPADE (1/3), whose errors differ.
+    """Return the weighted mean ``[T]`` of social sparsity (2/3) and A-SPADE (1/3), whose errors differ.
 
     Arguments and result are those of `social_sparsity`.
     """

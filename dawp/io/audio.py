@@ -160,7 +160,12 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform ``[T]`` atomically as a float32 WAV file, without rounding or clipping.
+    """Write a waveform atomically as a float32 WAV file, without rounding or clipping.
+
+    Args:
+        path: of the file.
+        waveform: ``[T]``.
+        sample_rate: in Hz.
 
     Raises:
         OSError: the file cannot be written.
@@ -174,7 +179,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
 
 
 def level_dbfs(waveform: Tensor) -> float:
-    """Return the RMS level in dB relative to full scale (an RMS of 1); minus infinity for silence."""
+    """Return the RMS level of a waveform ``[...]`` in dB relative to full scale (an RMS of 1); -inf for silence."""
     rms = waveform.double().square().mean().sqrt().item()
     return 20 * math.log10(rms) if rms > 0 else -math.inf
 

@@ -353,7 +353,7 @@ def magnitudes(sounds: Iterable[NDArray[Any]], max_frames: int | None = None) ->
 
 
 def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
-    """Convert a magnitude to dB relative to ``loudest``."""
+    """Convert magnitudes ``[...]`` to dB relative to ``loudest``."""
     import numpy as np
 
     level: NDArray[Any] = 20 * np.log10(np.maximum(magnitude, SMALLEST) / max(loudest, SMALLEST))
@@ -418,7 +418,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the epochs and values of a column where the value is finite."""
+    """Return the epochs ``[N]`` and the values ``[N]`` of a column where the value is finite."""
     import numpy as np
 
     values = columns.get(name, np.full_like(columns["epoch"], np.nan))

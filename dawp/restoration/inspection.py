@@ -85,7 +85,7 @@ def _parts(sound: Sound) -> Iterator[Tensor]:
 
 
 def at_rate(sound: Sound, rate: int) -> Sound:
-    """Return a recording of n samples at a higher sample rate: ``round(n * rate / sound.rate)`` samples.
+    """Return a recording of n samples at a higher sample rate in Hz: ``round(n * rate / sound.rate)`` samples.
 
     Raises:
         BadInput: the greatest common divisor of the rates is so small that the filters would not fit in memory.
