@@ -75,6 +75,7 @@ class Method:
         needs: name of a setting of the task without which it cannot be used, or None.
         context: seconds of the recording on either side of a block that the method receives.
         extra: of setup.py that installs the package.
+        min_seconds: duration of the shortest recording that the method changes.
         supports: names of settings of the task that other methods do not support.
     """
 
@@ -86,6 +87,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     needs: str | None = None
     context: float = 0.0
+    min_seconds: float = 0.0
     extra: str = "baselines"
     supports: tuple[str, ...] = ()
     uses_config: bool = False
@@ -230,6 +232,7 @@ for _method in (
             f"dawp.methods.classical.reverberation:{name}",
             is_baseline=False,
             settings=REVERBERATION_SETTINGS,
+            min_seconds=1.0,
             supports=() if name == "late_suppression" else ("joint_channels",),
         )
         for name in ("wpe_long", "late_suppression", "wpe_late")

@@ -13,7 +13,7 @@ from torch import Tensor
 from dawp.config import Config
 from dawp.dsp.lowpass import resample_steeply
 from dawp.errors import BadInput, with_context
-from dawp.methods.base import check_method
+from dawp.methods.base import check_method, get_method
 from dawp.restoration.blocks import SCAN_LENGTH, Sound
 from dawp.settings import flag_of
 from dawp.tasks.base import get_task
@@ -59,22 +59,24 @@ def check_rate(rate: int, name: str, config: Config) -> None:
 
 
 def check_length(sound: Sound, config: Config) -> dict[str, list[str]]:
-    """Log the given settings that have no effect because a recording is too short for them.
+    """Log the method and the given settings that have no effect because a recording is too short for them.
 
     Returns:
         An entry for its record: the names of these settings and of those with their default; empty without any.
     """
     corruption, seconds = config.corruption, sound.frames / sound.rate
-    names = [name for name, least in corruption.min_seconds.items() if seconds < least]
-    for field in fields(corruption):
-        value = getattr(corruption, field.name)
-        if field.name in names and value != field.default:
-            least = corruption.min_seconds[field.name]
+    defaults = {field.name: field.default for field in fields(corruption)}
+    values = {"method": config.restoration.method, **{name: getattr(corruption, name) for name in defaults}}
+    method = get_method(config.task, config.restoration.method)
+    shortest = {"method": method.min_seconds if method else 0.0, **corruption.min_seconds}
+    names = [name for name, least in shortest.items() if seconds < least]
+    for name in names:
+        if name not in defaults or values[name] != defaults[name]:
             log.info(
                 "%s: %s has no effect: the recording must last at least %.3g s, got %.3g s",
                 sound.name,
-                flag_of(field.name, value),
-                least,
+                flag_of(name, values[name]),
+                shortest[name],
                 seconds,
             )
     return {"too_short_for": names} if names else {}
