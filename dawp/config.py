@@ -69,9 +69,10 @@ class Config:
             for key, group in groups.items()
         }
         corruption, restoration = made["corruption"], made["restoration"]
-        for name in () if restoration.restore else corruption.restore_only:
-            if getattr(corruption, name) not in (None, False):
-                raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
+        if not restoration.restore:
+            corruption.check_experiment()
+        elif settings.get("metrics") not in (None, kind.preset(preset).get("metrics")):  # which is for experiments
+            made["metrics"].check_restoration()
         registered = {key: made.pop(key) for key in (*groups_of_methods(), *groups_of_generators())}
         config = cls(task=task, preset=preset, registered=registered, **made)
         config.stop.check_estimate(task, kind.estimates)
@@ -95,7 +96,7 @@ class Config:
 
     @property
     def stages(self) -> list[Config]:
-        """The settings of the restorations of a recording in their order: those of each task of a chain, or its own."""
+        """The settings of each stage of the restoration of a recording, in their order: one, or those of a chain."""
         if not self.corruption.stages or (self.restoration.restore and self.restoration.method != STAGES):
             return [self]
         return [self._restoration_of(stage) for stage in reversed(self.corruption.stages)]
@@ -107,8 +108,8 @@ class Config:
         """
         settings = parse_settings(stage.task, stage.settings)
         if not self.restoration.restore:
-            own = names_of_corruption(stage.task)
-            settings = {name: value for name, value in settings.items() if name not in own}
+            omitted = names_of_corruption(stage.task)
+            settings = {name: value for name, value in settings.items() if name not in omitted}
         work = {setting.name: getattr(self.work, setting.name) for setting in dataclasses.fields(self.work)}
         shared = {**work, "seed": self.fit.seed, "device": self.fit.device}
         return Config.of(stage.task, "restore", restore=True, **{**shared, **settings})
@@ -125,11 +126,11 @@ class Config:
                 raise BadInput("a stage cannot change the sample rate")
             effective = restoration.effective()
             settings = parse_settings(stage.task, stage.settings)
-            own = {name: value for name, value in settings.items() if name in names_of_corruption(stage.task)}
-            for name in settings.keys() - own:
+            corruption = {name: value for name, value in settings.items() if name in names_of_corruption(stage.task)}
+            for name in settings.keys() - corruption:
                 if name not in effective or name in ("output_format", "subtype", "clip_mode"):
                     raise BadInput(f"{name} has no effect in a stage")
-            if not self.restoration.restore and Config.of(stage.task, **own).corruption.sources_are_corrupted:
+            if not self.restoration.restore and Config.of(stage.task, **corruption).corruption.sources_are_corrupted:
                 raise BadInput("the sources must be clean clips")
         except BadInput as refusal:
             raise refused_stage(stage, refusal) from None
@@ -219,8 +220,8 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
     """
     kind = get_task(task)
     values = dict(kind.preset(preset))
-    own = names_of_corruption(task)
-    corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
+    names = names_of_corruption(task)
+    corruption = kind.settings(**{name: settings[name] for name in settings if name in names})
     if not settings.get("restore"):
         values.pop("method", None)
     elif corruption.default_method:

@@ -298,6 +298,18 @@ def test_the_help_lists_the_kinds_and_the_flags_of_the_task(capsys):
     assert "--snr" not in out
 
 
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [("denoise", "hum", "50"), ("denoise", "noise_profile", "0:1"), ("bandwidth", "target_rate", 48000)],
+)
+def test_settings_of_restorations_are_refused(task, name, value, tmp_path, capsys):
+    with refused_as("invalid_setting", name):
+        TrainingConfig.of("unet", data=tmp_path, task=task, **{name: value})
+    with pytest.raises(SystemExit, match="2"):
+        train("--task", task, f"--{name}", value)
+    assert f"--{name}" in capsys.readouterr().err
+
+
 def test_the_help_loads_no_torch():
     code = "import sys\nfrom dawp.__main__ import main\nmain(['train', '--help'])\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(ROOT), capture_output=True).returncode == 0

@@ -162,7 +162,7 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
 
 
 def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
-    """Return the weighted mean of social sparsity and A-SPADE, whose errors differ.
+    """Return the weighted mean ``[T]`` of social sparsity and A-SPADE, whose errors differ.
 
     The weight of A-SPADE is 1/3 where it is plausible. It is lower where A-SPADE is far from social sparsity although
     both windows of social sparsity agree, and where it puts little power beyond the clipping level: with no sparse

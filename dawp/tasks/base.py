@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -64,6 +64,20 @@ class CorruptionConfig(Settings, ABC):
 
     restore_only: ClassVar[tuple[str, ...]] = ()
 
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name not in self.restore_only}
+
+    def check_experiment(self) -> None:
+        """Check that no setting is given that only a restoration uses.
+
+        Raises:
+            BadInput: there is one.
+        """
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in self.restore_only and value != setting.default:
+                raise BadInput(f"{setting.name} needs --restore, got {printable(value)}")
+
     @abstractmethod
     def label(self) -> str:
         """Return a few readable words for the name of a run."""
@@ -95,6 +109,11 @@ class CorruptionConfig(Settings, ABC):
     def profile(self) -> list[tuple[float, float]]:
         """Start and length in seconds of each interval of a recording that contains only noise."""
         return []
+
+    @property
+    def min_seconds(self) -> Mapping[str, float]:
+        """Duration in seconds of the shortest recording on which a setting has an effect, by its name."""
+        return {}
 
     @property
     def default_method(self) -> str | None:

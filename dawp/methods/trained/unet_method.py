@@ -94,8 +94,8 @@ def unet(problem: Problem, config: Config) -> Tensor:
     return observed + change[: len(observed)]
 
 
-def check_weights(config: Config) -> None:
-    """Check the model file.
+def check_weights(config: Config, sample_rate: int | None = None) -> None:
+    """Check the model file. A U-Net restores recordings of any sample rate.
 
     Raises:
         BadInput: it is not a valid model file of a U-Net for the task, or for the tasks of the chain.

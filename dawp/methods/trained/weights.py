@@ -134,10 +134,14 @@ def _fault_of_networks(networks: Any, size: int) -> str:
     if not isinstance(networks, dict) or not 1 <= len(networks) <= MAX_NETWORKS:
         return "no networks"
     tensors: list[Any] = []
-    for name, own in networks.items():
-        if not isinstance(name, str) or not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
+    for name, weights in networks.items():
+        if (
+            not isinstance(name, str)
+            or not isinstance(weights, dict)
+            or not all(isinstance(key, str) for key in weights)
+        ):
             return "no networks"
-        tensors += own.values()
+        tensors += weights.values()
     if len(tensors) > MAX_TENSORS:
         return "too many tensors"
     for tensor in tensors:

@@ -60,9 +60,7 @@ def diffusion(problem: Problem, config: Config) -> Tensor:
     Raises:
         BadInput: the model has another sample rate than the clip.
     """
-    model = load_diffusion(config.group(TrainedConfig).get_weights())
-    if model.rate != problem.sample_rate:
-        raise BadInput(f"weights must be a model at {problem.sample_rate} Hz, got one at {model.rate} Hz")
+    model = check_weights(config, problem.sample_rate)
     device, rng = pick_device(config.fit.device), seeded(config.fit.seed, "sampler")
     return restore(problem.to(device), model.denoiser.to(device), config.group(DiffusionConfig), rng).cpu()
 
@@ -100,13 +98,16 @@ def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: 
     return operator.project(level * operator.crop(drawn), observed)
 
 
-def check_weights(config: Config) -> None:
-    """Check the model file.
+def check_weights(config: Config, sample_rate: int | None = None) -> DiffusionModel:
+    """Return the denoiser of the model file.
 
     Raises:
-        BadInput: it is not a valid model file of a diffusion model.
+        BadInput: it is not a valid model file of a diffusion model, or the model has another sample rate in Hz.
     """
-    load_diffusion(config.group(TrainedConfig).get_weights())
+    model = load_diffusion(config.group(TrainedConfig).get_weights())
+    if sample_rate not in (None, model.rate):
+        raise BadInput(f"weights must be a model at {sample_rate} Hz, got one at {model.rate} Hz")
+    return model
 
 
 def load_diffusion(path: Path) -> DiffusionModel:
