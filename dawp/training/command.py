@@ -16,6 +16,7 @@ from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, Parser, print_error
 from dawp.tasks.base import TASKS
 from dawp.training.base import KINDS, ModelKind
+from dawp.training.devices import is_first_process
 from dawp.training.settings import TaskConfig, TrainingConfig, groups_of
 
 
@@ -42,10 +43,12 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
     parser = get_parser(KINDS[name], _task_in(flags), f"{prog} {name}")
     given = vars(parser.parse_args(flags))
     as_json, quiet = given.get("json", False), given.get("quiet", False)
-    cli.show_notices(parser.prog, quiet=quiet)
+    cli.show_notices(parser.prog, quiet=quiet or not is_first_process())
     try:
         config = TrainingConfig.of(name, **given)
-        _print(_train(config), config)
+        card = _train(config)
+        if is_first_process():
+            _print(card, config)
     except (BadInput, FitDiverged) as failure:
         groups = groups_of(KINDS[name], _task_in(flags) if KINDS[name].corrupts else None).values()
         names = {field.name for group in groups for field in dataclasses.fields(group)}
@@ -113,7 +116,7 @@ def _train(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _has_checkpoint(config: TrainingConfig) -> bool:
-    from dawp.training.loop import Files
+    from dawp.training.files import Files
 
     return Files(config.loop.output).checkpoint.exists()
 

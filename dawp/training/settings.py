@@ -173,8 +173,10 @@ class TrainingConfig:
         }
         made.pop("task", None)
         corruption = made.get("corruption")
-        if corruption is not None and corruption.sources_are_corrupted:
-            raise BadInput(f"the task {task} must corrupt clean recordings: its settings describe corrupted ones")
+        if corruption is not None:
+            corruption.check_experiment()
+            if corruption.sources_are_corrupted:
+                raise BadInput(f"the task {task} must corrupt clean recordings: its settings describe corrupted ones")
         if made["data"].data is None:
             raise BadInput("data must be a folder of clean recordings, got none")
         return cls(kind=found, task=task, **made)
