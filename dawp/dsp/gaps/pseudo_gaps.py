@@ -49,15 +49,9 @@ STACK = (
     Filler("zero"),
 )
 
-PSEUDO_GAPS, PSEUDO_GAP_SITES, STACK_PSEUDO_GAPS = (
-    (4, 12, 24),
-    6,
-    8,
-)  # after each stage of a choice; gaps that have them
-DROP_DB, DROP_ERRORS = (
-    0.5,
-    1.0,
-)  # a recipe is dropped if its mean disadvantage exceeds this plus so many standard errors
+PSEUDO_GAPS, STACK_PSEUDO_GAPS = (4, 12, 24), 8  # the first: after each stage of a choice
+PSEUDO_GAP_SITES = 6  # gaps that have pseudo-gaps nearby
+DROP_DB, MAX_DROP_DB = 0.5, 1.0  # least and, after the second stage, largest disadvantage at which a recipe is dropped
 MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from the gap
 PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
 STACK_RIDGE = 1e-9  # times the trace of the error matrix
@@ -202,13 +196,15 @@ def candidates(snrs: Array) -> list[int]:
     """Return the recipes that may be the best, given their SNR in dB ``[places, recipes]`` at the same places.
 
     A recipe is dropped if its mean is 0.5 dB plus ``1 + 4 / places`` standard errors of the difference below that of
-    the best one. All are kept at fewer places than those of the first stage.
+    the best one, or 1 dB from 12 places on. All are kept at fewer places than those of the first stage.
     """
     if len(snrs) < PSEUDO_GAPS[0]:
         return list(range(snrs.shape[1]))
     best = int(np.argmax(snrs.mean(0)))
     deficits = snrs[:, [best]] - snrs
     margins = DROP_DB + (1 + 4 / len(snrs)) * deficits.std(0) / math.sqrt(len(snrs) - 1)
+    if len(snrs) >= PSEUDO_GAPS[1]:
+        margins = np.minimum(margins, MAX_DROP_DB)
     return [index for index, mean in enumerate(deficits.mean(0)) if mean <= margins[index]]
 
 
