@@ -12,7 +12,7 @@ import torch
 from dawp.dsp import nmf
 from dawp.dsp.blind_highpass import blind_cutoff, blind_high_pass, power_response
 from dawp.dsp.filters import high_pass
-from dawp.dsp.spectral import SMALLEST_PRIOR, spectral_gain
+from dawp.dsp.spectral import SMALLEST_POWER, SMALLEST_PRIOR, spectral_gain
 from dawp.methods.base import METHODS
 from dawp.problem import Problem
 
@@ -116,7 +116,7 @@ def test_the_divergence_is_zero_only_for_equal_values():
 
 def test_the_gain_lies_between_the_floor_and_one():
     ratio, _ = ratios(33, 300)
-    gain = nmf.committee_gain(ratio.astype(np.float64), np.ones(ratio.shape), FLOOR, np.random.default_rng(0))
+    gain = nmf.committee_gain(ratio.astype(np.float64), np.ones(ratio.shape), RATE, FLOOR, np.random.default_rng(0))
     assert gain.min() >= FLOOR * (1 - 1e-9)
     assert gain.max() <= 1 + 1e-9
     assert gain.std() > 0.1
@@ -131,6 +131,36 @@ def test_the_gain_is_the_mean_over_the_initialisations():
         gains.append(spectral_gain(np.maximum((w @ h).astype(float), SMALLEST_PRIOR), ratio.astype(float)))
     assert np.std([gain[0, 0] for gain in gains]) > 0
     np.testing.assert_allclose(nmf.nmf_gain(ratio.astype(float), np.random.default_rng(5)), np.mean(gains, axis=0))
+
+
+@pytest.mark.parametrize(("deviation_db", "factor"), [(0.0, 1.4), (0.3, 1.4), (2.0, 2.8)])
+def test_unsteady_noise_is_raised_most(deviation_db, factor):
+    frequencies = np.linspace(0, RATE / 2, 257)
+    level_db = deviation_db * math.sqrt(2) * np.sin(2 * np.pi * np.arange(400) / 80)
+    noise_power = 1e-6 * np.ones((257, 1)) * 10 ** (level_db / 10)
+    raised = nmf.raised_noise(noise_power, RATE) / noise_power
+    np.testing.assert_allclose(raised[frequencies <= 300], 1)
+    np.testing.assert_allclose(raised[frequencies >= 500], factor)
+    assert (np.diff(raised, axis=0) >= -1e-9).all()
+
+
+def test_digital_silence_is_not_unsteady_noise():
+    noise_power = np.full((257, 100), 1e-6)
+    noise_power[:, 30:60] = SMALLEST_POWER
+    raised = nmf.raised_noise(noise_power, RATE)
+    np.testing.assert_allclose(raised[-1] / noise_power[-1], nmf.STEADY_FACTOR)
+
+
+def test_more_of_unsteady_noise_is_removed_with_a_raised_estimate(monkeypatch, few_rounds):
+    seconds = 4
+    time = torch.arange(seconds * RATE) / RATE
+    bursts = noise(seconds) * 10 ** (torch.sin(2 * math.pi * 1.5 * time) * 8 / 20)
+    clean = tones(seconds)
+    noisy = clean + bursts * clean.std() / bursts.std() * 10 ** (-5 / 20)
+    raised = nmf.reduce_noise(noisy, RATE)
+    monkeypatch.setattr(nmf, "UNSTEADY_FACTOR", 1.0)
+    monkeypatch.setattr(nmf, "STEADY_FACTOR", 1.0)
+    assert db(clean, raised - clean) > db(clean, nmf.reduce_noise(noisy, RATE) - clean) + 0.2
 
 
 @pytest.mark.parametrize("frames", [1, 2, 50, 1250, 1251, 2400, 5000])

@@ -44,6 +44,7 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
     given = vars(parser.parse_args(flags))
     as_json, quiet = given.get("json", False), given.get("quiet", False)
     cli.show_notices(parser.prog, quiet=quiet or not is_first_process())
+    config: TrainingConfig | None = None
     try:
         config = TrainingConfig.of(name, **given)
         card = _train(config)
@@ -59,7 +60,7 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
         print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return FAILED
     except KeyboardInterrupt:
-        hint = "; run the command again with --resume to continue it" if _has_checkpoint(config) else ""
+        hint = "; run the command again with --resume to continue it" if config and _has_checkpoint(config) else ""
         print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
     return OK

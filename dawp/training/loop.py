@@ -53,7 +53,7 @@ def train(config: TrainingConfig, progress: bool = False) -> dict[str, Any]:
     is_first = is_first_process()
     state = load_checkpoint(files.checkpoint, config) if config.loop.resume else None
     weights = None if config.loop.load is None else _first_weights(config.loop.load, config)
-    training_paths, test_paths = split(_source(config), config)
+    training_paths, test_paths = split(config.data.get_source(), config)
     with (
         memory_as_bad_input(printable(files.model), "window"),
         lock(files, is_first),
@@ -226,12 +226,6 @@ class _Training:
 
     def _moved(self, batch: Batch) -> Batch:
         return Batch(*(self._fabric.to_device(tensor) for tensor in batch))
-
-
-def _source(config: TrainingConfig) -> Path:
-    if config.data.data is None:
-        raise BadInput("data must be a folder of clean recordings, got none")
-    return config.data.data
 
 
 def _first_weights(path: Path, config: TrainingConfig) -> Weights:

@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from dawp.problem import Problem
 
 MAX_NOISE_WITHOUT_FIT = 10 ** (-25 / 10)  # power relative to the clip's
-MIN_WEIGHT = 0.3  # of the mask, relative to factorisations of the spectrogram
 
 
 def apply_mask(problem: Problem, output: Tensor, config: StopConfig) -> Tensor:
     """Return the estimate ``[T]`` of a noisy clip and an output ``[T]`` of the network fitted to it.
 
     It is a weighted mean of two estimates: the mask (``spectral.mask``), which uses the output, and
-    ``nmf.reduce_noise``, which does not. The weight of the mask is 0.3 + 0.7 r, where r is the fraction of the noise
-    power that the output does not contain: r is near 1 for white noise and near 0.1 for most real noise.
+    ``nmf.reduce_noise``, which does not. The weight of the mask is r^2, where r is the fraction of the noise power that
+    the output does not contain: r is near 1 for white noise and near 0.1 for most real noise.
     """
     rate = problem.sample_rate
     observed = problem.observed.cpu()
@@ -35,7 +34,7 @@ def apply_mask(problem: Problem, output: Tensor, config: StopConfig) -> Tensor:
     masked = mask(observed, output.cpu(), rate, config.mask_floor, noise, noise_of_output)
     factorised = nmf.reduce_noise(observed, rate, noise, floor_db=config.mask_floor)
     reduction = float(np.maximum(noise - noise_of_output, 0).sum() / noise.sum())
-    return torch.lerp(factorised, masked, MIN_WEIGHT + (1 - MIN_WEIGHT) * reduction)
+    return torch.lerp(factorised, masked, reduction**2)
 
 
 def mask_without_fit(problem: Problem, config: StopConfig) -> Tensor | None:
