@@ -95,12 +95,23 @@ def row(
     config = Config.of("denoise", device=str(device), epochs=args.epochs * (1 if slow else 6), **settings)
     clean = torch.sin(torch.arange(length) / 20) * torch.linspace(0.1, 0.5, length) + 0.01 * torch.randn(length)
     problem = add_noise(clean, RATE, config.corruption, seeded(0, "corruption"))
-    on_device = problem.to(device)
     generator = build(config.generator, seeded(0, "weights"), config.generator_settings).to(device)
     flops = 3 * forward_flops(generator, length, device)
+    variants = variants_of(problem, generator, config, device)
+    public = PublicCode(args.against, config, problem, device, folder) if args.against else None
+    if public:
+        variants |= {f"public {part}": partial(public.measure, part) for part in ("network", "epoch")}
+    times = measure_in_turns(variants, args.turns)
+    if public:
+        public.close()
+    return {"variant": f"{name}, {length / RATE:g} s", **values_of(times, flops, peak)}
 
-    def network() -> dict[str, float]:
-        return parts(on_device, generator, config)
+
+def variants_of(
+    problem: Problem, generator: Any, config: Config, device: torch.device
+) -> dict[str, Callable[[], dict[str, float]]]:
+    """Return the functions that measure the seconds of an epoch, by the name of the variant."""
+    on_device = problem.to(device)
 
     def with_metrics() -> dict[str, float]:
         times = []
@@ -125,42 +136,46 @@ def row(
             return parts(on_device, generator, config)
 
     variants: dict[str, Callable[[], dict[str, float]]] = {
-        "network": network,
+        "network": partial(parts, on_device, generator, config),
         "metrics": with_metrics,
         "in line": in_line,
     }
-    if config.generator.lstm_layers:
-        variants["plain"] = plain
-    public = PublicCode(args.against, config, problem, device, folder) if args.against else None
-    if public:
-        variants |= {f"public {part}": partial(public.measure, part) for part in ("network", "epoch")}
+    return variants | ({"plain": plain} if config.generator.lstm_layers else {})
+
+
+def measure_in_turns(
+    variants: dict[str, Callable[[], dict[str, float]]], turns: int
+) -> dict[str, list[dict[str, float]]]:
+    """Measure all variants in each turn, after one turn as a warm-up."""
     times: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
-    for turn in range(args.turns + 1):
+    for turn in range(turns + 1):
         for variant, run in variants.items():
             measured = run()
-            if turn:  # the first turn is a warm-up
+            if turn:
                 times[variant].append(measured)
-    if public:
-        public.close()
+    return times
+
+
+def values_of(times: dict[str, list[dict[str, float]]], flops: float, peak: float) -> dict[str, float]:
+    """Return the values of a row by the names of their columns, from the seconds of each variant in each turn."""
 
     def median(variant: str, key: str = "s") -> float:
         return statistics.median(measured[key] for measured in times[variant])
 
-    own = median("network")
+    epoch = median("network")
     values = {
-        "variant": f"{name}, {length / RATE:g} s",
         **{f"{part} ms": 1000 * median("network", part) for part in ("forward", "backward", "optimiser")},
-        "epoch ms": 1000 * own,
+        "epoch ms": 1000 * epoch,
         "with metrics ms": 1000 * median("metrics"),
         "PESQ in line ms": 1000 * median("in line"),
         "GFLOP": flops / 1e9,
-        "GFLOP/s": flops / 1e9 / own,
-        "of the limit": flops / 1e9 / own / peak,
+        "GFLOP/s": flops / 1e9 / epoch,
+        "of the limit": flops / 1e9 / epoch / peak,
     }
-    if "plain" in variants:
-        values["to nn.LSTM"] = own / median("plain")
-    if public:
-        values["to public network"] = own / median("public network")
+    if "plain" in times:
+        values["to nn.LSTM"] = epoch / median("plain")
+    if "public network" in times:
+        values["to public network"] = epoch / median("public network")
         values["to public epoch"] = median("metrics") / median("public epoch")
     return values
 

@@ -4,17 +4,24 @@
 
 ``wpe_nmf`` refines the prediction of ``wpe_late`` with the variance of a nonnegative factorisation of the power of the
 direct sound. ``wpe_lebart`` has the suppressor of ``late_suppression`` after WPE. ``ctf_nmf`` applies the convolutive
-factorisation to the recording, without WPE.
+factorisation to the recording, without WPE. ``wpe_network`` is ``wpe_nmf`` with an untrained network in place of the
+factorisation: the prediction of hidden bins of benchmarks/variance_prior.py. ``prior_after`` fits the waveform network
+of preset ``fast`` to the estimate of ``wpe_late``, for at most 300 epochs, to the hold-out stop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import reverberation
+import torch
+import variance_prior
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 from torch import Tensor
 
+from dawp.config import Config
 from dawp.dsp import dereverberation, nmf
 from dawp.dsp.convolutive_nmf import early_gain
 from dawp.dsp.dereverberation import (
@@ -24,7 +31,9 @@ from dawp.dsp.dereverberation import (
 )
 from dawp.dsp.reverberation import estimate_rt60
 from dawp.dsp.spectral import HOP_SECONDS, SMALLEST_POWER, analyse, synthesise
-from dawp.methods.base import Method, register
+from dawp.methods.base import METHODS, Method, register
+from dawp.methods.deep_prior.solver import solve
+from dawp.operators.identity import Identity
 from dawp.problem import Problem
 
 Powers = NDArray[np.float64]  # [bins, frames]
@@ -32,15 +41,25 @@ Spectrum = NDArray[np.complex128]
 
 SMALLEST_RATIO = 1e-6  # power relative to the maximum: 1 in the factorisation
 RANK, ROUNDS = 40, 60
+EPOCHS = 300  # of the deep prior
 POWER_SHARE = 0.5  # exponent of the plain power in the variance, next to that of the model
 
 
 def wpe_nmf(problem: Problem) -> Tensor:
     """Return the estimate of ``wpe_late`` after one more iteration of WPE with the variance of ``factorised``."""
+    return _with_variance(problem, factorised)
+
+
+def wpe_network(problem: Problem) -> Tensor:
+    """Return the estimate of ``wpe_late`` after one more iteration of WPE with the variance of ``predicted``."""
+    return _with_variance(problem, predicted)
+
+
+def _with_variance(problem: Problem, model: Callable[[Powers], Powers]) -> Tensor:
     spectrum, rt60 = _spectrum(problem)
     power = np.maximum(np.abs(spectrum - predict_reverberation(spectrum)) ** 2, SMALLEST_POWER)
     smooth = convolve1d(power, (0.25, 0.5, 0.25), axis=0, mode="nearest")
-    variance = smooth**POWER_SHARE * factorised(power) ** (1 - POWER_SHARE)
+    variance = smooth**POWER_SHARE * model(power) ** (1 - POWER_SHARE)
     estimate = _consistent(problem, spectrum - _predict(spectrum, variance))
     gain = early_gain(np.abs(estimate), HOP_SECONDS, rt60, EARLY_FLOOR_DB)
     return synthesise(gain * estimate, problem.sample_rate, len(problem.observed))
@@ -82,6 +101,14 @@ def factorised(power: Powers) -> Powers:
     return variance
 
 
+def predicted(power: Powers) -> Powers:
+    """Return the variance that an untrained network predicts for each bin from others."""
+    smallest = SMALLEST_RATIO * power.max()
+    ratio = torch.from_numpy(np.maximum(power / smallest, SMALLEST_RATIO).astype(np.float32))
+    variance: Powers = smallest * (1 + variance_prior.predict_snr(ratio, 0).double().numpy())
+    return variance
+
+
 # The gain
 
 
@@ -100,7 +127,21 @@ def ctf_nmf(problem: Problem) -> Tensor:
     return synthesise(gain * spectrum, problem.sample_rate, len(problem.observed))
 
 
-VARIANTS = {"wpe_nmf": wpe_nmf, "wpe_lebart": wpe_lebart, "ctf_nmf": ctf_nmf}
+def prior_after(problem: Problem) -> Tensor:
+    """Return the output of the deep prior that is fitted to the estimate of ``wpe_late``."""
+    estimate = METHODS["dereverb"]["wpe_late"].restore(problem)
+    config = Config.of("denoise", "fast", epochs=EPOCHS, stop="holdout", device="cpu", pesq_every=EPOCHS)
+    restored = solve(Problem(estimate.float(), None, problem.sample_rate, Identity()), config).restored
+    return estimate if restored is None else restored.waveform
+
+
+VARIANTS = {
+    "wpe_network": wpe_network,
+    "prior_after": prior_after,
+    "wpe_nmf": wpe_nmf,
+    "wpe_lebart": wpe_lebart,
+    "ctf_nmf": ctf_nmf,
+}
 
 if __name__ == "__main__":
     for name, function in VARIANTS.items():

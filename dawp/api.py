@@ -245,18 +245,18 @@ def _as_samples(waveform: ArrayLike | Tensor, name: str, damaged: bool) -> Tenso
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
             got = f"{type(waveform).__name__} of {array.dtype}"
             raise BadInput(f"{name} must be a tensor or an array of numbers, got {got}")
-        # In memory order and the machine's own number format, which torch takes and numpy does not always have.
+        # In memory order and native byte order, as torch requires.
         waveform = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
     samples = waveform.detach().cpu()
     if not samples.is_floating_point():
-        raise BadInput(f"{name} must hold floating point samples in [-1, 1], got {samples.dtype}")
+        raise BadInput(f"{name} must have floating-point samples in [-1, 1], got {samples.dtype}")
     if samples.ndim and samples.shape[-1] < MIN_LENGTH:
         raise BadInput(
-            f"{name} of {samples.shape[-1]} samples is too short, at least {MIN_LENGTH} are needed",
+            f"{name} must have at least {MIN_LENGTH} samples, got {samples.shape[-1]}",
             code="unusable_recording",
         )
     if not damaged and not torch.isfinite(samples).all():
-        raise BadInput(f"{name} holds NaN or infinite samples", code="unusable_recording")
+        raise BadInput(f"{name} must be finite, got NaN or infinite samples", code="unusable_recording")
     return samples.float().clone()
 
 

@@ -203,13 +203,26 @@ def add_groups(
             _add_flag(section, setting, group, default, setting.name not in hidden)
 
 
-def flag_rows(group: type[Settings]) -> list[tuple[str, str, str]]:
-    """Return flag, default and description of every setting of a group, for docs/flags.md."""
+def flag_rows(
+    group: type[Settings], by_kind: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[tuple[str, str, str]]:
+    """Return flag, default and description of every setting of a group, for docs/flags.md.
+
+    Args:
+        group: class of the settings.
+        by_kind: default values that differ for a kind of model, by the names of the kind and of the setting.
+    """
     rows = []
     for setting in dataclasses.fields(group):
         negative = f" / `--no_{setting.name}`" if kind_of(setting, group) is bool else ""
         short = f"`{setting.metadata['short']}`, " if setting.metadata["short"] else ""
-        default, explanation = (text.replace("|", r"\|") for text in (_default(setting), _explanation(setting)))
+        others = [
+            f"; {kind}: {text_of(values[setting.name])}"
+            for kind, values in (by_kind or {}).items()
+            if setting.name in values
+        ]
+        texts = "".join([_default(setting), *others]), _explanation(setting)
+        default, explanation = (text.replace("|", r"\|") for text in texts)
         rows.append((f"{short}`--{setting.name}`{negative}", default, explanation))
     return rows
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dawp.errors import BadInput, printable
 from dawp.groups import check_names, groups_of, names_of_corruption, parse_settings
 from dawp.io.settings import ClipConfig
-from dawp.methods.base import DEEP_PRIOR, METHODS, get_method
+from dawp.methods.base import DEEP_PRIOR, METHODS, get_method, groups_of_methods
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, group_name, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
-from dawp.methods.trained.diffusion.settings import DiffusionConfig
-from dawp.methods.trained.settings import TrainedConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
@@ -24,6 +22,8 @@ from dawp.runs.settings import RunConfig
 from dawp.settings import Settings, flag_of
 from dawp.tasks.base import PRESETS, CorruptionConfig, Stage, get_task
 from dawp.tasks.chain import STAGES, refused_stage
+
+Group = TypeVar("Group", bound=Settings)
 
 CORRUPT_ONLY = ("corrupt_only", "output", "output_format", "subtype", "clip_mode")
 """Settings of restored files that also apply to files that are only corrupted."""
@@ -37,8 +37,6 @@ class Config:
     preset: str
     run: RunConfig
     restoration: RestoreConfig
-    trained: TrainedConfig
-    diffusion: DiffusionConfig
     clip: ClipConfig
     corruption: CorruptionConfig
     generator: GeneratorConfig
@@ -47,8 +45,8 @@ class Config:
     metrics: MetricConfig
     work: WorkConfig
     report: ReportConfig
-    generators: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
-    """Groups of settings of the generators that have their own, by the names of ``groups_of``."""
+    registered: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    """Groups of settings of the methods and generators that have their own, by the names of ``groups_of``."""
 
     @classmethod
     def of(cls, task: str, preset: str = "paper", **settings: Any) -> Config:
@@ -71,11 +69,12 @@ class Config:
             for key, group in groups.items()
         }
         corruption, restoration = made["corruption"], made["restoration"]
-        for name in () if restoration.restore else corruption.restore_only:
-            if getattr(corruption, name) not in (None, False):
-                raise BadInput(f"{name} needs --restore, got {printable(getattr(corruption, name))}")
-        own = {key: made.pop(key) for key in groups_of_generators()}
-        config = cls(task=task, preset=preset, generators=own, **made)
+        if not restoration.restore:
+            corruption.check_experiment()
+        elif settings.get("metrics") not in (None, kind.preset(preset).get("metrics")):  # which is for experiments
+            made["metrics"].check_restoration()
+        registered = {key: made.pop(key) for key in (*groups_of_methods(), *groups_of_generators())}
+        config = cls(task=task, preset=preset, registered=registered, **made)
         config.stop.check_estimate(task, kind.estimates)
         if not kind.allows_highpass and config.fit.highpass != 0:
             got = flag_of("highpass", config.fit.highpass).removeprefix("--highpass ")
@@ -83,8 +82,8 @@ class Config:
         method = get_method(task, config.restoration.method)
         if method and method.needs and getattr(config.corruption, method.needs) is None:
             raise BadInput(f"method {method.name} needs --{method.needs}")
-        if method and method.needs_weights and config.trained.weights is None:
-            raise BadInput(f"weights must be a model file for method {method.name}, got none")
+        for key in method.groups if method else ():
+            config.registered[key].check_use()
         config.generator.kind.check_settings(config.generator_settings, config.clip.samplerate)
         methods = METHODS.get(task, {}).values()
         for name in sorted({name for other in methods for name in other.supports}):
@@ -97,7 +96,7 @@ class Config:
 
     @property
     def stages(self) -> list[Config]:
-        """The settings of the restorations of a recording in their order: those of each task of a chain, or its own."""
+        """The settings of each stage of the restoration of a recording, in their order: one, or those of a chain."""
         if not self.corruption.stages or (self.restoration.restore and self.restoration.method != STAGES):
             return [self]
         return [self._restoration_of(stage) for stage in reversed(self.corruption.stages)]
@@ -109,8 +108,8 @@ class Config:
         """
         settings = parse_settings(stage.task, stage.settings)
         if not self.restoration.restore:
-            own = names_of_corruption(stage.task)
-            settings = {name: value for name, value in settings.items() if name not in own}
+            omitted = names_of_corruption(stage.task)
+            settings = {name: value for name, value in settings.items() if name not in omitted}
         work = {setting.name: getattr(self.work, setting.name) for setting in dataclasses.fields(self.work)}
         shared = {**work, "seed": self.fit.seed, "device": self.fit.device}
         return Config.of(stage.task, "restore", restore=True, **{**shared, **settings})
@@ -127,11 +126,11 @@ class Config:
                 raise BadInput("a stage cannot change the sample rate")
             effective = restoration.effective()
             settings = parse_settings(stage.task, stage.settings)
-            own = {name: value for name, value in settings.items() if name in names_of_corruption(stage.task)}
-            for name in settings.keys() - own:
+            corruption = {name: value for name, value in settings.items() if name in names_of_corruption(stage.task)}
+            for name in settings.keys() - corruption:
                 if name not in effective or name in ("output_format", "subtype", "clip_mode"):
                     raise BadInput(f"{name} has no effect in a stage")
-            if not self.restoration.restore and Config.of(stage.task, **own).corruption.sources_are_corrupted:
+            if not self.restoration.restore and Config.of(stage.task, **corruption).corruption.sources_are_corrupted:
                 raise BadInput("the sources must be clean clips")
         except BadInput as refusal:
             raise refused_stage(stage, refusal) from None
@@ -139,12 +138,16 @@ class Config:
     @property
     def groups(self) -> dict[str, Settings]:
         """All groups of settings, by the names of ``groups_of``."""
-        return {key: self.generators.get(key) or getattr(self, key) for key in groups_of(self.task)}
+        return {key: self.registered.get(key) or getattr(self, key) for key in groups_of(self.task)}
+
+    def group(self, kind: type[Group]) -> Group:
+        """Return the settings of a class of ``registered``."""
+        return next(group for group in self.registered.values() if isinstance(group, kind))
 
     @property
     def generator_settings(self) -> Settings:
         """The group that has the settings of the chosen generator."""
-        return self.generators.get(group_name(self.generator.generator), self.generator)
+        return self.registered.get(group_name(self.generator.generator), self.generator)
 
     @property
     def estimates_noise(self) -> bool:
@@ -160,17 +163,25 @@ class Config:
     def effective(self) -> dict[str, Any]:
         """Return the settings that have an effect in combination with the others, by name."""
         settings: dict[str, Any] = {"task": self.task}
-        unused = [key for key, group in self.generators.items() if group is not self.generator_settings]
-        groups = [group for key, group in self.groups.items() if key not in unused]
         if self.restoration.corrupt_only:
-            used = {"source", "overwrite", "seed", "quiet", "json", *CORRUPT_ONLY}
-            every = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
-            return settings | self.corruption.identity() | {name: every[name] for name in every if name in used}
-        if not self.restoration.restore:
-            for group in groups:
-                settings |= {} if isinstance(group, TrainedConfig | DiffusionConfig) else group.identity()
-            return settings
-        # No clip is chosen, corrupted or evaluated.
+            kept = {"source", "overwrite", "seed", "quiet", "json", *CORRUPT_ONLY}
+            every = {name: value for group in self._used_groups() for name, value in dataclasses.asdict(group).items()}
+            return settings | self.corruption.identity() | {name: every[name] for name in every if name in kept}
+        if self.restoration.restore:
+            return settings | self._effective_in_restoration()
+        for group in self._used_groups():
+            settings |= group.identity()
+        return settings
+
+    def _used_groups(self) -> list[Settings]:
+        """Return the groups of settings without those of methods and generators that are not selected."""
+        method = get_method(self.task, self.restoration.method)
+        used = {group_name(self.generator.generator), *(method.groups if method else ())}
+        return [group for key, group in self.groups.items() if key in used or key not in self.registered]
+
+    def _effective_in_restoration(self) -> dict[str, Any]:
+        """Return the settings that have an effect in a restoration: no clip is selected, corrupted or evaluated."""
+        settings: dict[str, Any] = {}
         whole: tuple[type[Settings], ...] = (RestoreConfig, WorkConfig)
         single: tuple[str, ...] = ("source", "overwrite", "quiet", "json")
         if self.metrics.without_clean:
@@ -179,11 +190,9 @@ class Config:
             whole = (*whole, GeneratorConfig, type(self.generator_settings), FitConfig, StopConfig)
             single = (*single, "samplerate", "ema")
         method = get_method(self.task, self.restoration.method)
-        if method and method.needs_weights:
-            whole, single = (*whole, TrainedConfig), (*single, "device")
-        if method and method.uses_sampler:
-            whole, single = (*whole, DiffusionConfig), (*single, "seed")
-        for group in groups:
+        if method:
+            whole, single = (*whole, *method.groups.values()), (*single, *method.uses)
+        for group in self._used_groups():
             if isinstance(group, CorruptionConfig):
                 settings |= group.restore_identity(self.estimates_noise)
             else:
@@ -211,8 +220,8 @@ def _defaults(task: str, preset: str, settings: Mapping[str, Any]) -> dict[str, 
     """
     kind = get_task(task)
     values = dict(kind.preset(preset))
-    own = names_of_corruption(task)
-    corruption = kind.settings(**{name: settings[name] for name in settings if name in own})
+    names = names_of_corruption(task)
+    corruption = kind.settings(**{name: settings[name] for name in settings if name in names})
     if not settings.get("restore"):
         values.pop("method", None)
     elif corruption.default_method:

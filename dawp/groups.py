@@ -10,11 +10,10 @@ from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.io.settings import ClipConfig
+from dawp.methods.base import groups_of_methods
 from dawp.methods.deep_prior.generators.settings import GeneratorConfig, groups_of_generators
 from dawp.methods.deep_prior.settings import FitConfig
 from dawp.methods.deep_prior.stopping.settings import StopConfig
-from dawp.methods.trained.diffusion.settings import DiffusionConfig
-from dawp.methods.trained.settings import TrainedConfig
 from dawp.metrics.settings import MetricConfig
 from dawp.parallel.settings import WorkConfig
 from dawp.report.settings import ReportConfig
@@ -46,8 +45,7 @@ def groups_of(task: str) -> dict[str, type[Settings]]:
     groups: dict[str, type[Settings]] = {
         "run": RunConfig,
         "restoration": RestoreConfig,
-        "trained": TrainedConfig,
-        "diffusion": DiffusionConfig,
+        **groups_of_methods(),
         "clip": ClipConfig,
         "corruption": get_task(task).settings,
         "generator": GeneratorConfig,

@@ -93,6 +93,13 @@ class Settings:
         """Return the settings that the numbers of a run depend on."""
         return dataclasses.asdict(self)
 
+    def check_use(self) -> None:
+        """Check that the settings suffice for a method that uses the group (``methods.base.Method.groups``).
+
+        Raises:
+            BadInput: a setting that the method requires has no value.
+        """
+
 
 _types = cache(get_type_hints)  # evaluates all annotations of a group at each call
 

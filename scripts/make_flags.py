@@ -37,8 +37,8 @@ it is the standard deviation of the noise, and the clip keeps its own level.
 """
 
 
-def sections() -> list[tuple[str, type[Settings]]]:
-    """Return the title and the class of each group of settings, in the order of the page."""
+def sections() -> list[tuple[str, type[Settings], bool]]:
+    """Return the title and the class of each group of settings, and whether it is of a training, in order."""
     found: dict[type[Settings], str] = {}
     for key in groups_of(next(iter(TASKS))):
         by_task = {task: groups_of(task)[key] for task in TASKS}
@@ -46,12 +46,12 @@ def sections() -> list[tuple[str, type[Settings]]]:
             title = (group.__doc__ or group.__name__).partition(":")[0]
             found.setdefault(group, f"{title} ({command(task)})" if len(set(by_task.values())) > 1 else title)
     training = [
-        (f"Training: {group.describe()[0]}", group)
+        (f"Training: {group.describe()[0]}", group, True)
         for kind in KINDS.values()
         for key, group in groups_of_training(kind, next(iter(TASKS)) if kind.corrupts else None).items()
         if key != "corruption"
     ]
-    return [*((title, group) for group, title in found.items()), *dict.fromkeys(training)]
+    return [*((title, group, False) for group, title in found.items()), *dict.fromkeys(training)]
 
 
 def command(task: str) -> str:
@@ -62,9 +62,11 @@ def command(task: str) -> str:
 def page() -> str:
     """Return the text of the page."""
     text = HEADER
-    for title, group in sections():
+    by_kind = {kind.name: kind.defaults for kind in KINDS.values()}
+    for title, group, is_training in sections():
         text += f"\n## {title}\n\n| flag | default | description |\n|---|---|---|\n"
-        text += "".join(f"| {flag} | {default} | {about} |\n" for flag, default, about in flag_rows(group))
+        rows = flag_rows(group, by_kind if is_training else None)
+        text += "".join(f"| {flag} | {default} | {about} |\n" for flag, default, about in rows)
     return text + "\n## Notes\n" + FOOTER
 
 

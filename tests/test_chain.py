@@ -12,7 +12,7 @@ import dawp
 from dawp.config import Config
 from dawp.io.sources import Recording
 from dawp.restoration import files
-from dawp.restoration.block_cache import cache_folder
+from dawp.restoration.block_cache import cache_folder, open_cache
 from dawp.tasks.base import TASKS, make_problem
 
 
@@ -292,7 +292,7 @@ def test_another_command_on_the_same_output_is_refused(damaged, tmp_path):
     intermediate = files.Chain(target, config).stage(0)[0].output
     intermediate.parent.mkdir(parents=True)
     flags = ("--corrupt", CHAIN, "--source", damaged, "-o", tmp_path / "out.wav", "--json")
-    with files.open_cache(intermediate, {}):
+    with open_cache(intermediate, {}):
         process = restore(tmp_path, *flags)
     assert process.returncode == 2
     outcome = json.loads(process.stdout)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refused_as
 
 from dawp.cli import get_parser
 from dawp.config import Config
@@ -186,8 +187,10 @@ def test_restored_samples_depend_on_the_effective_settings(task, settings, count
     assert (name in Config.of(task, "restore", restore=True, **settings).effective()) == counts
 
 
-def test_a_noise_profile_does_not_change_the_identity_of_an_experiment():
-    assert "noise_profile" not in Config.of("denoise", "restore", noise_profile="0:1").effective()
+def test_a_noise_profile_is_a_setting_of_restorations():
+    assert "noise_profile" not in Config.of("denoise", "restore").effective()
+    with refused_as("invalid_setting", "noise_profile"):
+        Config.of("denoise", "restore", noise_profile="0:1")
 
 
 def test_gaps_are_parsed_in_any_order_and_format():
@@ -224,3 +227,8 @@ def test_the_default_method_of_dereverb(tmp_path):
     assert of(rir=rir) == ("least_squares", 4.0)
     assert of(rir=rir, method="deep_prior") == ("deep_prior", 4.0)
     assert Config.of("dereverb", "fast", restore=True).restoration.method == "deep_prior"
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "chain"])
+def test_the_metrics_of_a_preset_are_for_experiments(task):
+    assert Config.of(task, "restore", restore=True).metrics.without_clean == ()

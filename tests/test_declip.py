@@ -35,6 +35,24 @@ def sdr(clean, estimate):
     return 10 * math.log10(float(clean.double().square().sum() / (estimate - clean).double().square().sum()))
 
 
+@pytest.mark.parametrize("wrong", ["unchanged", "too loud"])
+def test_the_mean_ignores_a_spade_where_it_fails(wrong, monkeypatch):
+    sound = tones()
+    observed, operator = clipped(sound, 0.4)
+    excess = sound - observed
+    windows = observed + torch.tensor([0.8, 0.9])[:, None] * excess
+    late = torch.arange(len(sound)) > len(sound) // 2
+    failed = observed if wrong == "unchanged" else observed + 3 * excess
+    monkeypatch.setattr(declipping, "_with_each_window", lambda *args: windows)
+    monkeypatch.setattr(declipping, "a_spade", lambda *args: torch.where(late, failed, sound))
+    share = ((declipping.sparse_mean(observed, operator, RATE) - observed) / excess)[excess != 0]
+    quarter = len(share) // 4
+    first, last = 0.85 + 0.15 / 3, 0.85  # a third of a perfect A-SPADE, and none
+    for part, expected in ((share[:quarter], first), (share[-quarter:], last)):
+        extended = expected * (1 + 0.1**2 / expected**2)  # by the distance of the windows
+        assert part.sub(extended).abs().max() < 0.02
+
+
 def test_the_distance_is_zero_beyond_the_level():
     operator = Clipping(torch.tensor([True, False, False]), torch.tensor([False, True, False]))
     observed = torch.tensor([0.5, -0.5, 0.1])

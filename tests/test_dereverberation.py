@@ -1,3 +1,4 @@
+import logging
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from torchaudio.functional import fftconvolve
 
 import dawp
 from dawp.dsp.dereverberation import (
+    MIN_SECONDS,
     dereverberate,
     estimate_drr,
     late_reverberation_gain,
@@ -17,6 +19,7 @@ from dawp.dsp.dereverberation import (
 from dawp.dsp.reverberation import estimate_rt60
 from dawp.dsp.spectral import analyse
 from dawp.io.audio import read
+from dawp.methods.base import METHODS
 from dawp.metrics.functions import si_snr
 
 RATE = 16000
@@ -324,3 +327,13 @@ def test_digital_silence_in_a_recording(dry_speech):
 def test_methods_restore_a_recording(method, stages, reverberant):
     restored = dawp.restore(reverberant, RATE, task="dereverb", method=method)
     torch.testing.assert_close(restored, dereverberate(reverberant, RATE, *stages))
+
+
+@pytest.mark.parametrize("name", ["wpe_long", "late_suppression", "wpe_late"])
+def test_a_short_recording_is_unchanged_and_logged(name, caplog):
+    method = METHODS["dereverb"][name]
+    assert method.min_seconds == MIN_SECONDS
+    short = 0.1 * torch.randn(round(0.9 * method.min_seconds * 16000), generator=torch.Generator().manual_seed(0))
+    with caplog.at_level(logging.INFO, "dawp"):
+        assert torch.equal(dawp.restore(short, 16000, "dereverb", method=name), short)
+    assert f"--method {name} has no effect" in caplog.text

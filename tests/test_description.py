@@ -62,4 +62,4 @@ def test_a_room_is_described_and_logged(caplog):
         estimated = describe(sound(fftconvolve(speech, tail)[None, : len(speech)]), CONFIG)
     assert estimated["rt60"] == pytest.approx(0.5, abs=0.15)
     assert estimated["drr_db"] == pytest.approx(0, abs=6)
-    assert f"rt60 {estimated['rt60']:.2g}" in caplog.text
+    assert f"RT60 {estimated['rt60']:.2g} s, direct-to-reverberant ratio {estimated['drr_db']:.2g} dB" in caplog.text

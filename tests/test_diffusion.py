@@ -9,6 +9,7 @@ import torch
 from conftest import refused_as, write_sound
 
 import dawp
+from dawp.cli import main
 from dawp.dsp import spectral
 from dawp.methods.trained.diffusion import edm
 from dawp.methods.trained.diffusion.method import restore
@@ -203,6 +204,19 @@ def test_the_training_writes_a_model_of_clean_clips(model_file):
     assert all(math.isfinite(card["metrics"][f"held_out_loss_at_{level}"]) for level in ("0.01", "0.1", "1", "10"))
 
 
+def test_a_model_of_another_rate_is_refused_before_decoding(model_file, tmp_path, monkeypatch, capsys):
+    def scan(*_):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("dawp.restoration.file_restoration.scan", scan)
+    path = write_sound(tmp_path / "a.wav", rate=2 * MODEL_RATE)
+    flags = [path, "--restore", "--method", "diffusion", "--weights", model_file, "-o", tmp_path / "b.wav", "--quiet"]
+    assert main("declip", [str(flag) for flag in flags]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"weights must be a model at {2 * MODEL_RATE} Hz, got one at {MODEL_RATE} Hz" in err
+
+
 @pytest.mark.parametrize("task", ["inpaint", "declip", "bandwidth", "declick"])
 def test_the_method_restores_each_task(task, model_file):
     """The observed samples stay as they are, and the seed determines the others."""
@@ -310,7 +324,7 @@ def test_a_model_of_another_rate_or_kind_is_refused(model_file, tmp_path):
     noise = torch.randn(2000, generator=seeded())
     settings = {"task": "inpaint", "method": "diffusion", "device": "cpu", "sampling_steps": 1}
     gap = torch.where(torch.arange(2000) // 100 == 5, torch.nan, noise)
-    with refused_as("job_failed", "weights .* 16000 Hz"):
+    with refused_as("invalid_setting", "weights .* 16000 Hz"):
         dawp.restore(gap, 16000, weights=model_file, **settings)
     with refused_as("invalid_setting", "weights"):
         dawp.restore(gap, MODEL_RATE, **settings)

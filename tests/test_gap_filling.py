@@ -10,9 +10,10 @@ import torch
 
 from dawp.dsp import autoregression, gaps
 from dawp.dsp.autoregression import Model, Slope, VaryingModel, WeightedRun
+from dawp.dsp.gaps import varying
 from dawp.dsp.gaps.fillers import MAX_PEAK
 from dawp.dsp.gaps.methods import _fill as fill_gap
-from dawp.dsp.gaps.pseudo_gaps import RECIPES, SPEECH, choose, pseudo_gaps, stack_weights
+from dawp.dsp.gaps.pseudo_gaps import RECIPES, SPEECH, candidates, choose, pseudo_gaps, stack_weights
 from dawp.dsp.gaps.window import Gap, Recording, runs
 from dawp.errors import BadInput
 
@@ -194,13 +195,19 @@ def test_a_varying_model_solves_the_weighted_normal_equations(gap_is_used):
     np.testing.assert_allclose(np.concatenate(model), solution, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("length", [1, 5, 12])
-def test_a_varying_model_fills_with_the_least_residual_energy(length):
+def test_a_varying_model_fills_with_the_least_residual_energy(length, weighted):
     rng = np.random.default_rng(2)
     order, size, start = 6, 60, 30
     samples, slope = rng.standard_normal(size), Slope(31.5, 1 / 40)
     model = VaryingModel(rng.standard_normal(order) / 6, rng.standard_normal(order) / 6)
-    filled = autoregression.interpolate_varying(samples, start, start + length, model, slope)
+    weights = rng.uniform(0.1, 3, size) if weighted else np.ones(size)
+    if weighted:
+        filled = autoregression.interpolate_weighted(samples, start, start + length, model, slope, weights)
+    else:
+        filled = autoregression.interpolate_varying(samples, start, start + length, model, slope)
+    roots = np.sqrt(np.concatenate([weights[order:], weights[:-order]]))
 
     def residuals(values):
         x = np.concatenate([samples[:start], values, samples[start + length :]])
@@ -208,7 +215,7 @@ def test_a_varying_model_fills_with_the_least_residual_energy(length):
         coefficients = [1.0] * size, *(model.constant[:, None] + np.multiply.outer(model.slope, tau))
         ahead = [sum(c[t] * x[t - k] for k, c in enumerate(coefficients)) for t in range(order, size)]
         behind = [sum(c[t] * x[t + k] for k, c in enumerate(coefficients)) for t in range(size - order)]
-        return np.array(ahead + behind)
+        return roots * np.array(ahead + behind)
 
     base = residuals(np.zeros(length))
     columns = np.stack([residuals(unit) - base for unit in np.eye(length)], axis=1)
@@ -365,6 +372,40 @@ def test_auto_takes_the_best_recipe(speech):
         ]
         assert means[list(map(list, RECIPES)).index(list(chosen[-1]))] > max(means) - 0.3
     assert chosen[0] == SPEECH != chosen[1]
+
+
+def test_candidates_are_not_clearly_worse():
+    snrs = np.array([[20.0, 19.8, 10.0], [10.0, 10.4, 2.0], [15.0, 14.9, 3.0], [12.0, 12.1, 1.0]])
+    assert candidates(snrs) == [0, 1]
+    assert candidates(snrs[:3]) == [0, 1, 2]  # too few to drop any
+    snrs[3, 2] = 30.0
+    assert candidates(snrs) == [0, 1, 2]  # the third one varies too much
+
+
+def vowel(seed=0):
+    """Return pulses of varying period and amplitude, filtered by resonances, with a noise floor."""
+    from scipy.signal import lfilter
+
+    rng = np.random.default_rng(seed)
+    sound = 0.01 * rng.standard_normal(RATE)
+    pulse = 0.0
+    while pulse < RATE - 1:
+        sound[int(pulse)] += 1 + 0.2 * rng.standard_normal()
+        pulse += RATE / 120 * (1 + 0.03 * rng.standard_normal())
+    for frequency, radius in ((500, 0.985), (1500, 0.97), (2500, 0.96)):
+        sound = lfilter([1.0], [1.0, -2 * radius * math.cos(2 * math.pi * frequency / RATE), radius**2], sound)
+    return sound / np.abs(sound).max()
+
+
+def test_local_variances_of_the_residual_improve_a_voice(monkeypatch):
+    sound = vowel()
+    mask = mask_of(RATE, *((start, start + 32) for start in range(1500, 14_500, 1130)))
+    means = []
+    for longest in (0.02, 0.0):
+        monkeypatch.setattr(varying, "MAX_WEIGHTED_SECONDS", longest)
+        filled = gaps.fill(np.where(mask, sound, 0), mask, RATE, "ar_varying")
+        means.append(np.mean([snr(filled[slice(*run)], sound[slice(*run)]) for run in runs(~mask)]))
+    assert means[0] > means[1] + 2
 
 
 def test_stack_weights_prefer_the_filler_without_error():

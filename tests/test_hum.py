@@ -6,6 +6,7 @@ import math
 import pytest
 import soundfile
 import torch
+from conftest import refused_as
 
 import dawp
 from dawp.__main__ import main
@@ -177,8 +178,10 @@ def test_the_record_describes_the_hum(tmp_path):
     assert record["settings"]["hum"] == "auto"
 
 
-def test_hum_does_not_change_the_identity_of_an_experiment():
-    assert "hum" not in Config.of("denoise", "restore", hum="50").effective()
+def test_hum_is_a_setting_of_restorations():
+    assert "hum" not in Config.of("denoise", "restore", hum="auto").effective()
+    with refused_as("invalid_setting", "hum"):
+        Config.of("denoise", "restore", hum="50")
     assert Config.of("denoise", "restore", restore=True).effective()["hum"] == "auto"
 
 
@@ -186,3 +189,13 @@ def test_hum_does_not_change_the_identity_of_an_experiment():
 def test_other_values_are_refused(value):
     with pytest.raises(dawp.BadInput, match=r"^hum must"):
         Config.of("denoise", hum=value)
+
+
+@pytest.mark.parametrize(("hum", "seconds", "is_short"), [("50", 2.4, True), ("auto", 2.4, True), ("50", 2.6, False)])
+def test_the_record_names_a_recording_too_short_for_hum(hum, seconds, is_short, tmp_path, capsys):
+    soundfile.write(tmp_path / "in.wav", humming(sound(), 5.0)[: round(seconds * RATE)].numpy(), RATE, "FLOAT")
+    flags = [str(tmp_path / "in.wav"), "--restore", "--method", "log_mmse", "--hum", hum]
+    assert main(["denoise", *flags, "-o", str(tmp_path / "out.wav")]) == 0
+    record = json.loads((tmp_path / "out.wav.json").read_text())
+    assert record.get("too_short_for") == (["hum"] if is_short else None)
+    assert ("--hum 50" in capsys.readouterr().err) == (is_short and hum == "50")

@@ -15,6 +15,8 @@ from conftest import TINY, TINY_FLAGS, call_main, write_sound
 
 import dawp
 from dawp.errors import BadInput
+from dawp.methods import base as methods
+from dawp.methods.base import METHODS, Method
 from dawp.methods.deep_prior.checkpoints import fit_digest
 from dawp.methods.deep_prior.estimates import base as estimates
 from dawp.methods.deep_prior.estimates.base import ESTIMATES, EstimateKind
@@ -391,3 +393,59 @@ def test_settings_of_two_generators_have_different_names(registered):
 def test_a_generator_is_registered_once():
     with pytest.raises(ValueError, match="demucs"):
         generators.register(dataclasses.replace(TOY_GENERATOR, name="demucs"))
+
+
+# Methods
+
+
+@dataclasses.dataclass(frozen=True)
+class GainConfig(Settings):
+    """Gain: the method of that name."""
+
+    toy_gain: float | None = setting(None, "factor of the samples", at_most=10, none="required by the method")
+
+    def check_use(self):
+        if self.toy_gain is None:
+            raise BadInput("toy_gain must be a number for method toy, got none")
+
+
+def amplify(problem, config):
+    return problem.observed * config.group(GainConfig).toy_gain
+
+
+TOY_METHOD = Method(
+    "toy", "denoise", amplify, is_baseline=False, uses_config=True, groups={"toy": GainConfig}, uses=("seed",)
+)
+
+
+def test_a_method_with_settings_of_its_own_restores(registered, tmp_path):
+    registered(methods, METHODS["denoise"], TOY_METHOD)
+    write_sound(tmp_path / "a.wav")
+    flags = ["a.wav", "--restore", "-o", "b.wav", "--method", "toy", "--hum", "none"]
+    refused = call_main("denoise", flags, tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    done = call_main("denoise", [*flags, "--toy_gain", "0.5"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = (soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav"))
+    assert abs(after - before / 2).max() < 1e-3
+    settings = json.loads((tmp_path / "b.wav.json").read_text())["settings"]
+    assert (settings["toy_gain"], "seed" in settings, "device" in settings) == (0.5, True, False)
+
+
+def test_the_settings_of_a_method_are_effective_where_it_is_used(registered, help_of):
+    before = dawp.Config.of("denoise").effective(), dawp.Config.of("declip", restore=True).effective()
+    registered(methods, METHODS["denoise"], TOY_METHOD)
+    after = dawp.Config.of("denoise", toy_gain=2).effective(), dawp.Config.of("declip", restore=True).effective()
+    assert before == after
+    used = dawp.Config.of("denoise", restore=True, method="toy", toy_gain=2)
+    assert used.effective()["toy_gain"] == 2
+    assert used.groups["toy"] == used.group(GainConfig) == GainConfig(2)
+    assert "toy_gain" not in dawp.Config.of("denoise", restore=True, toy_gain=2).effective()
+    assert "--toy_gain FLOAT factor of the samples" in help_of()
+
+
+def test_groups_of_settings_of_two_methods_have_different_names(registered):
+    registered(methods, METHODS["denoise"], dataclasses.replace(TOY_METHOD, groups={"trained": GainConfig}))
+    with pytest.raises(ValueError, match="trained"):
+        dawp.Config.of("denoise")

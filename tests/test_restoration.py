@@ -222,9 +222,9 @@ def test_drop_outs_do_not_depend_on_the_blocks():
     ("waveform", "given", "words"),
     [
         (torch.randn(3, 2, 1000), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[3, 2, 1000\]"),
-        (torch.randn(10), {}, "waveform of 10 samples is too short"),
+        (torch.randn(10), {}, "waveform must have .* got 10"),
         (torch.zeros(1000), {}, "waveform: is silent"),
-        (torch.full((1000,), torch.nan), {}, "waveform holds NaN"),
+        (torch.full((1000,), torch.nan), {}, "waveform must be finite"),
         (torch.tensor(1.0), {}, r"waveform must have the shape \[T\] or \[channels, T\], got \[\]"),
         (
             torch.randn(1000),

@@ -226,8 +226,17 @@ def test_a_restoration_reports_only_metrics_without_a_clean_clip(tmp_path, monke
     flags = ["--source", str(tmp_path / "a.wav"), "--restore", "--method", "log_mmse", "-o", str(tmp_path / "b.wav")]
     assert main("denoise", [*flags, "--metrics", "dnsmos", "--quiet"]) == 0
     assert read_json(tmp_path / "b.wav.json")["metrics"] == {"dnsmos": {"recording": 2.5, "restored": 4.0}}
-    assert main("denoise", [*flags, "--metrics", "pesq,snr", "--quiet", "--overwrite"]) == 0
-    assert "metrics" not in read_json(tmp_path / "b.wav.json")
+
+
+@pytest.mark.parametrize("names", ["pesq", "snr,lsd", "dnsmos,snr"])
+def test_a_restoration_refuses_metrics_that_need_a_clean_clip(names, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: True)
+    flags = ["--source", str(tmp_path / "a.wav"), "--restore", "--metrics", names]
+    assert main("denoise", flags) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "dnsmos for" in err
+    assert names.split(",")[-1] in err
 
 
 def test_sections_of_a_restoration_are_aligned_with_the_recording():

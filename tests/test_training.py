@@ -48,7 +48,8 @@ def rows_of(path):
 
 
 def test_a_training_writes_the_model_its_card_and_the_losses(recordings, tmp_path, capsys):
-    assert train("--data", recordings, *FLAGS, "--steps", 6, "-o", tmp_path / "model.pt", "--average", 0.5) == 0
+    flags = [*FLAGS, "--steps", 6, "--average", 0.5, "--device", "auto" if not torch.cuda.is_available() else "cpu"]
+    assert train("--data", recordings, *flags, "-o", tmp_path / "model.pt") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "model.pt")
     rows = rows_of(tmp_path / "model_losses.csv")
     assert [int(row["step"]) for row in rows] == [0, 1, 2, 3, 4, 5, 6]
@@ -62,6 +63,7 @@ def test_a_training_writes_the_model_its_card_and_the_losses(recordings, tmp_pat
     assert card["data"]["held_out"]["recordings"] == 1
     assert card["data"]["training"]["hours"] == pytest.approx(2 / 3600, abs=1e-4)
     assert card["metrics"]["held_out_snr_unet"] == pytest.approx(float(rows[-1]["held_out_snr_unet"]))
+    assert card["settings"]["device"] == "cpu"
     assert (tmp_path / "model_losses.png").stat().st_size > 1000
 
 
@@ -145,10 +147,28 @@ def test_resuming_with_other_settings_is_refused(recordings, tmp_path, capsys):
     assert "lr_g" in capsys.readouterr().err
     assert train(*flags) == 2
     assert "model.pt" in capsys.readouterr().err
-    for path in sorted(recordings.iterdir()):
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_resuming_with_other_recordings_is_refused(held_out, recordings, tmp_path, capsys):
+    flags = ["--data", recordings, *FLAGS, "-o", tmp_path / "model.pt"]
+    assert train(*flags, "--steps", 2) == 0
+    capsys.readouterr()
+    training, test = split(recordings, config_of(recordings))
+    for path in test if held_out else training:
         write_sound(path, torch.rand(8000))
     assert train(*flags, "--steps", 4, "--resume") == 2
-    assert "recordings" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert ("held-out" in err) == held_out
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_the_first_process_prints_the_result(rank, recordings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", rank)  # as the processes of several devices have it
+    monkeypatch.setattr(command, "_train", lambda config: {"metrics": {"loss": 1.0}, "steps": 1, "seconds": 1.0})
+    assert train("--data", recordings, *FLAGS, "-o", tmp_path / "model.pt") == 0
+    assert bool(capsys.readouterr().out) == (rank == "0")
 
 
 def test_more_steps_continue_a_finished_training(recordings, tmp_path):
@@ -245,14 +265,14 @@ def test_silence_is_not_drawn(tmp_path):
         assert clip.square().mean().sqrt() > 1e-4
 
 
-def test_recordings_are_held_out_by_the_seed(tmp_path):
+def test_the_held_out_recordings_are_the_same_for_every_seed(tmp_path):
     for index in range(20):
         write_sound(tmp_path / f"{index:02d}.wav")
     training, held_out = split(tmp_path, config_of(tmp_path))
     assert len(held_out) == 2
     assert len(set(training) | set(held_out)) == 20
     assert split(tmp_path, config_of(tmp_path))[1] == held_out
-    assert {tuple(split(tmp_path, config_of(tmp_path, seed=seed))[1]) for seed in range(4)} != {tuple(held_out)}
+    assert {tuple(split(tmp_path, config_of(tmp_path, seed=seed))[1]) for seed in range(4)} == {tuple(held_out)}
     with refused_as("invalid_setting", "test_n"):
         split(tmp_path, config_of(tmp_path, test_n=20))
 
@@ -276,6 +296,18 @@ def test_the_help_lists_the_kinds_and_the_flags_of_the_task(capsys):
     out = capsys.readouterr().out
     assert "--clip_sdr" in out
     assert "--snr" not in out
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [("denoise", "hum", "50"), ("denoise", "noise_profile", "0:1"), ("bandwidth", "target_rate", 48000)],
+)
+def test_settings_of_restorations_are_refused(task, name, value, tmp_path, capsys):
+    with refused_as("invalid_setting", name):
+        TrainingConfig.of("unet", data=tmp_path, task=task, **{name: value})
+    with pytest.raises(SystemExit, match="2"):
+        train("--task", task, f"--{name}", value)
+    assert f"--{name}" in capsys.readouterr().err
 
 
 def test_the_help_loads_no_torch():

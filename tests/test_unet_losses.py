@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from dawp.training.settings import TrainingConfig
 from dawp.training.trainer import Batch
-from dawp.training.unet import UNetTrainer
+from dawp.training.unet import UNetTrainer, log_spectral_loss
 
 SIZE = {"depth": 3, "channels": 8, "kernels": "5", "window": 256, "batch": 4, "gain_std": 0.0, "windows_per_clip": 1}
 FROZEN = 1e-12  # a learning rate
@@ -69,6 +69,21 @@ def test_the_autoencoder_learns_the_clean_clips(tmp_path):
 def test_the_features_of_the_estimate_approach_those_of_the_clean_clip(tmp_path):
     first, last = losses_after(trainer_of(tmp_path, ae=100.0, lr_ae=FROZEN, lr_g=0.003))
     assert last["features"] < 0.3 * first["features"]
+
+
+def test_the_log_spectra_of_the_estimate_approach_those_of_the_clean_clip(tmp_path):
+    first, last = losses_after(trainer_of(tmp_path, spectral=1.0, lr_g=0.01))
+    assert last["spectral"] < 0.8 * first["spectral"]
+
+
+def test_the_spectral_loss_is_the_log_of_a_gain_and_ignores_the_phase():
+    noise = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    assert log_spectral_loss(noise, noise, 16000) == 0
+    assert float(log_spectral_loss(3 * noise, noise, 16000)) == pytest.approx(2 * math.log(3), rel=1e-4)
+    assert log_spectral_loss(-noise, noise, 16000) == 0
+    silent = torch.zeros_like(noise, requires_grad=True)
+    log_spectral_loss(silent, noise, 16000).backward()
+    assert silent.grad.isfinite().all()
 
 
 def test_networks_change_by_their_own_losses_only(tmp_path):

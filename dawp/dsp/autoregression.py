@@ -301,3 +301,47 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
             values[: order + 1] = np.correlate(one, other, "full")[order:]
         lattice.add_varying_precision(correlations, tau[:length], turn.step == -1, gram)
     return solve_definite(gram, right)
+
+
+def interpolate_weighted(
+    samples: Array, start: int, stop: int, model: VaryingModel, slope: Slope, weights: Array
+) -> Array:
+    """Fill one gap with the least weighted energy of the forward and backward residuals of a time-varying model.
+
+    It minimises ``sum of w(t) (e(t)² + e'(t)²)`` with e the forward and e' the backward residual at sample t.
+
+    Args:
+        samples: ``[N]``; the order is known on either side of the gap, which is not read.
+        start: of the gap.
+        stop: of the gap.
+        model: of order p.
+        slope: as in `fit_varying`.
+        weights: w ``[N]``, positive.
+
+    Returns:
+        ``[stop - start]``.
+
+    Raises:
+        numpy.linalg.LinAlgError: the equations are singular.
+    """
+    order, length, size = len(model.constant), stop - start, len(samples)
+    known = samples.copy()
+    known[start:stop] = 0
+    tau = slope.at(np.arange(size, dtype=np.float64))
+    constant, slopes = np.concatenate([[1.0], model.constant]), np.concatenate([[0.0], model.slope])
+    gram, right = np.zeros((length, length)), np.zeros(length)
+    for turn, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
+        rows = slice(first, first + length + order)
+        times, root = tau[turn][rows], np.sqrt(weights[turn][rows])
+        span = known[turn][first - order : rows.stop]
+        residual = np.convolve(span, constant, "valid") + times * np.convolve(span, slopes, "valid")
+        # Row i is the part of the residual due to sample i of the gap: order + 1 values from column i on.
+        design = np.zeros((length, length + order))
+        band = np.lib.stride_tricks.as_strided(
+            design, (length, order + 1), (design.strides[0] + design.strides[1], design.strides[1])
+        )
+        band[:] = constant + slopes * np.lib.stride_tricks.sliding_window_view(times, order + 1)
+        design *= root
+        gram += (design @ design.T)[turn, turn]
+        right -= (design @ (root * residual))[turn]
+    return solve_definite(gram, right)

@@ -35,7 +35,7 @@ FLOOR = 10 ** (-18 / 20)
 
 
 def blind_high_pass(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Remove low frequencies that hold only noise, where they are a clear part of the recording.
+    """Remove low frequencies that contain only noise, where they are a clear part of the recording.
 
     Args:
         waveform: noisy recording ``[T]``.
@@ -74,7 +74,7 @@ def power_response(before: Tensor, after: Tensor, sample_rate: int) -> Array:
 
 
 def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
-    """Return the frequency in Hz below which a recording holds only noise; 0 if there is none from 20 to 90 Hz.
+    """Return the frequency in Hz below which a recording contains only noise; 0 if there is none from 20 to 90 Hz.
 
     The cutoff is the last bin before the first one from 20 Hz on that is not noise. The power of these bins must also
     vary over time like that of Gaussian noise: the ratio of its arithmetic to its geometric mean, averaged over the
@@ -99,10 +99,10 @@ def blind_cutoff(waveform: Tensor, sample_rate: int) -> float:
 
 
 def noise_bins(power: Array, activity: Array, frequencies: Array) -> NDArray[np.bool_]:
-    """Decide which bins of a spectrogram hold only noise.
+    """Decide which bins of a spectrogram contain only noise.
 
     With r the level of the active half of the frames relative to that of the quietest third, in dB, and f the median
-    change of level in dB over four frames, a bin holds noise if 3.4 < f < 6.4 and abs(r) < 2. Below 65 Hz, abs(r) may
+    change of level in dB over four frames, a bin is noise if 3.4 < f < 6.4 and abs(r) < 2. Below 65 Hz, abs(r) may
     be as large as 0.3 times the r of the activity.
 
     Args:

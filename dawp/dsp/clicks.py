@@ -250,10 +250,10 @@ def residuals(samples: Array, models: Sequence[Model | None], hop: int) -> tuple
     for index, model in enumerate(models):
         if model is None:
             continue
-        own = len(model.coefficients) - 1
+        p = len(model.coefficients) - 1
         start, stop = index * hop, min(size, (index + 1) * hop)
-        ahead[start:stop] = np.convolve(padded[start + order - own : stop + order], model.coefficients, "valid")
-        behind[start:stop] = np.correlate(padded[start + order : stop + order + own], model.coefficients, "valid")
+        ahead[start:stop] = np.convolve(padded[start + order - p : stop + order], model.coefficients, "valid")
+        behind[start:stop] = np.correlate(padded[start + order : stop + order + p], model.coefficients, "valid")
     ahead[:order], behind[size - order :] = behind[:order], ahead[size - order :]
     return np.abs(ahead), np.abs(behind)
 

@@ -23,7 +23,11 @@ ROUNDS, MOMENTUM = 10, 0.9  # iterations for each threshold
 SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0929, 4, 2
 SPADE_TOLERANCE = 0.03  # relative residual at which a frame is done
 SPADE_ITERATIONS = 512  # at most; after them all coefficients are kept
-SPADE_WEIGHT = 1 / 3  # in the mean with social sparsity
+SPADE_WEIGHT = 1 / 3  # maximum weight in the mean with social sparsity
+DISAGREEMENT = 24.0  # squared distance of A-SPADE from social sparsity, relative to that of its windows, at half weight
+MAX_EXTENSION = 0.3  # of the part beyond the clipping level
+LITTLE = 0.3  # power beyond the clipping level, relative to social sparsity, at half weight
+POWER_SECONDS = 0.2  # over which powers and distances are averaged
 SPADE_BATCH = 512  # frames solved together
 
 
@@ -84,12 +88,14 @@ def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> T
     """
     if not operator.clipped.any():
         return observed
+    return operator.project(_with_each_window(observed, operator, sample_rate).mean(dim=0), observed)
+
+
+def _with_each_window(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
+    """Return the estimates ``[windows, T]`` of social sparsity with each of its windows."""
     peak = float(observed.abs().max())
-    estimates = [
-        _social_sparsity(observed / peak, operator, _Frame.of(len(observed), sample_rate, window, SOCIAL_OVERLAP))
-        for window in SOCIAL_WINDOWS
-    ]
-    return operator.project(torch.stack(estimates).mean(dim=0) * peak, observed)
+    frames = [_Frame.of(len(observed), sample_rate, window, SOCIAL_OVERLAP) for window in SOCIAL_WINDOWS]
+    return torch.stack([_social_sparsity(observed / peak, operator, frame) for frame in frames]) * peak
 
 
 def _social_sparsity(target: Tensor, operator: Clipping, frame: _Frame) -> Tensor:
@@ -156,12 +162,36 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
 
 
 def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
-    """Return the weighted mean of social sparsity (2/3) and A-SPADE (1/3), whose errors differ.
+    """Return the weighted mean ``[T]`` of social sparsity and A-SPADE, whose errors differ.
+
+    The weight of A-SPADE is 1/3 where it is plausible. It is lower where A-SPADE is far from social sparsity although
+    both windows of social sparsity agree, and where it puts little power beyond the clipping level: with no sparse
+    spectrum it leaves the clipped samples as they are.
+
+    The mean of estimates that differ has too little power, so the part beyond the clipping level is multiplied by 1
+    plus the squared distance of the windows of social sparsity, relative to that part.
 
     Arguments and result are those of `social_sparsity`.
     """
-    social = social_sparsity(observed, operator, sample_rate)
-    return operator.project(torch.lerp(social, a_spade(observed, operator, sample_rate), SPADE_WEIGHT), observed)
+    from scipy.ndimage import uniform_filter1d
+
+    if not operator.clipped.any():
+        return observed
+    estimates = _with_each_window(observed, operator, sample_rate)
+    social, spade = operator.project(estimates.mean(dim=0), observed), a_spade(observed, operator, sample_rate)
+    smallest = 1e-12 * float(observed.double().square().max())  # above the rounding errors of the running mean
+
+    def power(x: Tensor) -> Tensor:
+        size = max(1, round(POWER_SECONDS * sample_rate))
+        return torch.from_numpy(uniform_filter1d(x.double().square().numpy(), size)).clamp(min=smallest)
+
+    windows_apart = power(torch.sub(*operator.project(estimates, observed)))
+    apart = power(spade - social) / windows_apart
+    beyond = power(spade - observed) / power(social - observed)
+    weight = SPADE_WEIGHT / (1 + (apart / DISAGREEMENT) ** 2) / (1 + (LITTLE / beyond) ** 2)
+    excess = torch.lerp(social, spade, weight.to(observed.dtype)) - observed
+    extension = (windows_apart / power(excess)).clamp(max=MAX_EXTENSION)
+    return operator.project(observed + (1 + extension.to(observed.dtype)) * excess, observed)
 
 
 def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:

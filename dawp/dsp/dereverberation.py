@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Complex = NDArray[np.complexfloating]
 
-MIN_SECONDS = 1.0  # shorter recordings are left unchanged
+MIN_SECONDS = 1.0  # shorter recordings are left unchanged, as ``Method.min_seconds`` states
 
 NOISE_FLOOR_DB = -18.0  # minimum gain of the noise reduction
 

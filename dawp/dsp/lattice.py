@@ -162,15 +162,17 @@ def solve_toeplitz(column: Array, right: Array) -> Array:
 
 
 @compiled
-def _add_products(
-    sums: Array, sample: float, earlier: Array, t: int, run: Array, theta: float, centre: float, rate: float
-) -> None:
-    """Add the products of a sample and the earlier ones ``[lags]``, times each of the nine functions of time at t."""
-    tau = rate * (t - centre)
+def _weights(run: Array, theta: float, t: int) -> tuple[float, float, float]:
+    """Level, cosine and sine of the weight of a run at t."""
     phase = theta * (t - run[4])
-    values = (run[2], run[3] * np.cos(phase), run[3] * np.sin(phase))
+    return run[2], run[3] * np.cos(phase), run[3] * np.sin(phase)
+
+
+@compiled
+def _add_products(sums: Array, sample: float, earlier: Array, weights: tuple[float, float, float], tau: float) -> None:
+    """Add the products of a sample and the earlier ones ``[lags]``, times each of nine functions of time."""
     for f in range(3):
-        first = values[f] * sample
+        first = weights[f] * sample
         if first != 0.0:
             second, third = first * tau, first * tau * tau
             constant, linear, square = sums[3 * f], sums[3 * f + 1], sums[3 * f + 2]
@@ -201,7 +203,8 @@ def varying_gram(samples: Array, runs: Array, theta: float, centre: float, rate:
     sums = np.zeros((9, order + 1))  # of the functions (level, cosine, sine) times (1, tau, tau²), for each lag
     for r in range(len(runs)):
         for t in range(int(runs[r, 0]), int(runs[r, 1])):
-            _add_products(sums, samples[t], backwards[size - 1 - t :], t, runs[r], theta, centre, rate)
+            weights = _weights(runs[r], theta, t)
+            _add_products(sums, samples[t], backwards[size - 1 - t :], weights, rate * (t - centre))
     cosine, sine = np.cos(theta), np.sin(theta)
     for i in range(order + 1):
         count = order + 1 - i
@@ -223,13 +226,24 @@ def varying_gram(samples: Array, runs: Array, theta: float, centre: float, rate:
                 before = along[d]
                 along[d] = cosine * before - sine * across[d]
                 across[d] = sine * before + cosine * across[d]
-        for r in range(len(runs)):
-            start, stop = int(runs[r, 0]), int(runs[r, 1])
-            place = start - 1 - i
-            if count > 1:
-                _add_products(sums, samples[place], backwards[size - 1 - place :], start, runs[r], theta, centre, rate)
-                place = stop - 1 - i
-                _add_products(sums, -samples[place], backwards[size - 1 - place :], stop, runs[r], theta, centre, rate)
+        if count == 1:
+            break
+        for r in range(len(runs) + 1):  # adjacent runs share an edge
+            if r < len(runs):
+                edge = int(runs[r, 0])
+                after = _weights(runs[r], theta, edge)
+            if r and (r == len(runs) or edge != int(runs[r - 1, 1])):
+                end = int(runs[r - 1, 1])
+                place = end - 1 - i
+                before = _weights(runs[r - 1], theta, end)
+                earlier = backwards[size - 1 - place :]
+                _add_products(sums, -samples[place], earlier, before, rate * (end - centre))
+            elif r:
+                before = _weights(runs[r - 1], theta, edge)
+                after = (after[0] - before[0], after[1] - before[1], after[2] - before[2])
+            if r < len(runs):
+                place = edge - 1 - i
+                _add_products(sums, samples[place], backwards[size - 1 - place :], after, rate * (edge - centre))
 
 
 @compiled

@@ -34,9 +34,14 @@ def energy_decay(response: Tensor) -> Tensor:
 
 
 def measure_rt60(response: Tensor, sample_rate: int) -> float:
-    """Return the reverberation time in seconds of an impulse response ``[L]``: Schroeder's backward integral, T30.
+    """Return the reverberation time of an impulse response: Schroeder's backward integral, T30 (ISO 3382-1).
 
-    NaN if the response does not decay by 35 dB.
+    Args:
+        response: ``[L]``.
+        sample_rate: in Hz.
+
+    Returns:
+        In seconds; NaN if the response does not decay by 35 dB.
     """
     decay = energy_decay(response)
     begin, end = ((decay < level).nonzero()[:1, 0] for level in (-5.0, -5.0 - DECAY_DB))

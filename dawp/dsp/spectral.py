@@ -97,7 +97,16 @@ def two_step_gain(power: Powers, noise: Powers, floor: float, cleaner: Powers | 
 
 
 def analyse(waveform: Tensor, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> Spectrum:
-    """Return the STFT ``[bins, frames]`` of a waveform ``[T]``, with windows of four hops."""
+    """Return the STFT with Hann windows of four hops.
+
+    Args:
+        waveform: ``[T]``.
+        sample_rate: in Hz.
+        hop_seconds: hop in seconds; shorter for a waveform shorter than a window (``frame_hop``).
+
+    Returns:
+        ``[bins, frames]``.
+    """
     hop = frame_hop(len(waveform), sample_rate, hop_seconds)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     stft: Spectrum = torch.stft(waveform.cpu().double(), len(window), hop, window=window, return_complex=True).numpy()
@@ -105,14 +114,23 @@ def analyse(waveform: Tensor, sample_rate: int, hop_seconds: float = HOP_SECONDS
 
 
 def synthesise(spectrum: Spectrum, sample_rate: int, length: int) -> Tensor:
-    """Return the waveform ``[length]`` of an STFT with the parameters of ``analyse`` for that length."""
+    """Invert the STFT of ``analyse`` with the default hop.
+
+    Args:
+        spectrum: ``[bins, frames]``.
+        sample_rate: in Hz.
+        length: samples of the waveform.
+
+    Returns:
+        ``[length]``, float32.
+    """
     hop = frame_hop(length, sample_rate)
     window = torch.hann_window(OVERLAP * hop, dtype=torch.float64)
     return torch.istft(torch.from_numpy(spectrum), len(window), hop, window=window, length=length).float()
 
 
 def frame_hop(length: int, sample_rate: int, hop_seconds: float = HOP_SECONDS) -> int:
-    """Return the hop in samples of the STFT of ``length`` samples."""
+    """Return the hop in samples of the STFT of ``length`` samples at a sample rate in Hz: at most a quarter of them."""
     return max(1, min(round(hop_seconds * sample_rate), length // OVERLAP))
 
 
@@ -161,7 +179,7 @@ def quiet_power(power: Powers) -> NDArray[np.float64]:
 
 
 def decibels(power: Array) -> Array:
-    """Return a power in dB; the minimum power is 1e-20."""
+    """Return a power ``[...]`` in dB; the minimum power is 1e-20."""
     import numpy as np
 
     result: Array = 10 * np.log10(np.maximum(power, SMALLEST_POWER))
@@ -169,7 +187,7 @@ def decibels(power: Array) -> Array:
 
 
 def ramp(value: Array, low: float, high: float) -> Array:
-    """Return 0 below ``low``, 1 above ``high``, and linear values between them."""
+    """Return for values ``[...]`` 0 below ``low``, 1 above ``high``, and linear values between them."""
     import numpy as np
 
     result: Array = np.clip((value - low) / (high - low), 0, 1)

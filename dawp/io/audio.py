@@ -102,17 +102,17 @@ def mark_missing(waveform: Tensor, sample_rate: int, shortest: float, power: Ten
     runs = [detection.zero_runs(channel, least, most) for channel in arrays]
     drop_outs = {
         run
-        for channel, own, power_of_channel in zip(arrays, runs, powers, strict=True)
-        for run in own
+        for channel, zeros, power_of_channel in zip(arrays, runs, powers, strict=True)
+        for run in zeros
         if detection.breaks_into_sound(channel, *run, sample_rate, power_of_channel)
     }
-    for index, (channel, own) in enumerate(zip(arrays, runs, strict=True)):
+    for index, (channel, zeros) in enumerate(zip(arrays, runs, strict=True)):
         power_of_channel = powers[index]
         spans = [
             detection.with_fades(channel, *run, sample_rate)
             if detection.breaks_into_sound(channel, *run, sample_rate, power_of_channel)
             else run
-            for run in drop_outs.intersection(own)
+            for run in drop_outs.intersection(zeros)
         ]
         spans += detection.other_drop_outs(channel, sample_rate, least, most, power_of_channel)
         for start, stop in spans:
@@ -160,7 +160,12 @@ def resample(waveform: Tensor, rate: int, new_rate: int) -> Tensor:
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform ``[T]`` atomically as a float32 WAV file, without rounding or clipping.
+    """Write a waveform atomically as a float32 WAV file, without rounding or clipping.
+
+    Args:
+        path: of the file.
+        waveform: ``[T]``.
+        sample_rate: in Hz.
 
     Raises:
         OSError: the file cannot be written.
@@ -174,7 +179,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
 
 
 def level_dbfs(waveform: Tensor) -> float:
-    """Return the RMS level in dB relative to full scale (an RMS of 1); minus infinity for silence."""
+    """Return the RMS level of a waveform ``[...]`` in dB relative to full scale (an RMS of 1); -inf for silence."""
     rms = waveform.double().square().mean().sqrt().item()
     return 20 * math.log10(rms) if rms > 0 else -math.inf
 

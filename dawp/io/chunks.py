@@ -116,7 +116,7 @@ class Chunk(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """True if the header leaves the size open."""
+        """True if the header does not state the size."""
         return self.size == (1 << 8 * self.width) - 1
 
 
@@ -233,7 +233,7 @@ class Data:
 
     Attributes:
         start: position of the first byte of sound.
-        stated: bytes of sound according to the header; None if the header leaves the size open.
+        stated: bytes of sound according to the header; None if the header does not state it.
         position: position of the size field; None if libsndfile ignores it.
         width: bytes of the size field.
         order: byte order of the size field.

@@ -13,7 +13,7 @@ import soundfile
 Array = Any  # np.ndarray, float32 [n, channels]
 
 DECODED_AT_ONCE = 1 << 18  # samples of all channels
-MAX_FRAMES = 1 << 36  # libsndfile reports about 2^63 frames if a header leaves the number open
+MAX_FRAMES = 1 << 36  # libsndfile reports about 2^63 frames if a header does not state the number
 MAX_DAMAGES = 1000  # per file
 FIRST_SKIP = 256  # frames
 
@@ -47,7 +47,7 @@ class ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
 
     @property
     def claimed_frames(self) -> int | None:
-        """Number of frames reported by libsndfile; None if the header leaves it open."""
+        """Number of frames reported by libsndfile; None if the header does not state it."""
         return int(self.frames) if self.frames < MAX_FRAMES else None
 
 

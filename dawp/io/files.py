@@ -36,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # otherwise a power failure could leave an empty file
         temporary.replace(path)
     except OSError as error:
-        # An error of a write to an open file has no name, and the temporary name means nothing to the user.
+        # An error of a write to an open file names no file, and the user does not know the temporary name.
         named = {str(name) for name in (error.filename, error.filename2) if name is not None}
         if error.errno is not None and (not named or str(temporary) in named):
             error.filename = str(path)

@@ -147,49 +147,27 @@ def write(
     """
     import soundfile
 
-    gain = 1.0
-    if form.subtype not in UNLIMITED:
-        peak = max(float(piece.abs().max()) for piece in samples())
-        if peak > 1:
-            gain = 1 / peak if clip_mode == "rescale" else 1.0
-            excess = 20 * math.log10(peak)
-            action = f"rescaled by -{excess:.2f} dB" if clip_mode == "rescale" else "clamped"
-            log.warning("%s: exceeds full scale by %.2f dB: %s", printable(output), excess, action)
+    gain = 1.0 if form.subtype in UNLIMITED else _gain_below_full_scale(output, samples, clip_mode)
     metadata, lost = metadata or Metadata(), list[str]()
     if gain != 1:
         metadata, lost = metadata.without_levels()
     channels = len(next(samples()))
     order = metadata.channel_order(form.format, channels) or range(channels)
 
-    def encode(path: Path) -> None:
-        with (
-            path.open("w+b") as raw,
-            _system_errors(raw),
-            soundfile.SoundFile(
-                raw.fileno(), "w", rate, channels, form.subtype, format=form.format, closefd=False
-            ) as file,
-        ):
-            frames = 0
-            for piece in samples():
-                file.write(_as_stored(gain * piece[list(order)].double(), form.subtype).T.numpy())
-                frames += piece.shape[1]
-        _correct_header(path, frames)
+    def ordered() -> Iterator[Tensor]:
+        return (gain * piece[list(order)].double() for piece in samples())
 
     try:
         with atomic_write(output) as temporary:
-            encode(temporary)
+            _encode(temporary, ordered(), rate, channels, form)
             try:
-                length = _frames_of(temporary)
-                lost += write_metadata(temporary, metadata, form.format, channels)
-                if _frames_of(temporary) != length:
-                    raise ValueError("it would change the length")
+                lost += _add_metadata(temporary, metadata, form, channels)
             except OSError:
                 raise
             except Exception as error:  # malformed metadata: write the sound without it
-                log.warning(
-                    "%s: metadata cannot be written (%s)", printable(output), printable(error) or type(error).__name__
-                )
-                encode(temporary)
+                reason = printable(error) or type(error).__name__
+                log.warning("%s: metadata cannot be written (%s)", printable(output), reason)
+                _encode(temporary, ordered(), rate, channels, form)
             if form.format == "OGG":
                 set_serial(temporary)
     except soundfile.SoundFileError as error:
@@ -201,6 +179,46 @@ def write(
     if lost:
         log.warning("%s: not kept: %s", printable(output), _listed(lost))
     return gain
+
+
+def _gain_below_full_scale(output: Path, samples: Callable[[], Iterator[Tensor]], clip_mode: str) -> float:
+    """Return the gain of samples for an integer format, and warn if they exceed full scale."""
+    peak = max(float(piece.abs().max()) for piece in samples())
+    if peak <= 1:
+        return 1.0
+    excess = 20 * math.log10(peak)
+    action = f"rescaled by -{excess:.2f} dB" if clip_mode == "rescale" else "clamped"
+    log.warning("%s: exceeds full scale by %.2f dB: %s", printable(output), excess, action)
+    return 1 / peak if clip_mode == "rescale" else 1.0
+
+
+def _encode(path: Path, samples: Iterator[Tensor], rate: int, channels: int, form: Form) -> None:
+    """Write consecutive parts ``[channels, n]`` without metadata."""
+    import soundfile
+
+    with (
+        path.open("w+b") as raw,
+        _system_errors(raw),
+        soundfile.SoundFile(raw.fileno(), "w", rate, channels, form.subtype, format=form.format, closefd=False) as file,
+    ):
+        frames = 0
+        for piece in samples:
+            file.write(_as_stored(piece, form.subtype).T.numpy())
+            frames += piece.shape[1]
+    _correct_header(path, frames)
+
+
+def _add_metadata(path: Path, metadata: Metadata, form: Form, channels: int) -> list[str]:
+    """Add metadata to a sound file, and return what its format does not support.
+
+    Raises:
+        ValueError: the metadata is malformed.
+    """
+    length = _frames_of(path)
+    lost = write_metadata(path, metadata, form.format, channels)
+    if _frames_of(path) != length:
+        raise ValueError("it would change the length")
+    return lost
 
 
 @contextmanager

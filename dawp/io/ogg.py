@@ -56,8 +56,8 @@ def links(file: IO[bytes]) -> list[Segment]:
 
 def _link(pages: list[Page], start: int, stop: int) -> Segment:
     """Return a logical stream, with its length according to the granule positions of its pages."""
-    own = [page for page in pages if page.serial == pages[0].serial]
-    ticks, rate = max(page.granule for page in own), pages[0].rate
+    stream = [page for page in pages if page.serial == pages[0].serial]
+    ticks, rate = max(page.granule for page in stream), pages[0].rate
     is_damaged = any(before.stop != after.start for before, after in pairwise(pages))
     cut = pages[-1].stop != stop
     return Segment(start, stop, seconds=ticks / rate if rate and ticks > 0 else None, damaged=is_damaged, cut=cut)

@@ -13,7 +13,7 @@ from dawp.io.files import safe_name
 from dawp.io.sources import find_listed, read_list_text, unread_reason
 
 FILE, PANEL, OUT = "file", "panel", "out"  # columns that are not settings
-MAX_PART_BYTES = 200  # of a folder or file name: leaves room for temporary names
+MAX_PART_BYTES = 200  # of a folder or file name; temporary names are longer
 FIRST_LINE_BYTES = 1 << 16
 
 

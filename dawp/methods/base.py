@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dawp.errors import BadInput, printable
+from dawp.methods.trained.diffusion.settings import DiffusionConfig
+from dawp.methods.trained.settings import TrainedConfig
 from dawp.plugins import add_part, import_object
+from dawp.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,16 +63,19 @@ class Method:
         function: maps a problem to the estimate ``[T]``; uses its observed clip, never the clean one. As
             ``"module:function"`` it is imported when it is needed.
         uses_config: whether the function also receives all settings: ``function(problem, config)``.
-        needs_weights: whether it needs a model file (``--weights``).
-        uses_sampler: whether it uses the settings of the sampler of a diffusion model.
-        check: ``check(config)`` raises BadInput if the settings cannot be used, before a recording is read; None for no
-            check. As ``"module:function"`` it is imported when it is needed.
+        groups: classes of settings that only this and related methods use, whose fields are flags, by the names of the
+            groups in ``Config.registered``. The numbers of a restoration depend on them if it uses the method.
+        uses: names of other settings that it reads, such as ``device`` and ``seed``.
+        check: ``check(config, sample_rate)`` raises BadInput if the settings cannot be used at a sample rate in Hz. It
+            is called before a recording is decoded, and, with the rate None, before recordings are opened. As
+            ``"module:function"`` it is imported when it is needed. None for no check.
         package: optional package that it requires, or None.
         is_baseline: whether ``--baselines`` runs it.
         settings: settings whose defaults the method changes, by name.
         needs: name of a setting of the task without which it cannot be used, or None.
         context: seconds of the recording on either side of a block that the method receives.
         extra: of setup.py that installs the package.
+        min_seconds: duration of the shortest recording that the method changes.
         supports: names of settings of the task that other methods do not support.
     """
 
@@ -81,12 +87,13 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     needs: str | None = None
     context: float = 0.0
+    min_seconds: float = 0.0
     extra: str = "baselines"
     supports: tuple[str, ...] = ()
     uses_config: bool = False
-    needs_weights: bool = False
-    uses_sampler: bool = False
-    check: str | Callable[[Any], None] | None = None
+    groups: Mapping[str, type[Settings]] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
+    check: str | Callable[[Any, int | None], None] | None = None
 
     def restore(self, problem: Problem, config: Any = None) -> Tensor:
         """Return the estimate ``[T]``, of the type of the observed clip.
@@ -138,13 +145,28 @@ def get_method(task: str, name: str) -> Method | None:
     return None if name == DEEP_PRIOR else METHODS[task][name]
 
 
-def check_method(task: str, name: str, config: Any = None) -> None:
+def groups_of_methods() -> dict[str, type[Settings]]:
+    """Return the classes of settings of the methods of all tasks, by the names of their groups.
+
+    Raises:
+        ValueError: two methods have different groups of one name.
+    """
+    groups: dict[str, type[Settings]] = {}
+    for method in (method for of_task in METHODS.values() for method in of_task.values()):
+        for name, group in method.groups.items():
+            if groups.setdefault(name, group) is not group:
+                raise ValueError(f"two methods have different groups of settings named {name}")
+    return groups
+
+
+def check_method(task: str, name: str, config: Any = None, sample_rate: int | None = None) -> None:
     """Check that the package of a task's method is installed, and the settings that the method uses.
 
     Args:
         task: name of the task.
         name: of the method.
         config: all settings (``dawp.config.Config``); None to check the package only.
+        sample_rate: of the recording to restore, in Hz; None to check what does not depend on it.
 
     Raises:
         BadInput: the task has no such method, its package is missing, or a setting cannot be used.
@@ -152,7 +174,7 @@ def check_method(task: str, name: str, config: Any = None) -> None:
     method = get_method(task, name)
     check_installed([method] if method else [], f"method {name} needs")
     if method and method.check and config is not None:
-        import_object(method.check)(config)
+        import_object(method.check)(config, config.corruption.output_rate or sample_rate)
 
 
 def check_installed(methods: Iterable[Method], what: str) -> None:
@@ -210,6 +232,7 @@ for _method in (
             f"dawp.methods.classical.reverberation:{name}",
             is_baseline=False,
             settings=REVERBERATION_SETTINGS,
+            min_seconds=1.0,
             supports=() if name == "late_suppression" else ("joint_channels",),
         )
         for name in ("wpe_long", "late_suppression", "wpe_late")
@@ -265,7 +288,8 @@ for _method in (
             UNET_SETTINGS,
             context=0.5,
             uses_config=True,
-            needs_weights=True,
+            groups={"trained": TrainedConfig},
+            uses=("device",),
             check="dawp.methods.trained.unet_method:check_weights",
         )
         for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick", "chain")
@@ -280,8 +304,8 @@ for _method in (
             DIFFUSION_NOISE_SETTINGS if task == "denoise" else DIFFUSION_SETTINGS,
             needs="rir" if task == "dereverb" else None,
             uses_config=True,
-            needs_weights=True,
-            uses_sampler=True,
+            groups={"trained": TrainedConfig, "diffusion": DiffusionConfig},
+            uses=("device", "seed"),
             check="dawp.methods.trained.diffusion.method:check_weights",
         )
         for task in ("denoise", "dereverb", "inpaint", "declip", "bandwidth", "declick")

@@ -72,6 +72,17 @@ class MetricConfig(Settings):
         """The names of the selected metrics that need no clean clip, for restored recordings."""
         return () if self.metrics is None else tuple(name for name in self.names if not METRICS[name].needs_clean)
 
+    def check_restoration(self) -> None:
+        """Check that no metric is selected that needs a clean clip.
+
+        Raises:
+            BadInput: there is one.
+        """
+        if self.metrics is not None and self.without_clean != self.names:
+            allowed = ", ".join(name for name, metric in METRICS.items() if not metric.needs_clean)
+            needing = ", ".join(name for name in self.names if name not in self.without_clean)
+            raise BadInput(f"metrics must be names of {allowed} for a restoration without a clean clip, got {needing}")
+
     def identity(self) -> dict[str, Any]:
         identity = super().identity()
         if self.metrics is None:

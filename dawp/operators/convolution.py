@@ -44,7 +44,7 @@ class Convolution(Operator):
         return x[start : start + len(x) - len(self.response) + 1]
 
     def rough_inverse(self, observed: Tensor) -> Tensor:
-        """Return ``irfft(H* Y / (|H|^2 + e mean |H|^2))``, shifted by the delay.
+        """Return ``irfft(H* Y / (|H|^2 + e mean |H|^2))`` of the observation ``[T]``, shifted by the delay, ``[T]``.
 
         Samples before and after the observation count as zero.
         """

@@ -104,8 +104,8 @@ def grid(study: Study, preset: str, sources: Mapping[str, Path], clips: int, giv
                 continue
             epochs = {"epochs": study.epochs} if preset == "paper" else {}
             settings = {**epochs, **given, **cell.settings}
-            own = {"source": paths[kind], "experiment_repetition": count}
-            config = Config.of(cell.task, preset, **settings, **own)
+            clips_of_kind = {"source": paths[kind], "experiment_repetition": count}
+            config = Config.of(cell.task, preset, **settings, **clips_of_kind)
             plan = Plan(config, recordings[kind], _published(study, cell) if preset == "paper" else None)
             cells[cell].append(Part(kind, plan, count))
     return cells

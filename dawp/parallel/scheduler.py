@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dawp.devices import pick_device
 from dawp.errors import BadInput, FitDiverged
 from dawp.parallel.allocation import allocate_workers, torch_threads, visible_gpus
-from dawp.parallel.executor import Executor, LogMessage, ProcessDied, Progress, Raised, Returned
+from dawp.parallel.executor import Event, Executor, LogMessage, ProcessDied, Progress, Raised, Returned
 from dawp.parallel.jobs import Job, JobResult, WorkItem
 from dawp.parallel.processes import ProcessPool
 from dawp.parallel.progress import LocalReporter, ProgressBars
@@ -74,67 +74,97 @@ def schedule(jobs: Iterable[Job], executor: Executor, bars: ProgressBars) -> Ite
     The parts of a job are submitted first, then its final step. A work item whose process dies is submitted once more.
     After a failure, the other parts of the job are not started.
     """
-    remaining = iter(jobs)
-    queue: deque[WorkItem] = deque()
-    parts_left: dict[Job, int] = {}
-    failed: dict[Job, BadInput | FitDiverged] = {}
-    running: set[WorkItem] = set()
+    schedule = _Schedule(jobs, executor, bars)
+    while schedule.submit():
+        for item, event in executor.events():
+            result = schedule.handle(item, event)
+            if result is not None:
+                yield result
 
-    def end(item: WorkItem, discard: bool = False) -> None:
-        running.discard(item)
-        bars.end(item, discard)
 
-    while True:
-        while executor.has_capacity:
-            if not queue:
-                job = next(remaining, None)
+class _Schedule:
+    """The work items that wait and run on an executor."""
+
+    def __init__(self, jobs: Iterable[Job], executor: Executor, bars: ProgressBars) -> None:
+        self._remaining, self._executor, self._bars = iter(jobs), executor, bars
+        self._queue: deque[WorkItem] = deque()
+        self._parts_left: dict[Job, int] = {}
+        self._failed: dict[Job, BadInput | FitDiverged] = {}
+        self._running: set[WorkItem] = set()
+
+    def submit(self) -> bool:
+        """Submit work items while the executor has capacity, and return whether any are running."""
+        while self._executor.has_capacity:
+            if not self._queue:
+                job = next(self._remaining, None)
                 if job is None:
                     break
                 if job.parts > 1:
-                    parts_left[job] = job.parts
-                queue.extend(WorkItem(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
-            item = queue.popleft()
-            if item.job in failed:
+                    self._parts_left[job] = job.parts
+                self._queue.extend(WorkItem(job, part) for part in (range(job.parts) if job.parts > 1 else [None]))
+            item = self._queue.popleft()
+            if item.job in self._failed:
                 continue
-            running.add(item)
-            bars.start(item)
-            executor.submit(item)
-        if not running:
-            return
-        for item, event in executor.events():
-            match event:
-                case Progress(epochs, values, skipped):
-                    bars.update(item, epochs, values, skipped)
-                case LogMessage(logger, level, text):
-                    logging.getLogger(logger).log(level, "%s", text)
-                case Returned(value):
-                    end(item)
-                    if item.part is None:
-                        yield JobResult(item.job, value, None)
-                        continue
-                    parts_left[item.job] -= 1
-                    if not parts_left[item.job]:
-                        del parts_left[item.job]
-                        queue.appendleft(WorkItem(item.job, None))
-                case ProcessDied():
-                    end(item, discard=True)
-                    if item.job not in failed and item.failed_attempts + 1 < MAX_ATTEMPTS:
-                        log.warning("%s: %s; retrying once", item.job.name, event)
-                        queue.appendleft(item._replace(failed_attempts=item.failed_attempts + 1))
-                        continue
-                    failed.setdefault(
-                        item.job, BadInput(f"{item.job.name}: {event}, attempt {MAX_ATTEMPTS}", code="job_failed")
-                    )
-                case Raised(error, traceback):
-                    end(item)
-                    if isinstance(error, BadInput | FitDiverged):
-                        failed.setdefault(item.job, error)
-                    else:
-                        if not isinstance(error, OSError):
-                            log.error("%s: exception in a worker process\n%s", item.job.name, traceback)
-                        raise error
-            # Report a failed job only after its last running part has ended: no process uses its folder any more.
-            has_ended = isinstance(event, Returned | ProcessDied | Raised)
-            if has_ended and item.job in failed and not any(other.job is item.job for other in running):
-                parts_left.pop(item.job, None)
-                yield JobResult(item.job, None, failed[item.job])
+            self._running.add(item)
+            self._bars.start(item)
+            self._executor.submit(item)
+        return bool(self._running)
+
+    def handle(self, item: WorkItem, event: Event) -> JobResult | None:
+        """Handle an event of a work item, and return the result of its job if the job has ended.
+
+        Raises:
+            Exception: an exception of the job other than BadInput and FitDiverged.
+        """
+        match event:
+            case Progress(epochs, values, skipped):
+                self._bars.update(item, epochs, values, skipped)
+                return None
+            case LogMessage(logger, level, text):
+                logging.getLogger(logger).log(level, "%s", text)
+                return None
+            case Returned(value):
+                self._end(item)
+                if item.part is None:
+                    return JobResult(item.job, value, None)
+                self._end_part(item.job)
+            case ProcessDied():
+                self._end(item, discard=True)
+                if self._retry(item, event):
+                    return None
+            case Raised(error, traceback):
+                self._end(item)
+                if not isinstance(error, BadInput | FitDiverged):
+                    if not isinstance(error, OSError):
+                        log.error("%s: exception in a worker process\n%s", item.job.name, traceback)
+                    raise error
+                self._failed.setdefault(item.job, error)
+        return self._failure(item.job)
+
+    def _end(self, item: WorkItem, discard: bool = False) -> None:
+        self._running.discard(item)
+        self._bars.end(item, discard)
+
+    def _end_part(self, job: Job) -> None:
+        """Count a finished part of a job, and queue the final step after the last one."""
+        self._parts_left[job] -= 1
+        if not self._parts_left[job]:
+            del self._parts_left[job]
+            self._queue.appendleft(WorkItem(job, None))
+
+    def _retry(self, item: WorkItem, event: ProcessDied) -> bool:
+        """Queue a work item whose process died once more; otherwise note the failure and return False."""
+        if item.job not in self._failed and item.failed_attempts + 1 < MAX_ATTEMPTS:
+            log.warning("%s: %s; retrying once", item.job.name, event)
+            self._queue.appendleft(item._replace(failed_attempts=item.failed_attempts + 1))
+            return True
+        failure = BadInput(f"{item.job.name}: {event}, attempt {MAX_ATTEMPTS}", code="job_failed")
+        self._failed.setdefault(item.job, failure)
+        return False
+
+    def _failure(self, job: Job) -> JobResult | None:
+        """Return the failure of a job once its last running part has ended, so that no process uses its folder."""
+        if job not in self._failed or any(other.job is job for other in self._running):
+            return None
+        self._parts_left.pop(job, None)
+        return JobResult(job, None, self._failed[job])

@@ -27,7 +27,7 @@ UNITS = {
     "snr_db": "SNR (dB)",
     "level_dbfs": "level (dBFS)",
     "rt60": "RT60 (s)",
-    "rt60_asked": "RT60 asked (s)",
+    "rt60_asked": "requested RT60 (s)",
     "drr_db": "direct to reverberant (dB)",
     "room_dim": "room (m)",
     "source_pos": "source at (m)",
@@ -204,9 +204,9 @@ def _values(name: str, facts: dict[str, Any] | None) -> list[str]:
             return []
         measurement = Measurement.parse(what)
         check = measurement.check
-        there = [f"{check.label} {format_number(best[check.metric])}"] if check and check.metric in best else []
-        own = f"{measurement.label} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
-        return [f"epoch {best['epoch']}", own, *there]
+        checked = [f"{check.label} {format_number(best[check.metric])}"] if check and check.metric in best else []
+        value = f"{measurement.label} {format_number(best['value'])} ({format_number(best['gain'], '+.2f')})"
+        return [f"epoch {best['epoch']}", value, *checked]
     if kind == "corrupted":
         return [f"{Measurement.parse(metric).label} {format_number(value)}" for metric, value in facts["input"].items()]
     evaluation = facts["restored"] if kind == "restored" else facts["baselines"].get(what)

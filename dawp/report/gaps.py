@@ -33,7 +33,7 @@ class GapErrors:
 
 
 def spans_of(gaps: Sequence[Sequence[float]], rate: int) -> list[slice]:
-    """Return the samples of gaps that are given by start and length in seconds."""
+    """Return the samples of gaps, which have a start and a length in seconds, at a sample rate in Hz."""
     return [slice(round(start * rate), round(start * rate) + max(1, round(length * rate))) for start, length in gaps]
 
 

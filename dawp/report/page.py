@@ -35,7 +35,7 @@ def write_report(folder: Path) -> Path:
         The path of the page.
 
     Raises:
-        BadInput: the folder holds no run, or config.json lacks some keys.
+        BadInput: the folder has no run, or config.json lacks some keys.
     """
     if run_identity(folder) is None:
         raise BadInput(

@@ -276,9 +276,9 @@ def fills_of(folder: Path) -> list[str]:
 
 def _gap_styles(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return a colour and a line style for each sound in the gaps."""
-    own = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
+    styles = {"clean": (CLEAN, "-"), BEST_ON_GAPS: (OUTPUT, "-"), "restored": (MEAN, "--")}
     others = cycle([(colour, line) for line in (":", "-.") for colour in (AGAINST, BLIND, CORRUPTED)])
-    return [own[name] if name in own else next(others) for name in names]
+    return [styles[name] if name in styles else next(others) for name in names]
 
 
 def draw_room(folder: Path, facts: dict[str, Any], to: Path) -> None:
@@ -353,7 +353,7 @@ def magnitudes(sounds: Iterable[NDArray[Any]], max_frames: int | None = None) ->
 
 
 def decibels(magnitude: NDArray[Any], loudest: float) -> NDArray[Any]:
-    """Convert a magnitude to dB relative to ``loudest``."""
+    """Convert magnitudes ``[...]`` to dB relative to ``loudest``."""
     import numpy as np
 
     level: NDArray[Any] = 20 * np.log10(np.maximum(magnitude, SMALLEST) / max(loudest, SMALLEST))
@@ -418,7 +418,7 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def measured(columns: dict[str, NDArray[Any]], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the epochs and values of a column where the value is finite."""
+    """Return the epochs ``[N]`` and the values ``[N]`` of a column where the value is finite."""
     import numpy as np
 
     values = columns.get(name, np.full_like(columns["epoch"], np.nan))

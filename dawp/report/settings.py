@@ -27,6 +27,7 @@ class ReportConfig(Settings):
         False,
         "print no progress bars, notices and tables: only warnings, errors and, to standard output, the path of the "
         "results",
+        short="-q",
         brief="print only warnings, errors and the path of the results",
     )
     json: bool = setting(

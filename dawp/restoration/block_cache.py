@@ -20,7 +20,7 @@ from dawp.restoration.blocks import Block, RestoredBlock
 
 
 def cache_folder(output: Path) -> Path:
-    """Return the hidden folder beside an output that holds its finished blocks."""
+    """Return the hidden folder beside an output with its finished blocks."""
     # A digest, because the name of the output may already have the maximum length of a file name.
     return output.parent / f".dawp-{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:12]}"
 

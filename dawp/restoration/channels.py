@@ -70,12 +70,12 @@ class PendingBlock:
             return same and self.operators[one] == self.operators[other]
 
         # The first channel that is identical to each channel.
-        self._sources = [next(other for other in channels if equal(other, own)) for own in channels]
+        self._sources = [next(other for other in channels if equal(other, channel)) for channel in channels]
         needs_fit = known.any(dim=1)
         if config.corruption.missing is not None:
             needs_fit &= missing.any(dim=1)
-        self.to_fit = [own for own in channels if self._sources[own] == own and needs_fit[own]]
-        self._results = {own: (known[own], 0) for own in channels if own not in self.to_fit}
+        self.to_fit = [channel for channel in channels if self._sources[channel] == channel and needs_fit[channel]]
+        self._results = {channel: (known[channel], 0) for channel in channels if channel not in self.to_fit}
 
     def add_result(self, channel: int, result: tuple[Tensor, int]) -> None:
         """Store the restored samples ``[n]`` of a channel, and the epoch at which its first fit stopped."""
@@ -83,7 +83,7 @@ class PendingBlock:
 
     def others(self, channel: int) -> Tensor | None:
         """Return the channels ``[K, n]`` that are not identical to a channel; None if there are none."""
-        others = [own for own, source in enumerate(self._sources) if own == source != self._sources[channel]]
+        others = [other for other, source in enumerate(self._sources) if other == source != self._sources[channel]]
         return self.samples[others] if others else None
 
     @property
@@ -220,36 +220,54 @@ def restore_channel(
     try:
         with memory_as_bad_input("not restored", "block"):
             method = get_method(config.task, config.restoration.method)
-            all_epochs = (1 if method else config.fit.epochs) * (config.stop.fits if part is None else 1)
             if method and part is not None:
-                progress.skip(all_epochs)
+                progress.skip(1)
                 return None
             original = _make_problem(channel, rate, config, index)
             if original.is_intact:
-                progress.skip(all_epochs)
+                progress.skip(_count_epochs(config, part))
                 return None if part is not None else (channel, 0)
             if method:
-                progress.skip(all_epochs)
+                progress.skip(_count_epochs(config, part))
                 return _apply(method, original, context, others, operator, config, index, label), 0
             problem = _working_problem(original, channel, context, config, index)
             problem = replace(problem, operator=operator or problem.operator)
-            checkpoints = Checkpoints(folder, progress.saved) if folder else None
-            estimate, epoch = restore_without_fit(problem, config), 0
-            if estimate is not None:
-                progress.skip(all_epochs)
-            if part is not None and checkpoints:
-                if estimate is None:
-                    fit_ahead(problem, config, index, part, progress, None, checkpoints)
+            fitted = _fit(problem, config, index, part, folder, progress)
+            if fitted is None:
                 return None
-            if estimate is None:
-                result = solve(problem, config, index, progress, None, checkpoints)
-                if result.restored is None or result.error:
-                    raise FitDiverged(result.error or "the fit ended without an estimate; use more epochs")
-                estimate, epoch = result.restored.waveform, result.restored.epoch or 0
-            output = audio.resample(estimate, problem.sample_rate, rate)[: len(channel)]
-            return _combine(original, output, config, label), epoch
+            output = audio.resample(fitted[0], problem.sample_rate, rate)[: len(channel)]
+            return _combine(original, output, config, label), fitted[1]
     except (BadInput, FitDiverged) as failure:
         raise with_context(failure, label) from None
+
+
+def _count_epochs(config: Config, part: int | None) -> int:
+    """Return the number of epochs that the progress bars count for all fits of a channel, or for a part of them."""
+    per_fit = 1 if get_method(config.task, config.restoration.method) else config.fit.epochs
+    return per_fit * (config.stop.fits if part is None else 1)
+
+
+def _fit(
+    problem: Problem, config: Config, index: int, part: int | None, folder: Path | None, progress: ProgressReporter
+) -> tuple[Tensor, int] | None:
+    """Return the estimate ``[T]`` of the deep prior and the epoch of its first fit, 0 if no fit is needed.
+
+    Arguments and errors are those of ``restore_channel``; None after a single fit, whose checkpoint is in the folder.
+    """
+    checkpoints = Checkpoints(folder, progress.saved) if folder else None
+    estimate = restore_without_fit(problem, config)
+    if estimate is not None:
+        progress.skip(_count_epochs(config, part))
+    if part is not None and checkpoints:
+        if estimate is None:
+            fit_ahead(problem, config, index, part, progress, None, checkpoints)
+        return None
+    if estimate is not None:
+        return estimate, 0
+    result = solve(problem, config, index, progress, None, checkpoints)
+    if result.restored is None or result.error:
+        raise FitDiverged(result.error or "the fit ended without an estimate; use more epochs")
+    return result.restored.waveform, result.restored.epoch or 0
 
 
 def _apply(

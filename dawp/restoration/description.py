@@ -32,20 +32,24 @@ def describe(sound: Sound, config: Config) -> Scores:
     Returns:
         The quantities by name, None where one cannot be estimated; empty if the task has none.
     """
-    estimate = get_task(config.task).describe
-    if estimate is None:
+    task = get_task(config.task)
+    if task.describe is None:
         return {}
     values: dict[str, list[float]] = {}
     for start, stop in _sections(sound):
         for channel in sound.read(start, stop):
-            for name, value in estimate(channel, sound.rate, config.corruption).items():
+            for name, value in task.describe(channel, sound.rate, config.corruption).items():
                 values.setdefault(name, []).append(value)
     finite = {name: [value for value in found if math.isfinite(value)] for name, found in values.items()}
     medians = {name: statistics.median(found) if found else None for name, found in finite.items()}
     if medians:
-        text = ", ".join(f"{name} {'unknown' if value is None else f'{value:.2g}'}" for name, value in medians.items())
-        log.info("%s: estimated from the recording: %s", sound.name, text)
+        texts = (_quantity(*task.quantities.get(name, (name, "")), value) for name, value in medians.items())
+        log.info("%s: estimated from the recording: %s", sound.name, ", ".join(texts))
     return medians
+
+
+def _quantity(label: str, unit: str, value: float | None) -> str:
+    return f"{label} unknown" if value is None else f"{label} {value:.2g} {unit}".rstrip()
 
 
 def assess(sound: Sound, restored: Iterator[Tensor], config: Config) -> dict[str, Scores]:

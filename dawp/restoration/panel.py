@@ -49,7 +49,7 @@ def run(
         if place and (place.suffix.lower() in SOUND_SUFFIXES or place.exists()) and not place.is_dir():
             raise BadInput(f"{name} must be a folder for a panel, got {printable(place)}")
     configs = row_configs(panel, config, given)
-    targets = [_target_of(row, own, folder) for row, own in zip(rows, configs, strict=True)]
+    targets = [_target_of(row, config, folder) for row, config in zip(rows, configs, strict=True)]
     results = folder / panel.results
     places = [filter(None, (target.output, target.record, target.removed)) for target in targets]
     check_places(rows, [list(paths) for paths in places], results)

@@ -12,7 +12,7 @@ from dawp.settings import Settings, setting
 from dawp.tasks.base import TASKS
 
 
-def _own_blocks() -> str:
+def _blocks_of_methods() -> str:
     """Describe the methods that change the default of ``block``."""
     names: dict[float, dict[str, None]] = {}  # a method of several tasks is listed once
     for method in (method for of_task in METHODS.values() for method in of_task.values()):
@@ -92,7 +92,10 @@ class RestoreConfig(Settings):
     )
     block: float = setting(
         4.0,
-        lambda: "maximum length in seconds of the blocks of a recording, which are restored separately" + _own_blocks(),
+        lambda: (
+            "maximum length in seconds of the blocks of a recording, which are restored separately"
+            + _blocks_of_methods()
+        ),
         above=0,
         at_most=600,
     )

@@ -17,7 +17,7 @@ from dawp.io.sources import SOUND_SUFFIXES, Recording
 from dawp.restoration.block_cache import cache_folder
 
 DEFAULT_OUTPUT = Path("restored")
-MAX_NAME_BYTES = 255 - len(".12345678.") - len(".json")  # leave room for the temporary name of the record
+MAX_NAME_BYTES = 255 - len(".12345678.") - len(".json")  # the rest is for the temporary name of the record
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _assign_outputs(config: Config, paths: Sequence[Path], base: Path) -> list[T
 
 
 def check_outputs(config: Config, targets: Sequence[Target]) -> None:
-    """Refuse outputs that are recordings, folders or the files of someone else."""
+    """Refuse outputs that are recordings, folders or files of other programs."""
     overwrite = config.run.overwrite
     inputs = {target.path.resolve() for target in targets}
     for target in targets:

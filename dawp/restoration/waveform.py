@@ -18,7 +18,7 @@ from dawp.restoration.blocks import Sound, overlap_add, plan_blocks
 from dawp.restoration.channels import ChannelJob, PendingBlock, channel_jobs, progress_bars
 from dawp.restoration.context import is_intact, noise_profile, read_block
 from dawp.restoration.hum import remove_hum
-from dawp.restoration.inspection import inspect
+from dawp.restoration.inspection import check_length, inspect
 
 
 def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progress: str | None = None) -> Tensor:
@@ -41,7 +41,7 @@ def restore_waveform(waveform: Tensor, sample_rate: int, config: Config, progres
         raise BadInput(f"executor must be local for a waveform in memory, got {config.work.executor}")
     stages = config.stages
     for stage in stages:
-        check_method(stage.task, stage.restoration.method, stage)
+        check_method(stage.task, stage.restoration.method, stage, sample_rate)
         stage.corruption.check_files()
     for stage in stages:
         waveform = _restore(waveform, sample_rate, stage, progress)
@@ -63,6 +63,7 @@ def _restore(waveform: Tensor, sample_rate: int, config: Config, progress: str |
         return waveform.clone()
     sound, config = inspected
     sound, _ = remove_hum(sound, config)
+    check_length(sound, config)
     blocks = plan_blocks(sound, config)
     if is_intact(sound, config, blocks):
         return waveform.clone()

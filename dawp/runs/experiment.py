@@ -69,7 +69,7 @@ def run(
         progress: show a bar on standard error.
 
     Raises:
-        BadInput: the device is not available, or the folder cannot be written or holds a run with other settings.
+        BadInput: the device is not available, or the folder cannot be written or has a run with other settings.
         KeyboardInterrupt: the summary of the finished repetitions is written. Unfinished repetitions with
             checkpoints are kept.
     """

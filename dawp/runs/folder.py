@@ -83,7 +83,7 @@ def _identity(config: Config, recordings: Sequence[Recording]) -> dict[str, Any]
 
 
 def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) -> None:
-    """Check that a folder is free, or holds the same run or one that may be overwritten.
+    """Check that a folder is empty, or has the same run or one that may be overwritten.
 
     Raises:
         BadInput: the folder cannot be used.
@@ -102,7 +102,7 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
         inputs = [path for recording in recordings for path in recording.paths]
         if any(folder.resolve() in path.resolve().parents for path in inputs):
             raise BadInput(
-                f"{printable(folder)}: holds recordings of this command, --overwrite would delete them",
+                f"{printable(folder)}: has recordings of this command, which --overwrite would delete",
                 code="output_exists",
             )
         return
@@ -114,7 +114,7 @@ def check_folder(folder: Path, config: Config, recordings: Sequence[Recording]) 
     ]
     if differing:
         raise BadInput(
-            f"{printable(folder)}: holds a run with other settings: {'; '.join(differing)} "
+            f"{printable(folder)}: has a run with other settings: {'; '.join(differing)} "
             "(--overwrite deletes it, another --name keeps both)",
             code="output_exists",
         )

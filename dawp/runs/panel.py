@@ -43,10 +43,10 @@ def row_configs(panel: Panel, config: Config, given: Mapping[str, Any], **places
     except BadInput as refusal:
         raise BadInput(f"{panel.header}: {refusal}", code=refusal.code) from None
     for row in panel.rows:
-        own = {name: value(row) if callable(value) else value for name, value in places.items()}
+        paths = {name: value(row) if callable(value) else value for name, value in places.items()}
         try:
             settings = parse_settings(config.task, row.settings)
-            configs.append(Config.of(config.task, config.preset, **{**given, **settings, **own}))
+            configs.append(Config.of(config.task, config.preset, **{**given, **settings, **paths}))
         except BadInput as refusal:
             raise BadInput(f"{row.where}: {refusal}", code=refusal.code) from None
         unused |= dict.fromkeys(settings.keys() - configs[-1].effective())
@@ -150,9 +150,9 @@ def run(
         name=lambda row: row.out or safe_name(row.path.stem, longest=100),
     )
     plans = []
-    for row, own in zip(panel.rows, configs, strict=True):
-        is_corrupted = own.corruption.sources_are_corrupted
-        plans.append(Plan(own, [Recording(None, row.path) if is_corrupted else Recording(row.path)]))
+    for row, row_config in zip(panel.rows, configs, strict=True):
+        is_corrupted = row_config.corruption.sources_are_corrupted
+        plans.append(Plan(row_config, [Recording(None, row.path) if is_corrupted else Recording(row.path)]))
     folders = [run_folder(plan.config, plan.recordings) for plan in plans]
     results = base / panel.results
     check_places(panel.rows, [[folder] for folder in folders], results)

@@ -28,6 +28,12 @@ def draw_noise(kind: str, length: int, rng: torch.Generator) -> Tensor:
 def read_noise(source: Path, length: int, sample_rate: int, rng: torch.Generator) -> tuple[Tensor, Path]:
     """Read a random segment of a sound file, or of a random file in a folder; shorter noise is looped.
 
+    Args:
+        source: the file or folder.
+        length: samples of the segment.
+        sample_rate: in Hz; other files are resampled.
+        rng: source of the random draws.
+
     Returns:
         The noise ``[length]``, float64, and the path of the file.
 

@@ -43,7 +43,7 @@ class Clicks(NamedTuple):
 
 
 def revolution(rpm: str | None, sample_rate: int) -> int | None:
-    """Return the samples of a revolution at a nominal speed (a key of `RPM`); None without a speed."""
+    """Return the samples of a revolution at a nominal speed (a key of `RPM`) and a rate in Hz; None without a speed."""
     return None if rpm is None else round(60 / RPM[rpm] * sample_rate)
 
 
@@ -99,7 +99,17 @@ def draw_clicks(
 
 
 def draw_crackle(length: int, sample_rate: int, rng: torch.Generator, period: int | None = None) -> Tensor:
-    """Draw crackle ``[length]`` with a standard deviation of 1: 400 clicks per second of up to 0.3 ms."""
+    """Draw crackle with a standard deviation of 1: 400 clicks per second of up to 0.3 ms.
+
+    Args:
+        length: number of samples.
+        sample_rate: in Hz.
+        rng: source of the random draws.
+        period: samples after which the crackle repeats; None for no repetition.
+
+    Returns:
+        ``[length]``.
+    """
     drawn = draw_clicks(
         length, sample_rate, 60 * CRACKLE_PER_SECOND, CRACKLE_SECONDS, rng, period, CRACKLE_SPREAD_DB
     ).samples
@@ -107,7 +117,7 @@ def draw_crackle(length: int, sample_rate: int, rng: torch.Generator, period: in
 
 
 def draw_hiss(length: int, sample_rate: int, rng: torch.Generator) -> Tensor:
-    """Draw hiss ``[length]`` with a standard deviation of 1.
+    """Draw hiss ``[length]`` with a standard deviation of 1 at a sample rate in Hz.
 
     It is white noise played through the RIAA equalisation,
     ``H(s) = (1 + 318e-6 s) / ((1 + 3180e-6 s) (1 + 75e-6 s))`` (IEC 60098), and does not repeat.

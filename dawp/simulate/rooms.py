@@ -52,6 +52,11 @@ def read_response(source: Path, sample_rate: int, rng: torch.Generator) -> Respo
 
     The samples within 2.5 ms of the peak are the direct path.
 
+    Args:
+        source: the file or folder.
+        sample_rate: in Hz, to resample the response to.
+        rng: source of the choice of the file.
+
     Raises:
         BadInput: the response is silent, or consists of the direct path only.
     """
@@ -133,6 +138,14 @@ def draw_room(
 ) -> Room:
     """Return a room with its source and microphone; draw the values that are not given.
 
+    Args:
+        sample_rate: in Hz.
+        rng: source of the random draws.
+        room_dim: length, width and height in metres; None to draw them.
+        source_pos: position of the source in metres; None to draw it.
+        mic_pos: position of the microphone in metres; None to draw it.
+        ray_tracing: whether late reflections are simulated by ray tracing.
+
     Raises:
         BadInput: a position lies outside the room, or the room is too small to draw positions.
     """
@@ -143,9 +156,8 @@ def draw_room(
         drawn: NDArray[np.float64] = np.asarray(low) + fraction * (np.asarray(high) - np.asarray(low))
         return drawn
 
-    drawn_dim = uniform(
-        SMALLEST_ROOM, LARGEST_ROOM
-    )  # always drawn, so that a given room does not change the other draws
+    # Always drawn, so that a given room does not change the other draws.
+    drawn_dim = uniform(SMALLEST_ROOM, LARGEST_ROOM)
     dim = np.asarray(room_dim) if room_dim else drawn_dim
     seed = int(torch.randint(2**31, (), generator=rng))
     given = {"source_pos": source_pos, "mic_pos": mic_pos}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput
@@ -68,11 +68,8 @@ class BandwidthConfig(CorruptionConfig):
         if self.cutoff is not None and self.rate is not None and self.cutoff > self.rate / 2:
             raise BadInput(f"cutoff must be at most half of rate, {self.rate / 2:g} Hz, got {self.cutoff:g}")
 
-    def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "target_rate"}
-
     def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
-        return super().identity()
+        return asdict(self)
 
     def label(self) -> str:
         parts = {"cutoff": self.cutoff, "rate": self.rate}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -64,6 +64,20 @@ class CorruptionConfig(Settings, ABC):
 
     restore_only: ClassVar[tuple[str, ...]] = ()
 
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name not in self.restore_only}
+
+    def check_experiment(self) -> None:
+        """Check that no setting is given that only a restoration uses.
+
+        Raises:
+            BadInput: there is one.
+        """
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name in self.restore_only and value != setting.default:
+                raise BadInput(f"{setting.name} needs --restore, got {printable(value)}")
+
     @abstractmethod
     def label(self) -> str:
         """Return a few readable words for the name of a run."""
@@ -95,6 +109,11 @@ class CorruptionConfig(Settings, ABC):
     def profile(self) -> list[tuple[float, float]]:
         """Start and length in seconds of each interval of a recording that contains only noise."""
         return []
+
+    @property
+    def min_seconds(self) -> Mapping[str, float]:
+        """Duration in seconds of the shortest recording on which a setting has an effect, by its name."""
+        return {}
 
     @property
     def default_method(self) -> str | None:
@@ -171,6 +190,7 @@ class Task:
         describe: ``describe(waveform, sample_rate, config)`` returns quantities estimated from a channel ``[T]`` of a
             recording, by name, NaN where one cannot be estimated; they are logged and written to the record of a
             restoration. None for no quantities.
+        quantities: label and unit of each of them, by name, for the log.
         find_hum: ``find_hum(read, power, frames, sample_rate, config)`` returns the hum of each channel of a recording
             (``dsp.hum.Hum``), None for a channel without hum; it is subtracted before the recording is split into
             blocks. None, or a result of None, to leave hum in the recording.
@@ -193,6 +213,7 @@ class Task:
     allows_highpass: bool = True
     has_strength: bool = True
     describe: Callable[[Tensor, int, Any], dict[str, float]] | None = None
+    quantities: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     find_hum: Callable[[Callable[[int, int], Tensor], Tensor, int, int, Any], list[Hum | None] | None] | None = None
     corrupt_pair: Callable[[Tensor, Tensor, int, Any, torch.Generator], Problem] | None = None
 

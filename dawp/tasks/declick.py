@@ -106,6 +106,12 @@ class ClickConfig(CorruptionConfig):
 
         return None if self.rpm is None else 60 / RPM[self.rpm]
 
+    @property
+    def min_seconds(self) -> dict[str, float]:
+        from dawp.dsp.clicks import LAG_RANGE
+
+        return {"rpm": self.revolution * (1 + LAG_RANGE)} if self.revolution else {}
+
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else f"{self.clicks:g}-clicks"
         return noise if self.rpm is None else f"{noise}-{self.rpm}rpm"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dawp.errors import BadInput, printable
 from dawp.settings import setting
@@ -53,19 +53,20 @@ class NoiseConfig(CorruptionConfig):
     )
     noise_profile: str | None = setting(
         None,
-        "intervals of a recording to restore that contain only noise, as START:LENGTH,START:LENGTH,... in seconds; the "
-        "noise spectrum is measured in them",
+        "intervals of a recording to restore (--restore) that contain only noise, as START:LENGTH,START:LENGTH,... in "
+        "seconds; the noise spectrum is measured in them",
         none="the noise is estimated from each block and 3 s on either side of it",
         brief="noise-only intervals, START:LENGTH,... in seconds",
     )
-
     hum: str = setting(
         "auto",
-        "mains hum to remove from recordings before the noise: its fundamental near 50 or 60 Hz and its harmonics; "
-        "auto removes hum only if it is certain, 50 and 60 all lines found at multiples of that frequency",
+        "mains hum to remove from recordings before the noise (--restore): its fundamental near 50 or 60 Hz and its "
+        "harmonics; auto removes hum only if it is certain, 50 and 60 all lines found at multiples of that frequency",
         choices=("auto", "50", "60", "none"),
         brief="mains hum to remove from recordings",
     )
+
+    restore_only: ClassVar[tuple[str, ...]] = ("noise_profile", "hum")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,8 +86,6 @@ class NoiseConfig(CorruptionConfig):
         without_effect = {
             "noise_class": self.noise_source is not None,
             "noise_std": self.snr is not None,
-            "noise_profile": True,
-            "hum": True,
         }
         return {name: value for name, value in super().identity().items() if not without_effect.get(name)}
 
@@ -101,6 +100,12 @@ class NoiseConfig(CorruptionConfig):
         if self.noise_profile is None:
             return []
         return parse_intervals("noise_profile", self.noise_profile, "START:LENGTH,START:LENGTH,...")
+
+    @property
+    def min_seconds(self) -> dict[str, float]:
+        from dawp.dsp.hum import MIN_SECONDS
+
+        return {} if self.hum == "none" else {"hum": MIN_SECONDS}
 
     def label(self) -> str:
         noise = self.noise_source.resolve().stem if self.noise_source else self.noise_class.lower()

@@ -98,7 +98,7 @@ class ReverbConfig(CorruptionConfig):
 
     def identity(self) -> dict[str, Any]:
         room = ("rt60", "room_dim", "source_pos", "mic_pos", "ray_tracing") if self.rir_source else ()
-        return {name: value for name, value in super().identity().items() if name not in (*room, *self.restore_only)}
+        return {name: value for name, value in super().identity().items() if name not in room}
 
     def restore_identity(self, estimates_noise: bool) -> dict[str, Any]:
         joint = {"joint_channels": True} if self.joint_channels else {}
@@ -250,5 +250,6 @@ register(
         presets={"restore": {**FAST, **BLIND, "method": "wpe_late"}},
         adopt=adopt_reverberant,
         describe=describe_room,
+        quantities={"rt60": ("RT60", "s"), "drr_db": ("direct-to-reverberant ratio", "dB")},
     )
 )

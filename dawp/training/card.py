@@ -26,6 +26,7 @@ def write_card(
     rows: Sequence[Mapping[str, float]],
     training: Recordings,
     held_out: Recordings,
+    device: str,
     seconds: float,
     write: bool = True,
 ) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def write_card(
         rows: the logged losses and metrics; the last one has the metrics of the saved model.
         training: the recordings that the model was trained on.
         held_out: those of the metrics.
+        device: that was used, as ``cpu`` or ``cuda:0``.
         seconds: time of the training.
         write: whether the file is written.
     """
@@ -58,7 +60,7 @@ def write_card(
                 "files": [found.name for found in held_out.paths],
             },
         },
-        "settings": config.identity(),
+        "settings": {**config.identity(), "device": device},
         "steps": int(rows[-1]["step"]) if rows else 0,
         "seconds": round(seconds, 1),
         "metrics": {name: value for name, value in (rows[-1] if rows else {}).items() if name != "step"},

@@ -57,8 +57,8 @@ def load_checkpoint(path: Path, config: TrainingConfig) -> dict[str, Any]:
             f"resume must have a checkpoint of format {FORMAT}, got another one at {printable(path)}",
             code="damaged_results",
         )
-    saved, own = json.loads(state["settings"]), json.loads(_text(config))
-    differing = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
+    saved, current = json.loads(state["settings"]), json.loads(_text(config))
+    differing = sorted(name for name in saved.keys() | current.keys() if saved.get(name) != current.get(name))
     if differing:
         raise BadInput(f"resume must have the settings of its checkpoint, got other values of {', '.join(differing)}")
     return state

@@ -16,6 +16,7 @@ from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, Parser, print_error
 from dawp.tasks.base import TASKS
 from dawp.training.base import KINDS, ModelKind
+from dawp.training.devices import is_first_process
 from dawp.training.settings import TaskConfig, TrainingConfig, groups_of
 
 
@@ -42,10 +43,13 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
     parser = get_parser(KINDS[name], _task_in(flags), f"{prog} {name}")
     given = vars(parser.parse_args(flags))
     as_json, quiet = given.get("json", False), given.get("quiet", False)
-    cli.show_notices(parser.prog, quiet=quiet)
+    cli.show_notices(parser.prog, quiet=quiet or not is_first_process())
+    config: TrainingConfig | None = None
     try:
         config = TrainingConfig.of(name, **given)
-        _print(_train(config), config)
+        card = _train(config)
+        if is_first_process():
+            _print(card, config)
     except (BadInput, FitDiverged) as failure:
         groups = groups_of(KINDS[name], _task_in(flags) if KINDS[name].corrupts else None).values()
         names = {field.name for group in groups for field in dataclasses.fields(group)}
@@ -56,7 +60,7 @@ def main(argv: Sequence[str], prog: str = "python -m dawp train") -> int:
         print_error(parser.prog, os_error_line(error), "io_error", as_json)
         return FAILED
     except KeyboardInterrupt:
-        hint = "; run the command again with --resume to continue it" if _has_checkpoint(config) else ""
+        hint = "; run the command again with --resume to continue it" if config and _has_checkpoint(config) else ""
         print(f"{parser.prog}: interrupted{hint}", file=sys.stderr)
         return INTERRUPTED
     return OK
@@ -113,7 +117,7 @@ def _train(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _has_checkpoint(config: TrainingConfig) -> bool:
-    from dawp.training.loop import Files
+    from dawp.training.files import Files
 
     return Files(config.loop.output).checkpoint.exists()
 

@@ -103,6 +103,10 @@ class Recordings:
     def hours(self) -> float:
         return sum(self.lengths) / self.rate / 3600
 
+    def identity(self) -> list[tuple[str, int]]:
+        """Return the name and the number of samples of each recording."""
+        return [(path.name, length) for path, length in zip(self.paths, self.lengths, strict=True)]
+
 
 @contextmanager
 def _without_notices() -> Iterator[None]:
@@ -123,7 +127,10 @@ def _loudest(samples: Tensor, rate: int) -> float:
 
 
 def split(source: Path, config: TrainingConfig) -> tuple[list[Path], list[Path]]:
-    """Return the recordings to train on and those that are held out, in a random order that depends on the seed.
+    """Return the recordings to train on and those that are held out, in a random order.
+
+    The order is the same for every seed: a training that starts from the weights of another one, with other random
+    draws, must not train on the recordings that are held out.
 
     Raises:
         BadInput: there are fewer recordings than ``train_n`` and ``test_n`` need.
@@ -131,7 +138,7 @@ def split(source: Path, config: TrainingConfig) -> tuple[list[Path], list[Path]]
     paths = [found.clean for found in find_recordings(source) if found.clean]
     if len(paths) < 2:
         raise BadInput(f"data must have at least 2 recordings, one to hold out, got {len(paths)}")
-    order = torch.randperm(len(paths), generator=seeded(config.loop.seed, "split")).tolist()
+    order = torch.randperm(len(paths), generator=seeded(0, "split")).tolist()
     test_n = config.data.test_n or max(1, len(paths) // 10)
     train_n = config.data.train_n or len(paths) - test_n
     if test_n >= len(paths):
@@ -168,11 +175,6 @@ class Windows(Dataset[Batch]):
                 clean.unfold(0, data.window, data.stride), observed.unfold(0, data.window, data.stride), strict=True
             )
         return Batch(*(torch.stack(windows) for windows in zip(*pairs[: data.batch], strict=True)))
-
-    def identity(self) -> list[tuple[str, int]]:
-        """Return the name and the number of samples of each recording."""
-        names = (path.name for path in self._recordings.paths)
-        return list(zip(names, self._recordings.lengths, strict=True))
 
     def steps_per_epoch(self) -> int:
         """Return the number of steps whose windows are as many as those of all recordings."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ class DiffusionTrainer(Trainer):
     """The denoiser of the diffusion model. Its loss is 1 for a network without output (``edm.training_loss``)."""
 
     averaged = (DENOISER,)
+    model_class = DiffusionModelConfig
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -55,9 +55,6 @@ class DiffusionTrainer(Trainer):
             losses = [float(loss_at(denoiser, _with_unit_rms(clip.clean), sigma, rng)) for clip in clips]
             metrics[f"loss_at_{level:g}"] = statistics.fmean(losses)
         return metrics
-
-    def model_settings(self) -> dict[str, Any]:
-        return {one.name: getattr(self.model, one.name) for one in dataclasses.fields(DiffusionModelConfig)}
 
 
 def _with_unit_rms(clips: Tensor) -> Tensor:

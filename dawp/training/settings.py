@@ -54,6 +54,16 @@ class DataConfig(Settings):
         0, "processes that draw and corrupt the clips; 0 for the process of the training", at_least=0, at_most=256
     )
 
+    def get_source(self) -> Path:
+        """Return the source of the recordings.
+
+        Raises:
+            BadInput: there is none.
+        """
+        if self.data is None:
+            raise BadInput("data must be a folder of clean recordings, got none")
+        return self.data
+
 
 @dataclass(frozen=True)
 class TaskConfig(Settings):
@@ -173,10 +183,11 @@ class TrainingConfig:
         }
         made.pop("task", None)
         corruption = made.get("corruption")
-        if corruption is not None and corruption.sources_are_corrupted:
-            raise BadInput(f"the task {task} must corrupt clean recordings: its settings describe corrupted ones")
-        if made["data"].data is None:
-            raise BadInput("data must be a folder of clean recordings, got none")
+        if corruption is not None:
+            corruption.check_experiment()
+            if corruption.sources_are_corrupted:
+                raise BadInput(f"the task {task} must corrupt clean recordings: its settings describe corrupted ones")
+        made["data"].get_source()
         return cls(kind=found, task=task, **made)
 
     def identity(self) -> dict[str, Any]:

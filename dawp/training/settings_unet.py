@@ -19,6 +19,9 @@ class UNetTrainingConfig(UNetModelConfig):
         at_least=0,
         at_most=1e6,
     )
+    spectral: float = setting(
+        0.0, "weight of the difference of the log spectra at three window lengths; 0 for none", at_least=0, at_most=1e6
+    )
     lr_g: float = setting(1e-3, "learning rate of the U-Net (Adam)", above=0, at_most=1e3)
     lr_d: float = setting(1e-4, "learning rate of the discriminator", above=0, at_most=1e3)
     lr_ae: float = setting(1e-3, "learning rate of the autoencoder", above=0, at_most=1e3)

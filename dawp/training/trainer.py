@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from dawp.errors import BadInput
+from dawp.settings import Settings
 
 if TYPE_CHECKING:
     from dawp.training.settings import TrainingConfig
@@ -42,10 +44,12 @@ class Trainer(ABC):
         optimizers: every optimizer, by the name of its network.
         averages: moving averages of the weights of the networks that ``averaged`` names.
         averaged: names of the networks whose average is evaluated and saved.
+        model_class: class of the settings from which the saved networks are built again, a base of that of the kind.
         rate: sample rate of the model in Hz.
     """
 
     averaged: Sequence[str] = ()
+    model_class: type[Settings]
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
@@ -78,7 +82,7 @@ class Trainer(ABC):
 
     def model_settings(self) -> dict[str, Any]:
         """Return the settings from which the saved networks are built again; values are numbers, text or None."""
-        return self.config.model.identity()
+        return {field.name: getattr(self.config.model, field.name) for field in fields(self.model_class)}
 
     def saved_networks(self) -> dict[str, nn.Module]:
         """Return the networks of the model file, by name: by default those that are averaged."""

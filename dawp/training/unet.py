@@ -1,12 +1,11 @@
-"""Training of the U-Net: squared error, adversarial loss, features of an autoencoder, collaborative sampling."""
+"""Training of the U-Net: squared error, adversarial loss, features, log spectra, collaborative sampling."""
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,9 @@ from dawp.training.trainer import Batch, Trainer
 AUTOENCODER = "autoencoder"
 MAX_GRADIENT = 1.0
 """Largest norm of the gradient of a step: a transient in a quiet clip has large errors."""
+SPECTRAL_SECONDS = (0.016, 0.032, 0.064)
+SPECTRAL_FLOOR = 1e-8
+"""Power relative to a signal of unit RMS, below which the log spectrum levels off."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -33,12 +35,14 @@ class UNetTrainer(Trainer):
 
     With y the corrupted and x the clean windows, G minimises
 
-        mean (G(y) - x)^2 + gan * mean -log D(G(y)) + ae * mean (E(G(y)) - E(x))^2,
+        mean (G(y) - x)^2 + gan * mean -log D(G(y)) + ae * mean (E(G(y)) - E(x))^2 + spectral * S(G(y), x),
 
-    D minimises ``-log D(x) - log(1 - D(G(y)))``, and the autoencoder the squared error of x.
+    D minimises ``-log D(x) - log(1 - D(G(y)))``, the autoencoder the squared error of x, and S is the distance of
+    `log_spectral_loss`.
     """
 
     averaged = (GENERATOR,)
+    model_class = UNetModelConfig
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
@@ -69,6 +73,9 @@ class UNetTrainer(Trainer):
         if self.model.ae:
             losses["features"] = loss = self._feature_loss(estimate, clean)
             total = total + self.model.ae * loss
+        if self.model.spectral:
+            losses["spectral"] = loss = log_spectral_loss(estimate[:, 0], clean[:, 0], self.rate)
+            total = total + self.model.spectral * loss
         self._update(GENERATOR, total)
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -84,9 +91,6 @@ class UNetTrainer(Trainer):
                 values.setdefault(f"snr_{name}", []).append(float(snr(estimate[0], clean[0])))
                 values.setdefault(f"lsd_{name}", []).append(float(lsd(estimate[0], clean[0], self.rate)))
         return {name: statistics.fmean(found) for name, found in values.items()}
-
-    def model_settings(self) -> dict[str, Any]:
-        return {one.name: getattr(self.model, one.name) for one in dataclasses.fields(UNetModelConfig)}
 
     def saved_networks(self) -> dict[str, nn.Module]:
         kept = {DISCRIMINATOR: self.network(DISCRIMINATOR)} if self.model.collab else {}
@@ -141,6 +145,32 @@ class UNetTrainer(Trainer):
         )
         discriminator.train(was_training)
         return estimate
+
+
+def log_spectral_loss(estimate: Tensor, clean: Tensor, sample_rate: int) -> Tensor:
+    """Return the mean difference of log spectra at several window lengths.
+
+        mean over windows of 16, 32 and 64 ms, frames and bins of |ln (P_e + f) - ln (P_x + f)|
+
+    P is the power of a bin divided by the energy of the Hann window, and f the power 80 dB below a signal of unit RMS
+    (Yamamoto, Song and Kim, Parallel WaveGAN, ICASSP 2020, eq. 6, with powers and a floor).
+
+    Args:
+        estimate: ``[B, T]``.
+        clean: of that shape.
+        sample_rate: in Hz.
+    """
+    losses = []
+    for seconds in SPECTRAL_SECONDS:
+        size = min(max(4, round(seconds * sample_rate)), estimate.shape[-1])
+        window = torch.hann_window(size, dtype=estimate.dtype, device=estimate.device)
+
+        def log_power(waveform: Tensor, window: Tensor = window, size: int = size) -> Tensor:
+            spectrum = torch.stft(waveform, size, max(1, size // 4), window=window, center=False, return_complex=True)
+            return torch.log(spectrum.abs().square() / window.square().sum() + SPECTRAL_FLOOR)
+
+        losses.append((log_power(estimate) - log_power(clean)).abs().mean())
+    return torch.stack(losses).mean()
 
 
 @contextmanager

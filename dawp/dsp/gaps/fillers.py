@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dawp.dsp import autoregression
-from dawp.dsp.autoregression import Model, Slope, WeightedRun
+from dawp.dsp.autoregression import Model
+from dawp.dsp.gaps.varying import MAX_PEAK, varying_fill
 from dawp.dsp.gaps.window import Window, context_of, runs
 
 if TYPE_CHECKING:
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-RIDGE, SLOPE_RIDGE = 1e-7, 1e-3  # of a time-varying model, times the mean power
-VARYING_ROUNDS, FILLED_WEIGHT = 2, 0.3  # fits of a time-varying model, weight of the filled samples in the second one
-MAX_VARYING = 2500  # samples of the longest gap that a time-varying model fills: its system is dense
 MAX_UNKNOWNS = 2000  # missing samples that are solved for together where gaps are close to each other
-MAX_PEAK = 4.0  # of a filled gap, relative to the known samples around it
 LOWERED_ORDER = 4  # divides the order of a model whose result exceeds that peak
 LONG_SECONDS = 0.25  # gaps from here on are extrapolated from either side
 NOISE_SECONDS = 0.1  # gaps from here on are completed with noise
@@ -49,7 +46,7 @@ def fill_window(window: Window, fillers: Sequence[Filler]) -> dict[Filler, Array
     models = _fit(window, fillers)
     fills = {}
     for filler in fillers:
-        filled = _varying_fill(window, filler) if filler.kind == "varying" else None
+        filled = varying_fill(window, filler.order, filler.context) if filler.kind == "varying" else None
         if filled is None:
             filled = _model_fill(window, models[filler]) if models[filler] else np.zeros(length)
         fills[filler] = filled
@@ -150,42 +147,6 @@ def _extrapolated(window: Window, models: Sequence[Model]) -> Array:
             predicted[:count] = autoregression.extrapolate(side, model, count)
             filled += (predicted * fade * crossfade)[turn]
     return filled
-
-
-def _varying_fill(window: Window, filler: Filler) -> Array | None:
-    """Fill a gap by a time-varying model; None if too little is known nearby.
-
-    The model is fitted to the known samples, and once more to all samples, with the filled ones at a lower weight.
-    """
-    start, stop = window.gap
-    rate = window.sample_rate
-    context = round(filler.context * rate)
-    first, last = max(0, start - context), min(len(window.samples), stop + context)
-    before, after = np.flatnonzero(window.missing[first:start]), np.flatnonzero(window.missing[stop:last])
-    first += int(before[-1]) + 1 if len(before) else 0
-    last = stop + int(after[0]) if len(after) else last
-    order = min(round(filler.order * rate), min(start - first, last - stop) // 2)
-    if order < 1 or stop - start > MAX_VARYING or not window.samples[first:last].any():
-        return None
-    samples = window.samples[first:last].copy()
-    size, start, stop = last - first, start - first, stop - first
-    slope = Slope((start + stop - 1) / 2, 1 / (context + (stop - start) / 2))
-    left, right = (WeightedRun(0, start, 0.5, 0.5, start), WeightedRun(stop, size, 0.5, 0.5, stop - 1))  # cos²
-    ahead = [left._replace(start=order), right._replace(start=stop + order)]
-    behind = [left._replace(stop=start - order), right._replace(stop=size - order)]
-    inside = WeightedRun(start, stop, FILLED_WEIGHT)
-    peak = np.abs(samples).max()
-    for _ in range(VARYING_ROUNDS):
-        try:
-            model = autoregression.fit_varying(samples, ahead, behind, order, context + 1, slope, (RIDGE, SLOPE_RIDGE))
-            samples[start:stop] = autoregression.interpolate_varying(samples, start, stop, model, slope)
-        except np.linalg.LinAlgError:
-            return None
-        if not np.abs(samples).max() <= MAX_PEAK * peak:  # or NaN
-            return None
-        ahead = [left._replace(start=order), inside, right]
-        behind = [left, inside, right._replace(stop=size - order)]
-    return samples[start:stop]
 
 
 def with_noise(window: Window, filled: Array) -> Array:

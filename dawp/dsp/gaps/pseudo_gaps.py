@@ -34,7 +34,7 @@ MUSIC: Recipe = {
     Filler("shared", 0.0232, 0.0929): 0.25,
     Filler("separate", 0.0232, 0.0929): 0.25,
 }
-SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.85, Filler("shared", 0.012, 0.025): 0.15}
+SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.95, Filler("shared", 0.012, 0.025): 0.05}
 SUSTAINED: Recipe = {Filler("shared", 0.0464, 0.1858): 0.5, Filler("shared", 0.0464, 0.3715): 0.5}
 RECIPES = (MUSIC, SPEECH, SUSTAINED)
 """The recipes that are compared, the preferred one first."""
@@ -49,7 +49,15 @@ STACK = (
     Filler("zero"),
 )
 
-PSEUDO_GAPS, STACK_PSEUDO_GAPS = 12, 8
+PSEUDO_GAPS, PSEUDO_GAP_SITES, STACK_PSEUDO_GAPS = (
+    (4, 12, 24),
+    6,
+    8,
+)  # after each stage of a choice; gaps that have them
+DROP_DB, DROP_ERRORS = (
+    0.5,
+    1.0,
+)  # a recipe is dropped if its mean disadvantage exceeds this plus so many standard errors
 MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from the gap
 PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
 STACK_RIDGE = 1e-9  # times the trace of the error matrix
@@ -157,7 +165,9 @@ class Choice(NamedTuple):
 
 
 def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choice:
-    """Choose the recipe with the higher mean SNR in dB at pseudo-gaps near some of the gaps.
+    """Choose the recipe with the highest mean SNR in dB at pseudo-gaps near some of the gaps.
+
+    Recipes that are clearly worse at the first pseudo-gaps are not compared at more of them.
 
     Args:
         recording: with the gaps.
@@ -167,31 +177,50 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
     Returns:
         One of `RECIPES`, and the weight of the other channels.
     """
-    places = _places_near(recording, gaps)
+    places: list[Gap] = []
+    recipes = list(RECIPES)
+    snrs = np.zeros((0, len(recipes)))
+    for count in PSEUDO_GAPS:
+        added = [place for place in _places_near(recording, gaps, count) if place not in places]
+        if len(recipes) > 1 and added:
+            places += added
+            rows = list(parallel_map(functools.partial(_snrs, recording, recipes), added, workers))
+            snrs = np.concatenate([snrs, np.array(rows)])
+            kept = candidates(snrs)
+            recipes, snrs = [recipes[index] for index in kept], snrs[:, kept]
     if not places:
         return Choice(MUSIC)
-    recipe = _recipe_at(recording, places, workers)
+    recipe = recipes[int(np.argmax(snrs.mean(0)))]
     if not recording.others:
         return Choice(recipe)
-    pairs = parallel_map(functools.partial(_errors_across, recording, recipe), places, workers)
+    near = _places_near(recording, gaps, PSEUDO_GAPS[1])
+    pairs = parallel_map(functools.partial(_errors_across, recording, recipe), near, workers)
     return Choice(recipe, share_of_others([pair for pair in pairs if pair]))
 
 
-def _places_near(recording: Recording, gaps: Sequence[Gap]) -> list[Gap]:
-    """Pseudo-gaps near some of the gaps."""
+def candidates(snrs: Array) -> list[int]:
+    """Return the recipes that may be the best, given their SNR in dB ``[places, recipes]`` at the same places.
+
+    A recipe is dropped if its mean is 0.5 dB plus ``1 + 4 / places`` standard errors of the difference below that of
+    the best one. All are kept at fewer places than those of the first stage.
+    """
+    if len(snrs) < PSEUDO_GAPS[0]:
+        return list(range(snrs.shape[1]))
+    best = int(np.argmax(snrs.mean(0)))
+    deficits = snrs[:, [best]] - snrs
+    margins = DROP_DB + (1 + 4 / len(snrs)) * deficits.std(0) / math.sqrt(len(snrs) - 1)
+    return [index for index, mean in enumerate(deficits.mean(0)) if mean <= margins[index]]
+
+
+def _places_near(recording: Recording, gaps: Sequence[Gap], total: int) -> list[Gap]:
+    """Pseudo-gaps near some of the gaps, about as many as ``total``."""
     lengths = sorted(gap.stop - gap.start for gap in gaps)
     length = min(lengths[len(lengths) // 2], round(MAX_PSEUDO_SECONDS * recording.sample_rate))
-    used = min(len(gaps), PSEUDO_GAPS // 2)
+    used = min(len(gaps), max(1, total // 2), PSEUDO_GAP_SITES)
     lower = [int((i + 0.5) * len(gaps) / used) for i in range((used + 1) // 2)]
     chosen = sorted({*lower, *(len(gaps) - 1 - index for index in lower)})
-    count = math.ceil(PSEUDO_GAPS / len(chosen))
+    count = math.ceil(total / len(chosen))
     return list(dict.fromkeys(p for i in chosen for p in pseudo_gaps(recording, gaps[i], count, length)))
-
-
-def _recipe_at(recording: Recording, places: Sequence[Gap], workers: int) -> Recipe:
-    """Choose the recipe with the highest mean SNR in dB at pseudo-gaps."""
-    snrs = np.mean(list(parallel_map(functools.partial(_snrs, recording, RECIPES), places, workers)), 0)
-    return RECIPES[int(np.argmax(snrs))]
 
 
 def fill_across(recording: Recording, gap: Gap, recipe: Recipe) -> tuple[Array, int] | None:

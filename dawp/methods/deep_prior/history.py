@@ -77,10 +77,10 @@ class History:
                 else:
                     entries.append((row, name, value))
         for device in {value.device for _, _, value in entries}:
-            here = [entry for entry in entries if entry[2].device == device]
+            on_device = [entry for entry in entries if entry[2].device == device]
             # One transfer for all the values of a device.
-            numbers = torch.stack([value for _, _, value in here]).tolist()
-            for (row, name, _), number in zip(here, numbers, strict=True):
+            numbers = torch.stack([value for _, _, value in on_device]).tolist()
+            for (row, name, _), number in zip(on_device, numbers, strict=True):
                 row[name] = number
         self._rows += rows
         self._waiting.clear()

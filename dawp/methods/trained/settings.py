@@ -31,6 +31,24 @@ class TrainedConfig(Settings):
 
         return {"weights": digest_of(self.weights)}
 
+    def check_use(self) -> None:
+        """Check that there is a model file.
+
+        Raises:
+            BadInput: there is none.
+        """
+        self.get_weights()
+
+    def get_weights(self) -> Path:
+        """Return the model file.
+
+        Raises:
+            BadInput: there is none.
+        """
+        if self.weights is None:
+            raise BadInput("weights must be a model file for a method with a trained network, got none")
+        return self.weights
+
 
 @dataclass(frozen=True)
 class UNetConfig(Settings):

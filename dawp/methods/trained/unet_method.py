@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +12,9 @@ from torch import Tensor
 from dawp.devices import pick_device
 from dawp.errors import BadInput, printable
 from dawp.io import audio
-from dawp.methods.trained.settings import UNetModelConfig
+from dawp.methods.trained.settings import TrainedConfig, UNetModelConfig
 from dawp.methods.trained.unet import Discriminator, UNet, refine
-from dawp.methods.trained.weights import (
-    SMALLEST_RMS,
-    Model,
-    build_network,
-    check_model,
-    digest_of,
-    load_model,
-    settings_of,
-)
+from dawp.methods.trained.weights import SMALLEST_RMS, Model, build_network, load_networks, settings_of
 from dawp.problem import Problem
 from dawp.tasks.chain import ChainConfig
 
@@ -103,8 +94,8 @@ def unet(problem: Problem, config: Config) -> Tensor:
     return observed + change[: len(observed)]
 
 
-def check_weights(config: Config) -> None:
-    """Check the model file.
+def check_weights(config: Config, sample_rate: int | None = None) -> None:
+    """Check the model file. A U-Net restores recordings of any sample rate.
 
     Raises:
         BadInput: it is not a valid model file of a U-Net for the task, or for the tasks of the chain.
@@ -120,29 +111,9 @@ def check_weights(config: Config) -> None:
 
 
 def _network(config: Config) -> TrainedUNet:
-    if config.trained.weights is None:
-        raise BadInput("weights must be a model file for method unet, got none")
-    return load_unet(config.trained.weights, config.task)
+    return load_unet(config.group(TrainedConfig).get_weights(), config.task)
 
 
 def load_unet(path: Path, task: str | None, setting: str = "weights") -> TrainedUNet:
-    """Return the networks of a model file, which is read again only if it has changed.
-
-    Args:
-        path: of the file.
-        task: that the model must be for; None for any.
-        setting: name of the setting that names the file, for messages.
-
-    Raises:
-        BadInput: it is not a valid model file of a U-Net for the task.
-    """
-    model, network = _load(path, digest_of(path), setting)
-    check_model(model, KIND, task, setting)
-    return network
-
-
-@lru_cache(maxsize=2)
-def _load(path: Path, digest: str, setting: str) -> tuple[Model, TrainedUNet]:
-    model = load_model(path, setting)
-    check_model(model, KIND, None, setting)
-    return model, TrainedUNet(model, setting)
+    """Return the networks of a model file of a U-Net for a task, None for any (``weights.load_networks``)."""
+    return load_networks(path, KIND, TrainedUNet, task, setting)

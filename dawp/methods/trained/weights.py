@@ -31,6 +31,7 @@ SMALLEST_RMS = 1e-8
 """Lower bound of the RMS by which clips are divided before a network."""
 
 Network = TypeVar("Network", bound=nn.Module)
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,14 @@ def _fault_of_networks(networks: Any, size: int) -> str:
     if not isinstance(networks, dict) or not 1 <= len(networks) <= MAX_NETWORKS:
         return "no networks"
     tensors: list[Any] = []
-    for name, own in networks.items():
-        if not isinstance(name, str) or not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
+    for name, weights in networks.items():
+        if (
+            not isinstance(name, str)
+            or not isinstance(weights, dict)
+            or not all(isinstance(key, str) for key in weights)
+        ):
             return "no networks"
-        tensors += own.values()
+        tensors += weights.values()
     if len(tensors) > MAX_TENSORS:
         return "too many tensors"
     for tensor in tensors:
@@ -181,6 +186,36 @@ def check_model(model: Model, kind: str, task: str | None, setting: str = "weigh
         raise BadInput(f"{setting} must be a model of kind {kind}, got one of kind {printable(model.kind)}")
     if task is not None and model.task is not None and model.task != task:
         raise BadInput(f"{setting} must be a model for the task {task}, got one for {printable(model.task)}")
+
+
+def load_networks(
+    path: Path, kind: str, build: Callable[[Model, str], Built], task: str | None = None, setting: str = "weights"
+) -> Built:
+    """Return the networks of a model file, which is read again only if it has changed.
+
+    Args:
+        path: of the file.
+        kind: of the model that is needed.
+        build: ``build(model, setting)`` returns the networks.
+        task: that the model must be for; None for any.
+        setting: name of the setting that names the file, for messages.
+
+    Raises:
+        BadInput: it is not a valid model file of the kind for the task.
+    """
+    model, built = _load_networks(path, digest_of(path), kind, build, setting)
+    check_model(model, kind, task, setting)
+    networks: Built = built
+    return networks
+
+
+@lru_cache(maxsize=4)
+def _load_networks(
+    path: Path, digest: str, kind: str, build: Callable[[Model, str], Any], setting: str
+) -> tuple[Model, Any]:
+    model = load_model(path, setting)
+    check_model(model, kind, None, setting)
+    return model, build(model, setting)
 
 
 def settings_of(model: Model, group: type[Settings], setting: str = "weights") -> Any:

@@ -29,9 +29,7 @@ class Generator(nn.Module, ABC):
             BadInput: ``length`` is under 64 samples.
         """
         if length < MIN_LENGTH:
-            raise BadInput(
-                f"a clip of {length} samples is too short: at least {MIN_LENGTH} are needed", code="unusable_recording"
-            )
+            raise BadInput(f"the clip must have at least {MIN_LENGTH} samples, got {length}", code="unusable_recording")
         return self._valid_length(length)
 
     def gain_for(self, waveform: Tensor) -> Tensor:

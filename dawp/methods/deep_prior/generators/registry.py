@@ -9,15 +9,15 @@ from dawp.methods.deep_prior.generators.settings import GeneratorConfig
 from dawp.settings import Settings
 
 
-def build(config: GeneratorConfig, rng: torch.Generator, own: Settings | None = None) -> Generator:
+def build(config: GeneratorConfig, rng: torch.Generator, settings: Settings | None = None) -> Generator:
     """Return the chosen generator on the CPU, with weights that depend on ``rng`` alone.
 
     Args:
         config: the choice, and the settings of the toolkit's generators.
         rng: source of the weights.
-        own: the settings of the generator; None if ``config`` has them.
+        settings: the settings of the generator; None if ``config`` has them.
     """
     with torch.random.fork_rng(devices=[]):
         # torch draws the weights of layers from the global random state, which is restored afterwards.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=rng)))
-        return config.kind.build(own or config)
+        return config.kind.build(settings or config)

@@ -73,8 +73,8 @@ class BlindStop(ABC):
 
     def state(self) -> State:
         weights = self.weights.state() if self.weights else None
-        own = {name: getattr(self, name) for name in self.changing}
-        return {"best": self._best.state(), "names": self._names, "weights": weights, **own}
+        changing = {name: getattr(self, name) for name in self.changing}
+        return {"best": self._best.state(), "names": self._names, "weights": weights, **changing}
 
     def resume(self, state: State) -> None:
         self._best.resume(state["best"])

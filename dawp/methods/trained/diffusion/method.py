@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,8 @@ from dawp.methods.trained.diffusion.network import OctaveUNet
 from dawp.methods.trained.diffusion.noise import recorded_distance, spectral_distance
 from dawp.methods.trained.diffusion.sampler import distance_of, sample
 from dawp.methods.trained.diffusion.settings import DiffusionConfig, DiffusionModelConfig
-from dawp.methods.trained.weights import SMALLEST_RMS, build_network, check_model, digest_of, load_model, settings_of
+from dawp.methods.trained.settings import TrainedConfig
+from dawp.methods.trained.weights import SMALLEST_RMS, Model, build_network, load_networks, settings_of
 from dawp.operators.identity import Identity
 from dawp.problem import Problem
 from dawp.randomness import seeded
@@ -30,23 +30,27 @@ KIND, DENOISER = "diffusion", "denoiser"
 class DiffusionModel:
     """The denoiser of a model file.
 
+    Args:
+        model: of kind diffusion.
+        setting: name of the setting that names the file, for messages.
+
     Attributes:
         rate: sample rate in Hz.
         denoiser: maps noisy clips ``[N, T]`` and noise levels ``[N]`` to expected clean clips.
 
     Raises:
-        BadInput: the file is not a valid model file of kind diffusion.
+        BadInput: the model has no such network.
     """
 
-    def __init__(self, path: Path) -> None:
-        model = load_model(path)
-        check_model(model, KIND, None)
-        settings: DiffusionModelConfig = settings_of(model, DiffusionModelConfig)
+    def __init__(self, model: Model, setting: str = "weights") -> None:
+        settings: DiffusionModelConfig = settings_of(model, DiffusionModelConfig, setting)
         if model.networks.keys() != {DENOISER}:
-            raise BadInput(f"weights must be a model with the network {DENOISER}, got others", code="unreadable_input")
+            raise BadInput(
+                f"{setting} must be a model with the network {DENOISER}, got others", code="unreadable_input"
+            )
         self.rate = model.rate
         self.denoiser = build_network(
-            lambda: PreconditionedDenoiser(OctaveUNet.of(model.rate, settings)), model.networks[DENOISER]
+            lambda: PreconditionedDenoiser(OctaveUNet.of(model.rate, settings)), model.networks[DENOISER], setting
         )
 
 
@@ -56,11 +60,9 @@ def diffusion(problem: Problem, config: Config) -> Tensor:
     Raises:
         BadInput: the model has another sample rate than the clip.
     """
-    model = _model(config)
-    if model.rate != problem.sample_rate:
-        raise BadInput(f"weights must be a model at {problem.sample_rate} Hz, got one at {model.rate} Hz")
+    model = check_weights(config, problem.sample_rate)
     device, rng = pick_device(config.fit.device), seeded(config.fit.seed, "sampler")
-    return restore(problem.to(device), model.denoiser.to(device), config.diffusion, rng).cpu()
+    return restore(problem.to(device), model.denoiser.to(device), config.group(DiffusionConfig), rng).cpu()
 
 
 def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: torch.Generator) -> Tensor:
@@ -96,22 +98,18 @@ def restore(problem: Problem, denoiser: Denoiser, config: DiffusionConfig, rng: 
     return operator.project(level * operator.crop(drawn), observed)
 
 
-def check_weights(config: Config) -> None:
-    """Check the model file.
+def check_weights(config: Config, sample_rate: int | None = None) -> DiffusionModel:
+    """Return the denoiser of the model file.
 
     Raises:
-        BadInput: it is not a valid model file of a diffusion model.
+        BadInput: it is not a valid model file of a diffusion model, or the model has another sample rate in Hz.
     """
-    _model(config)
+    model = load_diffusion(config.group(TrainedConfig).get_weights())
+    if sample_rate not in (None, model.rate):
+        raise BadInput(f"weights must be a model at {sample_rate} Hz, got one at {model.rate} Hz")
+    return model
 
 
-def _model(config: Config) -> DiffusionModel:
-    path = config.trained.weights
-    if path is None:
-        raise BadInput("weights must be a model file for method diffusion, got none")
-    return _load(path, digest_of(path))
-
-
-@lru_cache(maxsize=2)
-def _load(path: Path, digest: str) -> DiffusionModel:
-    return DiffusionModel(path)
+def load_diffusion(path: Path) -> DiffusionModel:
+    """Return the denoiser of a model file of a diffusion model (``weights.load_networks``)."""
+    return load_networks(path, KIND, DiffusionModel)

@@ -53,15 +53,15 @@ class OctaveUNet(nn.Module):
         widths = [GROUPS * round(width * min(2 ** (level / 2), 4) / GROUPS) for level in range(octaves + 1)]
         pairs = list(zip([widths[0], *widths], widths, strict=False))
         self.embedding = nn.Sequential(nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.positions = nn.ParameterList([nn.Parameter(torch.zeros(own, bands, 1)) for own in widths])
-        self.inputs = nn.ModuleList([nn.Conv2d(INPUTS, own, 1) for own in widths])
-        self.downs = nn.ModuleList([nn.Conv2d(above, own, (1, 2), (1, 2)) for above, own in pairs[1:-1]])
+        self.positions = nn.ParameterList([nn.Parameter(torch.zeros(size, bands, 1)) for size in widths])
+        self.inputs = nn.ModuleList([nn.Conv2d(INPUTS, size, 1) for size in widths])
+        self.downs = nn.ModuleList([nn.Conv2d(above, size, (1, 2), (1, 2)) for above, size in pairs[1:-1]])
         self.downs.append(nn.Conv2d(*pairs[-1], 1))
-        self.ups = nn.ModuleList([nn.Conv2d(own, above, 1) for above, own in pairs[1:]])
-        self.joins = nn.ModuleList([nn.Conv2d(2 * own, own, 1) for own in widths[:-1]])
-        self.encoders = nn.ModuleList([_blocks(own, blocks) for own in widths])
-        self.decoders = nn.ModuleList([_blocks(own, blocks) for own in widths])
-        self.outputs = nn.ModuleList([nn.Conv2d(own, OUTPUTS, 1) for own in widths])
+        self.ups = nn.ModuleList([nn.Conv2d(size, above, 1) for above, size in pairs[1:]])
+        self.joins = nn.ModuleList([nn.Conv2d(2 * size, size, 1) for size in widths[:-1]])
+        self.encoders = nn.ModuleList([_blocks(size, blocks) for size in widths])
+        self.decoders = nn.ModuleList([_blocks(size, blocks) for size in widths])
+        self.outputs = nn.ModuleList([nn.Conv2d(size, OUTPUTS, 1) for size in widths])
         for output in self.outputs:
             for parameter in output.parameters():
                 nn.init.zeros_(parameter)
