@@ -18,7 +18,7 @@ from dawp.errors import BadInput
 from dawp.io.audio import mark_missing
 from dawp.io.sources import find_recordings
 from dawp.metrics.functions import si_snr
-from dawp.restoration import channels, files
+from dawp.restoration import channels, file_restoration
 from dawp.restoration.block_cache import BlockCache
 from dawp.restoration.blocks import Block, RestoredBlock, Sound, overlap_add, split_blocks
 from dawp.restoration.context import read_marked
@@ -630,13 +630,13 @@ def test_a_second_command_for_the_same_output_is_refused(command, tmp_path):
 
 def test_an_output_written_meanwhile_by_another_command_is_kept(command, tmp_path, monkeypatch):
     write_sound(tmp_path / "a.wav")
-    real = files.sha256_of
+    real = file_restoration.sha256_of
 
     def slow(path):  # between the check for the output and the lock
         (tmp_path / "out.wav").write_bytes(b"another's")
         return real(path)
 
-    monkeypatch.setattr(files, "sha256_of", slow)
+    monkeypatch.setattr(file_restoration, "sha256_of", slow)
     assert command() == []
     assert (tmp_path / "out.wav").read_bytes() == b"another's"
 
