@@ -1,7 +1,7 @@
 """A-priori SNR smoothed over time in the cepstral domain.
 
 The spectral envelope of speech is in the lowest quefrencies and its pitch in one peak; both change within a few frames.
-The other quefrencies hold mostly the random fluctuations of the noise, and are averaged over many frames.
+The other quefrencies contain mostly the random fluctuations of the noise, and are averaged over many frames.
 """
 
 from __future__ import annotations
