@@ -141,8 +141,15 @@ class Config:
         return {key: self.registered.get(key) or getattr(self, key) for key in groups_of(self.task)}
 
     def group(self, kind: type[Group]) -> Group:
-        """Return the settings of a class of ``registered``."""
-        return next(group for group in self.registered.values() if isinstance(group, kind))
+        """Return the settings of a class of ``registered``.
+
+        Raises:
+            LookupError: no registered method or generator has these settings.
+        """
+        found = [group for group in self.registered.values() if isinstance(group, kind)]
+        if not found:
+            raise LookupError(f"no registered method or generator has the settings {kind.__name__}")
+        return found[0]
 
     @property
     def generator_settings(self) -> Settings:

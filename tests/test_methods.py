@@ -65,11 +65,31 @@ def test_a_method_registered_outside_the_package(monkeypatch, speech):
         base.register(base.Method("half", "denoise", lambda problem: problem.observed))
 
 
-@pytest.mark.parametrize("broken", [lambda problem: problem.observed / 0, lambda problem: 1 / 0])
+def fails_with(error):
+    def method(problem):
+        raise error
+
+    return method
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda problem: problem.observed / 0,
+        lambda problem: 1 / 0,
+        lambda problem: problem.observed[:-5],
+        lambda problem: problem.observed[None],
+        fails_with(RuntimeError("first\nsecond")),
+        fails_with(StopIteration()),
+    ],
+)
 def test_a_method_that_fails_is_bad_input(broken, monkeypatch, speech):
     monkeypatch.setitem(base.METHODS, "denoise", {"broken": base.Method("broken", "denoise", broken)})
-    with refused_as("job_failed", "broken"):
+    with refused_as("job_failed", "broken") as refusal:
         dawp.restore(speech, RATE, task="denoise", method="broken")
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert not message.rstrip().endswith(":")
 
 
 def test_a_missing_package_is_reported(monkeypatch, speech):

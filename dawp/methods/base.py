@@ -103,7 +103,7 @@ class Method:
             config: all settings (``dawp.config.Config``), for the methods that use them.
 
         Raises:
-            BadInput: the method failed, or its output is not finite.
+            BadInput: the method failed, or its output has another length or is not finite.
         """
         function = import_object(self.function)
         try:
@@ -112,7 +112,11 @@ class Method:
         except MemoryError:
             raise
         except Exception as error:  # libraries raise errors of any type
-            raise BadInput(str(error), code="job_failed") from error
+            message = " ".join(str(error).split()) or type(error).__name__
+            raise BadInput(message, code="job_failed") from error
+        length = len(problem.observed)
+        if estimate.shape not in ((length,), (problem.operator.input_length(length),)):
+            raise BadInput(f"its output must have {length} samples, got {list(estimate.shape)}", code="job_failed")
         if not estimate.isfinite().all():
             raise BadInput("its output is not finite", code="job_failed")
         return estimate
