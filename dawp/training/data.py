@@ -81,7 +81,7 @@ class Recordings:
             raise BadInput(f"data must have usable recordings, got none in {len(paths)} files", code="not_found")
         self._starts = [sum(self.lengths[:index]) for index in range(len(self.lengths))]
         self._samples: Any = None
-        log.info("%d recordings, %.3g h", len(self.paths), self.hours)
+        log.info("%d recordings of %.4g s in all", len(self.paths), 3600 * self.hours)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_samples": None}  # a process maps the file by itself

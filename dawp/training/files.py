@@ -18,6 +18,9 @@ SAMPLES = "samples-"
 """Start of the names of the temporary folders of decoded samples."""
 
 
+MODEL_SUFFIX = ".pt"
+
+
 @dataclass(frozen=True)
 class Files:
     """The files of a training, beside the model file."""
@@ -54,7 +57,7 @@ def check_outputs(loop: LoopConfig, files: Files) -> None:
     """Check the outputs and packages before any data is read.
 
     Raises:
-        BadInput: a package is missing, or the output is a folder or exists already.
+        BadInput: a package is missing, or the output is a folder, is not named as a model file or exists already.
         OSError: the folder of the output cannot be written.
     """
     if importlib.util.find_spec("lightning_fabric") is None:
@@ -66,6 +69,8 @@ def check_outputs(loop: LoopConfig, files: Files) -> None:
         tensorboard.check_installed()
     if files.model.is_dir() or not files.model.name:
         raise BadInput(f"output must be a file, got the folder {printable(files.model)}")
+    if files.model.suffix != MODEL_SUFFIX:
+        raise BadInput(f"output must end in {MODEL_SUFFIX}, got {printable(files.model)}")
     check_writable(files.model.resolve().parent)
     existing = [path for path in (files.model, files.checkpoint) if path.exists()]
     if existing and not (loop.resume or loop.overwrite):

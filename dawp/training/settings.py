@@ -135,6 +135,11 @@ class LoopConfig(Settings):
     )
     """Settings that the weights do not depend on."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise BadInput("resume cannot be combined with --overwrite, which deletes the checkpoint")
+
     def identity(self) -> dict[str, Any]:
         kept = {name: value for name, value in super().identity().items() if name not in self.FREE}
         if self.scheduler == "none":  # a finished training may be continued for more steps
@@ -182,6 +187,8 @@ class TrainingConfig:
             for key, group in groups.items()
         }
         made.pop("task", None)
+        if "steps" in settings and settings.get("epochs") is not None:
+            raise BadInput(f"epochs cannot be combined with --steps, got {settings['epochs']}")
         corruption = made.get("corruption")
         if corruption is not None:
             corruption.check_experiment()
