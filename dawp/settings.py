@@ -185,6 +185,11 @@ def _groups(base: type[Settings]) -> Iterator[type[Settings]]:
         yield from _groups(group)
 
 
+def _number(value: float) -> str:
+    """Return a number without an exponent if it is whole."""
+    return str(int(value)) if value == int(value) else f"{value:g}"
+
+
 def _validated(field: dataclasses.Field[Any], group: type, value: Any) -> Any:
     """Return ``value`` in the setting's own type.
 
@@ -200,7 +205,7 @@ def _validated(field: dataclasses.Field[Any], group: type, value: Any) -> Any:
         tuple: "three numbers X,Y,Z, each",
     }
     expected = f"one of {', '.join(choices)}" if choices else words[kind]
-    expected += "".join(f"{' and' if i else ''} {word} {bound:g}" for i, (word, bound, _) in enumerate(bounds))
+    expected += "".join(f"{' and' if i else ''} {word} {_number(bound)}" for i, (word, bound, _) in enumerate(bounds))
     if field.metadata["none"]:
         expected += f", or {none_word} ({field.metadata['none']})"
     refusal = BadInput(f"{field.name} must be {expected}, got {printable(value)}")

@@ -99,7 +99,7 @@ class PendingBlock:
         """
         lost = self.samples.isnan().any(dim=1) & ~self.samples.nan_to_num().any(dim=1)
         if (lost & (power > 0)).any():
-            log.warning("%s: the block has no known sample, so the gap stays silent; try a longer block", label)
+            log.warning("%s: the block has no known sample, so the gap is set to zero", label)
         results = [self._results[source] for source in self._sources]
         return RestoredBlock(torch.stack([samples for samples, _ in results]), [epoch for _, epoch in results])
 

@@ -105,8 +105,10 @@ class RestoreConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.corrupt_only and (self.restore or self.output is None):
-            raise BadInput("corrupt_only needs --output, without --restore")
+        if self.corrupt_only and self.restore:
+            raise BadInput("corrupt_only cannot be combined with --restore")
+        if self.corrupt_only and self.output is None:
+            raise BadInput("corrupt_only needs --output")
         if self.output is not None and not (self.restore or self.corrupt_only):
             raise BadInput(f"output needs --restore or --corrupt_only, got {printable(self.output)}")
         if self.method != DEEP_PRIOR and not self.restore:

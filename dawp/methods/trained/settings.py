@@ -46,7 +46,7 @@ class TrainedConfig(Settings):
             BadInput: there is none.
         """
         if self.weights is None:
-            raise BadInput("weights must be a model file for a method with a trained network, got none")
+            raise BadInput("--weights must be the model file of a trained network, got none")
         return self.weights
 
 

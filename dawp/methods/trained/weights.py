@@ -87,7 +87,8 @@ def load_model(path: Path, setting: str = "weights") -> Model:
         return BadInput(f"{setting} must be a model file, got {printable(path)} ({reason})", code="unreadable_input")
 
     if not path.is_file():
-        raise BadInput(f"{setting} must be a model file, got {printable(path)} (no such file)", code="not_found")
+        reason = "a folder" if path.is_dir() else "no such file"
+        raise BadInput(f"{setting} must be a model file, got {printable(path)} ({reason})", code="not_found")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
