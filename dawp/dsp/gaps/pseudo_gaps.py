@@ -195,14 +195,14 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
 def candidates(snrs: Array) -> list[int]:
     """Return the recipes that may be the best, given their SNR in dB ``[places, recipes]`` at the same places.
 
-    A recipe is dropped if its mean is 0.5 dB plus ``1 + 4 / places`` standard errors of the difference below that of
+    A recipe is dropped if its mean is 0.5 dB plus ``1 + 12 / places`` standard errors of the difference below that of
     the best one, or 1 dB from 12 places on. All are kept at fewer places than those of the first stage.
     """
     if len(snrs) < PSEUDO_GAPS[0]:
         return list(range(snrs.shape[1]))
     best = int(np.argmax(snrs.mean(0)))
     deficits = snrs[:, [best]] - snrs
-    margins = DROP_DB + (1 + 4 / len(snrs)) * deficits.std(0) / math.sqrt(len(snrs) - 1)
+    margins = DROP_DB + (1 + 12 / len(snrs)) * deficits.std(0) / math.sqrt(len(snrs) - 1)
     if len(snrs) >= PSEUDO_GAPS[1]:
         margins = np.minimum(margins, MAX_DROP_DB)
     return [index for index, mean in enumerate(deficits.mean(0)) if mean <= margins[index]]
