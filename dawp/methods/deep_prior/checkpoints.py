@@ -121,8 +121,8 @@ def fit_digest(problem: Problem, config: Config, repetition: int) -> str:
     """Return a digest, in 16 characters, of everything that the numbers of a fit depend on."""
     network = (config.generator, config.generator_settings)
     settings = (config.task, network, config.fit, config.stop, config.metrics, repetition)
-    circumstances = (FORMAT, torch.__version__, problem.observed.device.type)
-    digest = hashlib.sha256(repr((settings, circumstances)).encode())
+    environment = (FORMAT, torch.__version__, problem.observed.device.type)
+    digest = hashlib.sha256(repr((settings, environment)).encode())
     digest.update(problem.operator.digest().encode())
     for waveform in (problem.observed, problem.clean, problem.blend):
         if waveform is not None:
