@@ -30,10 +30,10 @@ NOT_OF_THE_NUMBERS = tuple(
 OF_THE_COMMAND = frozenset(
     (
         *(setting.name for group in (RunConfig, WorkConfig, ReportConfig) for setting in dataclasses.fields(group)),
-        *("restore", "corrupt_only", "output", "save_removed", "device"),
+        *("preset", "restore", "corrupt_only", "output", "save_removed", "device"),
     )
 )
-"""Settings that apply to all recordings of a command."""
+"""Flags that apply to all recordings of a command."""
 
 
 def groups_of(task: str) -> dict[str, type[Settings]]:
@@ -90,11 +90,11 @@ def parse_settings(task: str, texts: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         BadInput: there is no such setting, or it applies to all recordings of a command.
     """
-    groups = groups_of(task)
-    check_names(texts, groups)
     for name in texts:
         if name in OF_THE_COMMAND:
             raise BadInput(f"{name} is a flag of the whole command")
+    groups = groups_of(task)
+    check_names(texts, groups)
     return {
         setting.name: parse_value(setting, group, texts[setting.name])
         for group in groups.values()

@@ -148,6 +148,7 @@ BAD = {
     "column of the command": (["file,output", "a.wav,x.wav"], "line 1"),
     "overwrite": (["file,overwrite", "a.wav,true"], "line 1"),
     "device": (["file,device", "a.wav,cpu"], "line 1"),
+    "preset": (["file,preset", "a.wav,fast"], "line 1: preset"),
     "column twice": (["file,snr,snr", "a.wav,1,2"], "line 1"),
     "unnamed column": (["file,,snr", "a.wav,1,2"], "line 1"),
     "hostile column": (["file,sn\x1br", "a.wav,1"], "line 1"),

@@ -51,7 +51,7 @@ def row_configs(panel: Panel, config: Config, given: Mapping[str, Any], **places
             raise BadInput(f"{row.where}: {refusal}", code=refusal.code) from None
         unused |= dict.fromkeys(settings.keys() - configs[-1].effective())
     for name in unused:
-        log.info("column %s has no effect in some rows", name)
+        log.info("column %s has no effect in one row or more", name)
     return configs
 
 

@@ -92,7 +92,7 @@ def _parse_stage(text: str) -> Stage:
     names = {alias: task for alias, task in names.items() if task != CHAIN.name}
     if name not in names:
         raise BadInput(
-            f"corrupt must be {EXPECTED}, with the tasks {', '.join(names)}, got {printable(text) or 'none'}"
+            f"corrupt must be {EXPECTED}, with the tasks {', '.join(names)}, got {printable(text) or 'an empty stage'}"
         )
     settings: dict[str, str] = {}
     latest = ""
