@@ -43,8 +43,8 @@ def main(task: str, argv: Sequence[str] | None = None, prog: str | None = None) 
         prog: the command in messages and in the results; ``TASK.py`` if None.
 
     Returns:
-        0: success; 1: a file could not be written; 2: bad input, nothing was done; 3: some recordings failed, the
-        others are done; 130: interrupted.
+        0: success; 1: a file could not be written; 2: bad input, or no recording could be processed; 3: some recordings
+        failed, the others are done; 130: interrupted.
     """
     limit_spinning()  # before PyTorch is loaded
     try:
