@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dawp.errors import BadInput, printable
 from dawp.plugins import add_part, import_object
 from dawp.settings import Settings
-
-if TYPE_CHECKING:
-    from dawp.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,17 @@ class ModelKind:
     name: str
     about: str
     settings: type[Settings]
-    trainer: str | type[Trainer]
+    trainer: str | type[Any]
     corrupts: bool = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, config: Any) -> Trainer:
-        """Return the trainer, with random weights from torch's global random state.
+    def build(self, config: Any) -> Any:
+        """Return the ``Trainer``, with random weights from torch's global random state.
 
         Args:
             config: all settings (``training.settings.TrainingConfig``).
         """
-        trainer: Trainer = import_object(self.trainer)(config)
-        return trainer
+        return import_object(self.trainer)(config)
 
 
 KINDS: dict[str, ModelKind] = {}
