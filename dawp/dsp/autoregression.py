@@ -283,23 +283,23 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
     known[start:stop] = 0
     constant, slopes = np.concatenate([[1.0], model.constant]), np.concatenate([[0.0], model.slope])
     gram, right = np.zeros((length, length)), np.zeros(length)
-    for turn, first, time in (
+    for direction, first, time in (
         (slice(None), start, slope),
         (slice(None, None, -1), size - stop, Slope(size - 1 - slope.centre, -slope.rate)),
     ):
         places = np.arange(first, first + length + order, dtype=np.float64)
         tau = time.at(places)
-        span = known[turn][first - order : first + length + order]
+        span = known[direction][first - order : first + length + order]
         residual = np.convolve(span, constant, "valid") + tau * np.convolve(span, slopes, "valid")
         shifted = constant + slopes * time.rate * np.arange(order + 1)
         right -= (np.correlate(residual, shifted, "valid") + tau[:length] * np.correlate(residual, slopes, "valid"))[
-            turn
+            direction
         ]
         pairs = ((shifted, shifted), (shifted, slopes), (slopes, shifted), (slopes, slopes))
         correlations = np.zeros((4, max(length, order + 1)))
         for values, (one, other) in zip(correlations, pairs, strict=True):
             values[: order + 1] = np.correlate(one, other, "full")[order:]
-        lattice.add_varying_precision(correlations, tau[:length], turn.step == -1, gram)
+        lattice.add_varying_precision(correlations, tau[:length], direction.step == -1, gram)
     return solve_definite(gram, right)
 
 
@@ -330,10 +330,10 @@ def interpolate_weighted(
     tau = slope.at(np.arange(size, dtype=np.float64))
     constant, slopes = np.concatenate([[1.0], model.constant]), np.concatenate([[0.0], model.slope])
     gram, right = np.zeros((length, length)), np.zeros(length)
-    for turn, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
+    for direction, first in ((slice(None), start), (slice(None, None, -1), size - stop)):
         rows = slice(first, first + length + order)
-        times, root = tau[turn][rows], np.sqrt(weights[turn][rows])
-        span = known[turn][first - order : rows.stop]
+        times, root = tau[direction][rows], np.sqrt(weights[direction][rows])
+        span = known[direction][first - order : rows.stop]
         residual = np.convolve(span, constant, "valid") + times * np.convolve(span, slopes, "valid")
         # Row i is the part of the residual due to sample i of the gap: order + 1 values from column i on.
         design = np.zeros((length, length + order))
@@ -342,6 +342,6 @@ def interpolate_weighted(
         )
         band[:] = constant + slopes * np.lib.stride_tricks.sliding_window_view(times, order + 1)
         design *= root
-        gram += (design @ design.T)[turn, turn]
-        right -= (design @ (root * residual))[turn]
+        gram += (design @ design.T)[direction, direction]
+        right -= (design @ (root * residual))[direction]
     return solve_definite(gram, right)
