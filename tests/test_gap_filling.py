@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dawp.dsp import autoregression, gaps
-from dawp.dsp.autoregression import Model, Slope, VaryingModel, WeightedRun
+from dawp.dsp.autoregression import Model, Slope, VaryingModel
 from dawp.dsp.gaps import varying
 from dawp.dsp.gaps.fillers import MAX_PEAK
 from dawp.dsp.gaps.methods import _fill as fill_gap
@@ -166,27 +166,27 @@ def test_interpolation_has_the_least_residual_energy():
 # Gaps
 
 
+@pytest.mark.parametrize("block", [1, 8, 90])
 @pytest.mark.parametrize("gap_is_used", [False, True])
-def test_a_varying_model_solves_the_weighted_normal_equations(gap_is_used):
+def test_a_varying_model_solves_the_weighted_normal_equations(gap_is_used, block):
     """Compare the recursion of the normal equations with least squares over all predicted samples."""
     order, size, start, stop, context = 7, 90, 40, 52, 39.0
-    samples = np.random.default_rng(1).standard_normal(size)
-    slope = Slope(45.5, 1 / 45)
-    left, right = WeightedRun(0, start, 0.5, 0.5, start), WeightedRun(stop, size, 0.5, 0.5, stop - 1)
-    inside = [WeightedRun(start, stop, 0.3)] if gap_is_used else []
-    apart = 0 if gap_is_used else order
-    ahead = [left._replace(start=order), *inside, right._replace(start=stop + apart)]
-    behind = [left._replace(stop=start - apart), *inside, right._replace(stop=size - order)]
-    model = autoregression.fit_varying(samples, ahead, behind, order, context, slope, (1e-7, 1e-3))
+    rng = np.random.default_rng(1)
+    samples = rng.standard_normal(size)
+    places = np.arange(size)
+    weights = np.cos(np.pi / 2 * np.maximum(start - places, places - stop + 1).clip(0) / context) ** 2
+    weights = weights[places // block * block]
+    ahead, behind = weights.copy(), weights.copy()
+    if not gap_is_used:
+        ahead[start : stop + order] = 0
+        behind[start - order : stop] = 0
+    model = autoregression.fit_varying(samples, ahead, behind, order, Slope(45.5, 1 / 45), (1e-7, 1e-3))
     rows, targets = [], []
-    for runs_, step in ((ahead, -1), (behind, 1)):
-        for run in runs_:
-            for t in range(run.start, run.stop):
-                distance = start - t if t < start else t - stop + 1
-                weight = 0.3 if start <= t < stop else math.cos(math.pi * distance / context / 2) ** 2
-                others = samples[[t + step * k for k in range(1, order + 1)]]
-                rows.append(math.sqrt(weight) * np.concatenate([others, others * (t - 45.5) / 45]))
-                targets.append(-math.sqrt(weight) * samples[t])
+    for predicted, weights, step in ((places[order:], ahead, -1), (places[: size - order], behind, 1)):
+        for t in predicted:
+            others = samples[[t + step * k for k in range(1, order + 1)]]
+            rows.append(math.sqrt(weights[t]) * np.concatenate([others, others * (t - 45.5) / 45]))
+            targets.append(-math.sqrt(weights[t]) * samples[t])
     design = np.array(rows)
     gram = design.T @ design
     power = np.trace(gram[:order, :order]) / order
@@ -382,7 +382,7 @@ def test_candidates_are_not_clearly_worse():
     assert candidates(snrs) == [0, 1, 2]  # the third one varies too much
 
 
-def vowel(seed=0):
+def vowel(seed=0, pitch=120):
     """Return pulses of varying period and amplitude, filtered by resonances, with a noise floor."""
     from scipy.signal import lfilter
 
@@ -391,10 +391,25 @@ def vowel(seed=0):
     pulse = 0.0
     while pulse < RATE - 1:
         sound[int(pulse)] += 1 + 0.2 * rng.standard_normal()
-        pulse += RATE / 120 * (1 + 0.03 * rng.standard_normal())
+        pulse += RATE / pitch * (1 + 0.03 * rng.standard_normal())
     for frequency, radius in ((500, 0.985), (1500, 0.97), (2500, 0.96)):
         sound = lfilter([1.0], [1.0, -2 * radius * math.cos(2 * math.pi * frequency / RATE), radius**2], sound)
     return sound / np.abs(sound).max()
+
+
+@pytest.mark.parametrize("pitch", [100, 140, 200, 350])
+@pytest.mark.parametrize("missing", [32, 320])
+def test_the_period_of_a_voice_is_found_on_either_side_of_a_gap(pitch, missing):
+    """A multiple of the period, whose correlation is nearly as large, is not taken as a rule."""
+    sounds = [vowel(pitch=pitch)[start - 560 : start + 560 + missing] for start in range(1500, 14_000, 1130)]
+    periods = [varying._period(sound[:560], sound[-560:], 32, 224) for sound in sounds]
+    assert np.median(periods) == pytest.approx(RATE / pitch, rel=0.05)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 5), (1, 1), (40, 300)])
+def test_a_period_is_within_its_bounds(sizes):
+    samples = resonant_noise()
+    assert 32 <= varying._period(samples[: sizes[0]], samples[: sizes[1]], 32, 224) <= 224
 
 
 def test_local_variances_of_the_residual_improve_a_voice(monkeypatch):

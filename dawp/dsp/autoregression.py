@@ -157,7 +157,7 @@ def solve_definite(matrix: Array, right: Array) -> Array:
     """Solve a symmetric positive definite system by Cholesky's decomposition, which releases the GIL in NumPy.
 
     Args:
-        matrix: ``[U, U]``.
+        matrix: ``[U, U]``; only its lower triangle is read.
         right: ``[U]``.
 
     Returns:
@@ -168,7 +168,8 @@ def solve_definite(matrix: Array, right: Array) -> Array:
     """
     from scipy.linalg import cho_solve
 
-    return np.asarray(cho_solve((np.linalg.cholesky(matrix), True), right, check_finite=False))
+    root = np.linalg.cholesky(matrix).T  # in Fortran order, which need not be copied
+    return np.asarray(cho_solve((root, False), right, check_finite=False))
 
 
 def autocorrelation(values: Array) -> Array:
@@ -188,16 +189,6 @@ class VaryingModel(NamedTuple):
     slope: Array  # [p]
 
 
-class WeightedRun(NamedTuple):
-    """A run of predicted samples with the weight ``level + swing cos(pi (t - origin) / width)``."""
-
-    start: int
-    stop: int  # after the last sample
-    level: float
-    swing: float = 0.0
-    origin: float = 0.0  # sample of the largest weight
-
-
 class Slope(NamedTuple):
     """The time ``tau(t) = rate (t - centre)`` in which coefficients are linear; t in samples."""
 
@@ -208,27 +199,25 @@ class Slope(NamedTuple):
         """Return tau ``[N]`` at samples ``[N]``."""
         return self.rate * (places - self.centre)
 
+    def reversed(self, size: int) -> Slope:
+        """Return the same time for the reversed samples ``[N]``."""
+        return Slope(size - 1 - self.centre, -self.rate)
+
 
 def fit_varying(
-    samples: Array,
-    ahead: Sequence[WeightedRun],
-    behind: Sequence[WeightedRun],
-    order: int,
-    width: float,
-    slope: Slope,
-    ridges: tuple[float, float],
+    samples: Array, ahead: Array, behind: Array, order: int, slope: Slope, ridges: tuple[float, float]
 ) -> VaryingModel:
     """Fit a model with coefficients that are linear in time, by the modified covariance method.
 
     The same coefficients predict samples from those before and from those after them, so that the estimate is the same
-    for the time-reversed signal. The normal equations take O(p² + N p) operations (`lattice.varying_gram`).
+    for the time-reversed signal. The normal equations take O(p² C + N p) operations for weights that change C times
+    (`lattice.varying_matrix`).
 
     Args:
         samples: ``[N]``.
-        ahead: runs of samples that are predicted from the ``order`` samples before them.
-        behind: runs of samples that are predicted from the ``order`` samples after them.
+        ahead: weights ``[N]`` of the predictions from the ``order`` samples before; the first ``order`` are not read.
+        behind: weights ``[N]`` of the predictions from the ``order`` samples after; the last ``order`` are not read.
         order: p.
-        width: half a period of the weights, in samples.
         slope: the time that the coefficients are linear in.
         ridges: on the constants and on the slopes, times the mean power.
 
@@ -241,20 +230,35 @@ def fit_varying(
     """
     from dawp.dsp import lattice
 
-    last = len(samples) - 1
-    mirrored = [WeightedRun(last + 1 - run.stop, last + 1 - run.start, *run[2:4], last - run.origin) for run in behind]
-    grams = np.zeros((3, order + 1, order + 1))
-    for values, runs, centre, rate in (
-        (samples, ahead, slope.centre, slope.rate),
-        (np.ascontiguousarray(samples[::-1]), mirrored, last - slope.centre, -slope.rate),
-    ):
-        if runs:
-            lattice.varying_gram(values, np.array(runs, dtype=np.float64), np.pi / width, centre, rate, grams)
-    gram = np.block([[grams[0, 1:, 1:], grams[1, 1:, 1:]], [grams[1, 1:, 1:], grams[2, 1:, 1:]]])
-    power = np.trace(gram[:order, :order]) / order
-    gram[np.diag_indices(2 * order)] += power * np.repeat(ridges, order)
-    solution = -solve_definite(gram, np.concatenate([grams[0, 0, 1:], grams[1, 0, 1:]]))
+    first = _first_row(samples, ahead, order, slope)
+    backwards, mirrored = samples[::-1], slope.reversed(len(samples))
+    second = _first_row(backwards, behind[::-1], order, mirrored)
+    right = -(first[0][:2, 1:] + second[0][:2, 1:]).ravel()
+    matrix = lattice.varying_matrix(*first, *second, slope.rate)
+    diagonal = matrix.reshape(-1)[:: 2 * order + 1]
+    diagonal += np.repeat(ridges, order) * diagonal[:order].mean()
+    solution = solve_definite(matrix.T, right)
     return VaryingModel(solution[:order], solution[order:])
+
+
+def _first_row(samples: Array, weights: Array, order: int, slope: Slope) -> tuple[Array, Array]:
+    """Return the first row of the normal equations, and what the changes of the weights add to the following rows.
+
+    Returns:
+        ``sum of w(t) tau(t)^k x(t) x(t - d)`` for k = 0, 1 and 2, ``[3, p + 1]``, and ``[p, 3, p]``, the arguments of
+        `lattice.varying_matrix`.
+    """
+    places = np.arange(len(samples) + 1, dtype=np.float64)
+    powers = slope.at(places) ** np.arange(3)[:, None]
+    weighted = powers[:, :-1] * (weights * samples)
+    row = np.stack([np.correlate(samples, values[order:], "valid")[::-1] for values in weighted])
+    changes = np.diff(weights[order:], prepend=0.0, append=0.0)
+    edges = np.flatnonzero(changes)
+    before = np.lib.stride_tricks.sliding_window_view(samples, order)[edges][:, ::-1]  # the samples before each edge
+    factors = changes[edges] * powers[:, order + edges]
+    columns = factors.T[:, :, None] * before[:, None, :]
+    added = before.T @ columns.reshape(len(edges), 3 * order)
+    return row, added.reshape(order, 3, order)
 
 
 def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingModel, slope: Slope) -> Array:
@@ -285,7 +289,7 @@ def interpolate_varying(samples: Array, start: int, stop: int, model: VaryingMod
     gram, right = np.zeros((length, length)), np.zeros(length)
     for direction, first, time in (
         (slice(None), start, slope),
-        (slice(None, None, -1), size - stop, Slope(size - 1 - slope.centre, -slope.rate)),
+        (slice(None, None, -1), size - stop, slope.reversed(size)),
     ):
         places = np.arange(first, first + length + order, dtype=np.float64)
         tau = time.at(places)

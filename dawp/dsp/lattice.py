@@ -162,88 +162,41 @@ def solve_toeplitz(column: Array, right: Array) -> Array:
 
 
 @compiled
-def _weights(run: Array, theta: float, t: int) -> tuple[float, float, float]:
-    """Level, cosine and sine of the weight of a run at t."""
-    phase = theta * (t - run[4])
-    return run[2], run[3] * np.cos(phase), run[3] * np.sin(phase)
+def varying_matrix(ahead: Array, ahead_changes: Array, behind: Array, behind_changes: Array, rate: float) -> Array:
+    """Normal equations of a varying model in both directions, from their first rows and what changes along diagonals.
 
-
-@compiled
-def _add_products(sums: Array, sample: float, earlier: Array, weights: tuple[float, float, float], tau: float) -> None:
-    """Add the products of a sample and the earlier ones ``[lags]``, times each of nine functions of time."""
-    for f in range(3):
-        first = weights[f] * sample
-        if first != 0.0:
-            second, third = first * tau, first * tau * tau
-            constant, linear, square = sums[3 * f], sums[3 * f + 1], sums[3 * f + 2]
-            for d in range(sums.shape[1]):
-                constant[d] += first * earlier[d]
-                linear[d] += second * earlier[d]
-                square[d] += third * earlier[d]
-
-
-@compiled
-def varying_gram(samples: Array, runs: Array, theta: float, centre: float, rate: float, grams: Array) -> None:
-    """Add the weighted covariances of a signal with the powers of time, ``sum of w(t) tau(t)^k x(t - i) x(t - j)``.
-
-    With ``w(t) = level + swing cos(theta (t - origin))`` and ``tau(t) = rate (t - centre)``, w and the powers of tau
-    are combinations of nine functions of time that a shift by one sample maps to one another. So row i + 1 of each
-    diagonal follows from row i and the samples at the ends of the runs: O(p² + N p) operations in place of O(N p²).
+    With ``S_k(i, j)`` the sum of ``w(t) tau(t)^k x(t - i) x(t - j)`` and r the rate of tau, ``S_k(i + 1, j + 1)`` is
+    the sum of ``w(t + 1) tau(t + 1)^k x(t - i) x(t - j)``. So it follows from ``S_0 ... S_k`` at (i, j), since
+    ``tau(t + 1) = tau(t) + r``, and from ``w(t + 1) - w(t)``, which differs from 0 only where the weights change.
 
     Args:
-        samples: ``[N]``.
-        runs: ``[R, 5]``: start >= p, stop, level, swing and origin.
-        theta: radians per sample.
-        centre: in samples.
-        rate: per sample.
-        grams: ``[3, p + 1, p + 1]`` for k = 0, 1 and 2, changed in place.
+        ahead: ``S_k(0, d)`` of the forward prediction ``[3, p + 1]``, overwritten.
+        ahead_changes: what the changes of the weights add to ``S_k(i + 1, j + 1)``, ``[p, 3, p]``.
+        behind: those of the backward prediction, where the rate of tau is -r.
+        behind_changes: those of the backward prediction.
+        rate: r.
+
+    Returns:
+        ``[2p, 2p]``: blocks S_0, S_1 and S_2 of i, j = 1 ... p. The lower triangle of the whole is not set.
     """
-    size, order = len(samples), grams.shape[1] - 1
-    backwards = samples[::-1].copy()
-    sums = np.zeros((9, order + 1))  # of the functions (level, cosine, sine) times (1, tau, tau²), for each lag
-    for r in range(len(runs)):
-        for t in range(int(runs[r, 0]), int(runs[r, 1])):
-            weights = _weights(runs[r], theta, t)
-            _add_products(sums, samples[t], backwards[size - 1 - t :], weights, rate * (t - centre))
-    cosine, sine = np.cos(theta), np.sin(theta)
-    for i in range(order + 1):
-        count = order + 1 - i
-        for k in range(3):
-            for d in range(count):
-                value = sums[k, d] + sums[3 + k, d]
-                grams[k, i, i + d] += value
-                if d:
-                    grams[k, i + d, i] += value
-        sums = sums[:, : count - 1]
-        for f in range(3):
-            constant, linear, square = sums[3 * f], sums[3 * f + 1], sums[3 * f + 2]
-            for d in range(count - 1):
-                square[d] += rate * (2 * linear[d] + rate * constant[d])
-                linear[d] += rate * constant[d]
-        for k in range(3):
-            along, across = sums[3 + k], sums[6 + k]
-            for d in range(count - 1):
-                before = along[d]
-                along[d] = cosine * before - sine * across[d]
-                across[d] = sine * before + cosine * across[d]
-        if count == 1:
-            break
-        for r in range(len(runs) + 1):  # adjacent runs share an edge
-            if r < len(runs):
-                edge = int(runs[r, 0])
-                after = _weights(runs[r], theta, edge)
-            if r and (r == len(runs) or edge != int(runs[r - 1, 1])):
-                end = int(runs[r - 1, 1])
-                place = end - 1 - i
-                before = _weights(runs[r - 1], theta, end)
-                earlier = backwards[size - 1 - place :]
-                _add_products(sums, -samples[place], earlier, before, rate * (end - centre))
-            elif r:
-                before = _weights(runs[r - 1], theta, edge)
-                after = (after[0] - before[0], after[1] - before[1], after[2] - before[2])
-            if r < len(runs):
-                place = edge - 1 - i
-                _add_products(sums, samples[place], backwards[size - 1 - place :], after, rate * (edge - centre))
+    order = ahead.shape[1] - 1
+    matrix = np.zeros((2 * order, 2 * order))
+    for i in range(order):
+        for sums, changes, step in ((ahead, ahead_changes[i], rate), (behind, behind_changes[i], -rate)):
+            constant, linear, square = sums[0], sums[1], sums[2]
+            first, second, third = changes[0, i:], changes[1, i:], changes[2, i:]
+            for d in range(order - i):
+                even, odd = constant[d], linear[d]
+                constant[d] = even + first[d]
+                linear[d] = odd + step * even + second[d]
+                square[d] += step * (2 * odd + step * even) + third[d]
+        upper, mixed, lower = matrix[i, i:order], matrix[i, order + i :], matrix[order + i, order + i :]
+        for d in range(order - i):
+            upper[d] = ahead[0, d] + behind[0, d]
+            mixed[d] = ahead[1, d] + behind[1, d]
+            lower[d] = ahead[2, d] + behind[2, d]
+            matrix[i + d, order + i] = mixed[d]
+    return matrix
 
 
 @compiled

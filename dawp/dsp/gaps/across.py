@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dawp.dsp.autoregression import solve_definite
-from dawp.dsp.gaps.fillers import cosine_weights
-from dawp.dsp.gaps.window import Gap, Recording, Window, window_around
+from dawp.dsp.gaps.window import Gap, Recording, Window, cosine_weights, window_around
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ import numpy as np
 from dawp.dsp import autoregression
 from dawp.dsp.autoregression import Model
 from dawp.dsp.gaps.varying import MAX_PEAK, varying_fill
-from dawp.dsp.gaps.window import Window, context_of, runs
+from dawp.dsp.gaps.window import Window, context_of, cosine_weights, runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,13 +43,10 @@ def fill_window(window: Window, fillers: Sequence[Filler]) -> dict[Filler, Array
         For each filler the samples of the gap, in units of the window.
     """
     length = window.gap.stop - window.gap.start
-    models = _fit(window, fillers)
-    fills = {}
-    for filler in fillers:
-        filled = varying_fill(window, filler.order, filler.context) if filler.kind == "varying" else None
-        if filled is None:
-            filled = _model_fill(window, models[filler]) if models[filler] else np.zeros(length)
-        fills[filler] = filled
+    varying = {f: varying_fill(window, f.order, f.context) for f in fillers if f.kind == "varying"}
+    fills = {filler: filled for filler, filled in varying.items() if filled is not None}
+    for filler, models in _fit(window, [filler for filler in fillers if filler not in fills]).items():
+        fills[filler] = _model_fill(window, models) if models else np.zeros(length)
     return fills
 
 
@@ -77,12 +74,6 @@ def _fit(window: Window, fillers: Sequence[Filler]) -> dict[Filler, list[Model]]
             for filler, order in zip(same, orders, strict=True):
                 models[filler].append(fitted[unique.index(order)])
     return models
-
-
-def cosine_weights(start: int, stop: int, context: int, places: Array) -> Array:
-    """cos²(pi d / 2C) with d the distance from the gap and C the context."""
-    distance = np.maximum(start - places, places - (stop - 1))
-    return np.cos(np.pi / 2 * np.clip(distance / (context + 1), 0, 1)) ** 2
 
 
 def _model_fill(window: Window, models: Sequence[Model]) -> Array:

@@ -56,9 +56,9 @@ def ar_mean(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers:
 def ar_varying(waveform: Waveform, mask: Tensor | Flags, sample_rate: int, workers: int = 1) -> Waveform:
     """Fill gaps by a time-varying and a short autoregressive model, for speech; see `fill`.
 
-    The weighted mean of a model whose coefficients are linear in time (0.95; order 12 ms, 35 ms on either side) and of
-    a constant one (0.05; 12 ms, 25 ms). For gaps of up to 20 ms, the varying model weights each residual by the inverse
-    of its local variance.
+    The weighted mean of a model whose coefficients are linear in time (0.95; order 2 ms above the period of the voice,
+    16 ms more on either side) and of a constant one (0.05; 12 ms, 25 ms). For gaps of up to 20 ms, the varying model
+    weights each residual by the inverse of its local variance.
     """
     return _fill_all(waveform, mask, sample_rate, workers, lambda recording, gap: _fill(recording, gap, SPEECH))
 

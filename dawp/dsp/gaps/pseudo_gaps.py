@@ -34,7 +34,7 @@ MUSIC: Recipe = {
     Filler("shared", 0.0232, 0.0929): 0.25,
     Filler("separate", 0.0232, 0.0929): 0.25,
 }
-SPEECH: Recipe = {Filler("varying", 0.012, 0.035): 0.95, Filler("shared", 0.012, 0.025): 0.05}
+SPEECH: Recipe = {Filler("varying", 0.016, 0.035): 0.95, Filler("shared", 0.012, 0.025): 0.05}
 SUSTAINED: Recipe = {Filler("shared", 0.0464, 0.1858): 0.5, Filler("shared", 0.0464, 0.3715): 0.5}
 RECIPES = (MUSIC, SPEECH, SUSTAINED)
 """The recipes that are compared, the preferred one first."""

@@ -63,3 +63,9 @@ def context_of(gap: Gap, size: int, context: int) -> tuple[int, int]:
     """Return start and stop of the context of a gap; samples missing on one side are added on the other."""
     lacking_before, lacking_after = max(0, context - gap.start), max(0, context - (size - gap.stop))
     return max(0, gap.start - context - lacking_after), min(size, gap.stop + context + lacking_before)
+
+
+def cosine_weights(start: int, stop: int, context: int, places: Array) -> Array:
+    """cos²(pi d / 2C) with d the distance from the gap and C the context."""
+    distance = np.maximum(start - places, places - (stop - 1))
+    return np.cos(np.pi / 2 * np.clip(distance / (context + 1), 0, 1)) ** 2
