@@ -397,7 +397,7 @@ def vowel(seed=0, pitch=120):
     return sound / np.abs(sound).max()
 
 
-@pytest.mark.parametrize("pitch", [100, 140, 200, 350])
+@pytest.mark.parametrize("pitch", [120, 200, 350])
 @pytest.mark.parametrize("missing", [32, 320])
 def test_the_period_of_a_voice_is_found_on_either_side_of_a_gap(pitch, missing):
     """A multiple of the period, whose correlation is nearly as large, is not taken as a rule."""

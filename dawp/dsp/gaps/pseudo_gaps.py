@@ -38,6 +38,13 @@ SPEECH: Recipe = {Filler("varying", 0.016, 0.035): 0.95, Filler("shared", 0.012,
 SUSTAINED: Recipe = {Filler("shared", 0.0464, 0.1858): 0.5, Filler("shared", 0.0464, 0.3715): 0.5}
 RECIPES = (MUSIC, SPEECH, SUSTAINED)
 """The recipes that are compared, the preferred one first."""
+TONAL = (
+    *MUSIC,
+    Filler("shared", 0.0464, 0.3715),
+    Filler("shared", 0.0929, 0.3715),
+    Filler("separate", 0.0464, 0.1858),
+)
+"""The fillers of the weighted mean that replaces a recipe for music or sustained tones."""
 STACK = (
     Filler("shared", 0.0116, 0.0464),
     Filler("shared", 0.0232, 0.0929),
@@ -52,6 +59,7 @@ STACK = (
 PSEUDO_GAPS, STACK_PSEUDO_GAPS = (4, 12, 24), 8  # the first: after each stage of a choice
 PSEUDO_GAP_SITES = 6  # gaps that have pseudo-gaps nearby
 DROP_DB, MAX_DROP_DB = 0.5, 1.0  # least and, after the second stage, largest disadvantage at which a recipe is dropped
+MAX_TONAL_GAPS = 40  # of an interval that are filled by the weighted mean, which takes 5 times as long
 MAX_PSEUDO_SECONDS, MAX_PSEUDO_DISTANCE = 0.08, 5.0  # length, and distance from the gap
 PSEUDO_STEP = 0.02  # seconds between pseudo-gaps, and to the gap, beside their own length
 STACK_RIDGE = 1e-9  # times the trace of the error matrix
@@ -147,8 +155,21 @@ def stacked_recipe(recording: Recording, gap: Gap) -> Recipe:
     places = pseudo_gaps(recording, gap, STACK_PSEUDO_GAPS, length)
     if len(places) < STACK_PSEUDO_GAPS // 2:
         return MUSIC
-    weights = stack_weights([_errors(recording, place, STACK)[0] for place in places])
-    return {filler: weight for filler, weight in zip(STACK, weights.tolist(), strict=True) if weight}
+    return _weighted(STACK, stack_weights([_errors(recording, place, STACK)[0] for place in places]))
+
+
+def _tonal_recipe(recording: Recording, gaps: Sequence[Gap], workers: int) -> Recipe | None:
+    """Fit the weights of `TONAL` to pseudo-gaps near some of the gaps; None if there are too few."""
+    places = _places_near(recording, gaps, PSEUDO_GAPS[1])
+    if len(places) < STACK_PSEUDO_GAPS:
+        return None
+    pairs = parallel_map(functools.partial(_errors, recording, fillers=TONAL), places, workers)
+    return _weighted(TONAL, stack_weights([errors for errors, _ in pairs]))
+
+
+def _weighted(fillers: Sequence[Filler], weights: Array) -> Recipe:
+    """Return fillers with their weights, without those of weight 0."""
+    return {filler: weight for filler, weight in zip(fillers, weights.tolist(), strict=True) if weight}
 
 
 class Choice(NamedTuple):
@@ -161,7 +182,8 @@ class Choice(NamedTuple):
 def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choice:
     """Choose the recipe with the highest mean SNR in dB at pseudo-gaps near some of the gaps.
 
-    Recipes that are clearly worse at the first pseudo-gaps are not compared at more of them.
+    Recipes that are clearly worse at the first pseudo-gaps are not compared at more of them. For up to 40 gaps of music
+    or sustained tones, a weighted mean of `TONAL` replaces the recipe.
 
     Args:
         recording: with the gaps.
@@ -169,7 +191,7 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
         workers: number of threads.
 
     Returns:
-        One of `RECIPES`, and the weight of the other channels.
+        The recipe, and the weight of the other channels.
     """
     places: list[Gap] = []
     recipes = list(RECIPES)
@@ -185,6 +207,8 @@ def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choic
     if not places:
         return Choice(MUSIC)
     recipe = recipes[int(np.argmax(snrs.mean(0)))]
+    if recipe is not SPEECH and len(gaps) <= MAX_TONAL_GAPS:
+        recipe = _tonal_recipe(recording, gaps, workers) or recipe
     if not recording.others:
         return Choice(recipe)
     near = _places_near(recording, gaps, PSEUDO_GAPS[1])
