@@ -6,6 +6,7 @@ falls slowly, and its pitch is constant for the duration of a note. Neither depe
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def _level_rates(power: Powers, sample_rate: int, frame_seconds: float) -> tuple
 
     frequencies = np.linspace(0, sample_rate / 2, len(power))
     edges = np.geomspace(BAND_HZ[0], min(BAND_HZ[1], sample_rate / 2), BANDS + 1)
-    bands = [power[(frequencies >= low) & (frequencies < high)] for low, high in zip(edges, edges[1:], strict=False)]
+    bands = [power[(frequencies >= low) & (frequencies < high)] for low, high in itertools.pairwise(edges)]
     level = np.array([band.mean(axis=0) for band in bands if len(band)])
     floor = np.maximum(np.quantile(level, FLOOR_QUANTILE, axis=1, keepdims=True), MIN_RANGE * level.max())
     above = np.maximum(decibels(level / np.maximum(floor, SMALLEST_POWER)) - ABOVE_FLOOR_DB, 0)
