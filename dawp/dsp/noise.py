@@ -300,7 +300,7 @@ def _under_speech(power: Powers, tracked: Powers, audible: NDArray[np.bool_], fr
     changes = tracked / quiet
     inside = (frequencies >= UNSTEADY_HZ[0]) & (frequencies <= UNSTEADY_HZ[1])
     mean_db = decibels(changes[inside][:, audible].mean())
-    bias = np.interp(mean_db, (STEADY_MEAN_DB, UNSTEADY_MEAN_DB), (STEADY_BIAS, UNSTEADY_BIAS))
+    bias = float(np.interp(mean_db, (STEADY_MEAN_DB, UNSTEADY_MEAN_DB), (STEADY_BIAS, UNSTEADY_BIAS)))
     changes = np.exp(gaussian_filter1d(np.log(changes), CHANGES_HZ / frequencies[1], axis=0, mode="nearest"))
     noise: Powers = quiet * changes * np.interp(frequencies, BIAS_HZ, (1.0, bias))[:, None]
     return noise

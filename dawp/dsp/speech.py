@@ -87,7 +87,7 @@ def speech_likelihood(waveform: Tensor, sample_rate: int) -> float:
         return 0.0
     found = speech_features(waveform, sample_rate)
     ranges = (RISE_RANGE, FALL_RANGE, GLIDE_RANGE, GLIDE_SHARE_RANGE)
-    return float(min(ramp(np.float64(value), *limits) for value, limits in zip(found, ranges, strict=True)))
+    return float(min(ramp(np.array(value), *limits) for value, limits in zip(found, ranges, strict=True)))
 
 
 def speech_features(waveform: Tensor, sample_rate: int) -> SpeechFeatures:
