@@ -20,7 +20,7 @@ from dawp.report.settings import ReportConfig
 from dawp.restoration.settings import RestoreConfig
 from dawp.runs.settings import RunConfig
 from dawp.settings import Settings, flag_of
-from dawp.tasks.base import PRESETS, CorruptionConfig, Stage, get_task
+from dawp.tasks.base import PRESETS, QUICK, RESTORE, CorruptionConfig, Stage, get_task
 from dawp.tasks.chain import STAGES, refused_stage
 
 Group = TypeVar("Group", bound=Settings)
@@ -112,7 +112,8 @@ class Config:
             settings = {name: value for name, value in settings.items() if name not in omitted}
         work = {setting.name: getattr(self.work, setting.name) for setting in dataclasses.fields(self.work)}
         shared = {**work, "seed": self.fit.seed, "device": self.fit.device}
-        return Config.of(stage.task, "restore", restore=True, **{**shared, **settings})
+        preset = self.preset if self.preset == QUICK else RESTORE
+        return Config.of(stage.task, preset, restore=True, **{**shared, **settings})
 
     def _check_stage(self, stage: Stage) -> None:
         """Check the settings of a stage of a chain.

@@ -41,11 +41,23 @@ def test_a_preset_may_differ_between_tasks():
     assert Config.of("inpaint", "fast").fit.epochs == Config.of("denoise", "fast").fit.epochs
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_quick_preset_differs_from_restore_in_the_method_at_most(task):
+    restore, quick = get_task(task).preset("restore"), get_task(task).preset("quick")
+    assert {name for name in restore.keys() | quick.keys() if restore.get(name) != quick.get(name)} <= {"method"}
+
+
+def test_the_stages_of_a_quick_chain_are_quick():
+    stages = "bandwidth:cutoff=4000 | denoise:snr=10"
+    chain = Config.of("chain", "quick", corrupt=stages, restore=True)
+    assert [stage.restoration.method for stage in chain.stages] == ["nmf", "band_replication"]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("task", TASKS)
 def test_a_preset_equals_its_flags(task, preset):
     flags = [part for name, value in get_task(task).preset(preset).items() for part in flag_of(name, value).split()]
-    restore = preset == "restore"
+    restore = preset in ("restore", "quick")
     given = Config.of(task, restore=restore, **vars(get_parser(task).parse_args(flags)))
     same = Config.of(task, preset, restore=restore)
     assert dataclasses.replace(given, preset=preset) == same
@@ -114,8 +126,8 @@ def test_bad_settings_are_refused_by_name_and_value(settings, message):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(BadInput, match="preset must be one of paper, fast, restore, got quick"):
-        Config.of("denoise", "quick")
+    with pytest.raises(BadInput, match="preset must be one of paper, fast, restore, quick, got slow"):
+        Config.of("denoise", "slow")
 
 
 def test_values_are_converted_to_the_type_of_the_setting():

@@ -4,6 +4,9 @@ A noise estimate that is too high removes the recording itself, so two estimates
 steady and smooth over frequency, and never higher than the common level of the quietest bins of a whole band. Tracked
 noise follows unsteady noise from frame to frame, but mistakes sustained tones and drums for noise. The tracked estimate
 is used only in bands where it resembles noise: no tones, and a nearly constant level.
+
+Speech has neither, and leaves every frequency often. Under speech, a third estimate is used in all bands: the power of
+the quietest frames, which contain the tones of machines, with the changes of the level of the tracked noise.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from dawp.dsp.spectral import (
     synthesise,
     two_step_gain,
 )
+from dawp.dsp.speech import speech_likelihood
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +58,16 @@ MEDIAN_BINS, ABOVE_MEDIAN = 15, 1.5  # noise is at most this multiple of its med
 PRESENT_SNR, PRESENT_PRIOR = 10**1.5, 0.3  # of sound, if present (Gerkmann and Hendriks 2012)
 TRACK_SECONDS, TRACK_ROUNDS = 0.2, 3
 BIAS_HZ, BIAS = (300.0, 600.0), 1.4  # tracked noise is this much too low above the second frequency
+
+# Noise under speech
+CHANGES_HZ = 200.0  # standard deviation of the smoothing over frequency of the changes of its level
+UNSTEADY_HZ = (500.0, 6000.0)  # where the changes are measured
+STEADY_MEAN_DB, UNSTEADY_MEAN_DB = 0.0, 1.0  # mean of the tracked noise, relative to the quietest frames
+STEADY_BIAS, UNSTEADY_BIAS = 1.0, 3.0  # the estimate is this much too low, at those means
+WEAK_UNDER_DB, STRONG_UNDER_DB = -18.0, -13.0  # noise relative to the recording; less can be the quiet parts of speech
+MIN_AUDIBLE_SHARE = 0.95  # of the frames between the first and the last audible one
+QUIET_QUANTILES = (0.1, 0.3)  # of the powers of a bin
+NOISE_RANGE_DB, SPEECH_RANGE_DB = 10.5, 12.5  # between them; 5.3 dB for steady noise
 
 # The decision between them
 REMOVED_GAIN_FLOOR = 10 ** (-12 / 20)
@@ -95,8 +109,12 @@ def estimate_noise(waveform: Tensor, sample_rate: int) -> Powers:
     tracked = np.full_like(power, SMALLEST_POWER)
     tracked[:, audible] = track_noise(power[:, audible], frame_hop(len(waveform), sample_rate) / sample_rate)
     share = _admitted(spectrum, tracked, audible, support, len(waveform), sample_rate)
-    tracked = tracked * np.interp(frequencies, BIAS_HZ, (1.0, BIAS))[:, None]
-    noise = _between(np.broadcast_to(floor[:, None], power.shape), tracked, share)
+    bias = np.interp(frequencies, BIAS_HZ, (1.0, BIAS))[:, None]
+    noise = _between(np.broadcast_to(floor[:, None], power.shape), bias * tracked, share)
+    speech = speech_likelihood(waveform, sample_rate)
+    if speech > 0:
+        under_speech = _under_speech(power, tracked, audible, frequencies)
+        noise = noise + speech * _clear_noise(under_speech, power, audible, frequencies) * (under_speech - noise)
     return _without_slight_noise(noise, power, frequencies, float(support.mean()))
 
 
@@ -262,6 +280,51 @@ def track_noise(power: Powers, frame_seconds: float) -> Powers:
         noise = gaussian_filter1d(expected, TRACK_SECONDS / frame_seconds, axis=1, mode="nearest")
         noise = np.maximum(noise, SMALLEST_POWER)
     return without_tones(noise)
+
+
+def _under_speech(power: Powers, tracked: Powers, audible: NDArray[np.bool_], frequencies: Array) -> Powers:
+    """The power of the quietest frames of each bin, with the changes over time of the tracked noise around it.
+
+    The more the level of the noise changes, the more of it is taken for speech. Therefore the estimate is raised by a
+    factor of up to 3, which depends on the mean of the tracked noise relative to that of the quietest frames.
+
+    Args:
+        power: squared magnitudes ``[bins, frames]``.
+        tracked: noise power, of that shape.
+        audible: which frames to use, ``[frames]``.
+        frequencies: of the bins in Hz.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    quiet = quiet_power(power[:, audible])
+    changes = tracked / quiet
+    inside = (frequencies >= UNSTEADY_HZ[0]) & (frequencies <= UNSTEADY_HZ[1])
+    mean_db = decibels(changes[inside][:, audible].mean())
+    bias = float(np.interp(mean_db, (STEADY_MEAN_DB, UNSTEADY_MEAN_DB), (STEADY_BIAS, UNSTEADY_BIAS)))
+    changes = np.exp(gaussian_filter1d(np.log(changes), CHANGES_HZ / frequencies[1], axis=0, mode="nearest"))
+    noise: Powers = quiet * changes * np.interp(frequencies, BIAS_HZ, (1.0, bias))[:, None]
+    return noise
+
+
+def _clear_noise(noise: Powers, power: Powers, audible: NDArray[np.bool_], frequencies: Array) -> float:
+    """Return how certain it is that an estimate under speech is noise: 0 if it may be quiet speech, up to 1.
+
+    The quietest frames of speech without noise are quiet speech, in particular if it has no pauses. Their powers extend
+    over a larger range than those of noise, and are small. If the pauses are digital silence, no frame is noise alone.
+
+    Args:
+        noise: the estimate ``[bins, frames]``.
+        power: of the recording, of that shape.
+        audible: which frames to use, ``[frames]``.
+        frequencies: of the bins in Hz.
+    """
+    first, last = np.flatnonzero(audible)[[0, -1]]
+    if audible[first : last + 1].mean() < MIN_AUDIBLE_SHARE:
+        return 0.0
+    inside = (frequencies >= UNSTEADY_HZ[0]) & (frequencies <= UNSTEADY_HZ[1])
+    low, high = decibels(np.quantile(power[inside][:, audible], QUIET_QUANTILES, axis=1))
+    is_noise = 1 - ramp(np.median(high - low), NOISE_RANGE_DB, SPEECH_RANGE_DB)
+    return float(is_noise * ramp(decibels(noise.sum() / power.sum()), WEAK_UNDER_DB, STRONG_UNDER_DB))
 
 
 # The decision between them

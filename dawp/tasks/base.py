@@ -36,8 +36,9 @@ FAST = {
 }
 BLIND = {"samplerate": None, "stop": "holdout", "patience": 100}
 
-PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, "restore": {**FAST, **BLIND}}
-"""Settings of each preset that differ from the defaults, for tasks that do not define their own."""
+RESTORE, QUICK = "restore", "quick"
+PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "fast": FAST, RESTORE: {**FAST, **BLIND}, QUICK: {}}
+"""Settings of each preset that differ from the defaults (of quick: from restore), if a task does not define its own."""
 
 
 class Stage(NamedTuple):
@@ -219,6 +220,8 @@ class Task:
 
     def preset(self, name: str) -> dict[str, Any]:
         """Return the settings of a preset that differ from the defaults."""
+        if name == QUICK:
+            return {**self.preset(RESTORE), **self.presets.get(QUICK, PRESETS[QUICK])}
         return self.presets.get(name, PRESETS[name])
 
 

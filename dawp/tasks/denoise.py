@@ -177,7 +177,7 @@ register(
             "clean.wav --snr 5 --preset fast",
         ),
         corrupt=add_noise,
-        presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}},
+        presets={"restore": {**FAST, **BLIND, "estimate": MASK, "highpass": None}, "quick": {"method": "nmf"}},
         estimates=(MASK,),
         find_hum=find_hum,
     )
