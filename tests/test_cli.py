@@ -210,7 +210,7 @@ def test_missing_packages_of_the_baselines_are_bad_input(tmp_path, monkeypatch, 
 def test_the_seed_command_twice(denoise, tmp_path):
     write_sound(tmp_path / "in" / "a.wav", 0.1 * torch.randn(40000))
     flags = [flag.format(source=tmp_path / "in") for flag in SEED_COMMAND]
-    flags += ["--experiment_repetition", "2", "--epochs", "3"]
+    flags += ["--experiment_repetition", "2", "--epochs", "3", "--clip_length", "0.25", "--workers", "1"]
     first = denoise(*flags, tiny=False)
     assert first.returncode == 0, first.stderr
     folders = repetitions(tmp_path / "evals")

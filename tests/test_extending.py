@@ -45,42 +45,44 @@ def test_the_task_is_listed(run):
     assert "  limit " in done.stdout
 
 
-@pytest.mark.slow
-def test_the_experiment_runs_in_worker_processes(run):
+@pytest.fixture(scope="module")
+def experiment(run):
+    """Return the folder of an experiment of two repetitions with all parts, in worker processes."""
     count = ("--workers", 2, "--experiment_repetition", 2)
     done = run("limit", *FLAGS, *count, *PARTS, "--source", "a.wav", "--ceiling", 0.05, "--baselines", "--name", "x")
     assert done.returncode == 0, done.stderr
-    folder = run.folder / "evals" / "limit" / "x"
+    return run.folder / "evals" / "limit" / "x"
+
+
+@pytest.mark.slow
+def test_the_experiment_runs_in_worker_processes(experiment):
     for repetition in ("000_a", "001_a"):
-        result = json.loads((folder / repetition / "result.json").read_text())
+        result = json.loads((experiment / repetition / "result.json").read_text())
         assert result["corruption"]["ceiling"] == 0.05
         assert list(result["baselines"]) == ["square_root"]
         assert {"distance", "ema_distance"} <= result["best"].keys()
         assert set(result["blind"]) == {"wmv", "flatness"}
-    page = (folder / "report.html").read_text()
+    page = (experiment / "report.html").read_text()
     assert all(
         name in page for name in ("limit", "ceiling", "square_root", "Distance (dB)", "flatness", "two_layers_width")
     )
 
 
 @pytest.mark.slow
-def test_all_parts_work_together(run):
-    parts = ("--generator", "two_layers", "--two_layers_width", 4, "--stop", "flatness", "--estimate", "half")
-    done = run("limit", *FLAGS, *parts, "--source", "a.wav", "--ceiling", 0.05, "--name", "parts")
-    assert done.returncode == 0, done.stderr
-    folder = run.folder / "evals" / "limit" / "parts"
-    result = json.loads((folder / "000_a" / "result.json").read_text())
+def test_all_parts_work_together(experiment, run):
+    folder = experiment / "000_a"
+    result = json.loads((folder / "result.json").read_text())
     assert "flatness" in result["blind"]
     assert result["best"]["distance"]["value"] > 0
     assert result["best"]["distance"]["gain"] == pytest.approx(
         result["input"]["distance"] - result["best"]["distance"]["value"]
     )
-    corrupted, restored = (soundfile.read(folder / "000_a" / f"{name}.wav")[0] for name in ("corrupted", "restored"))
+    corrupted, restored = (soundfile.read(folder / f"{name}.wav")[0] for name in ("corrupted", "restored"))
     assert abs(restored - corrupted).max() > 1e-4  # half of the output is in it
     assert 0.04 < abs(corrupted).max() <= 0.05  # the operator limits
-    header = (folder / "000_a" / "metrics.csv").read_text().splitlines()[0].split(",")
+    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"distance", "flatness"} <= set(header)
-    page = (folder / "report.html").read_text()
+    page = (experiment / "report.html").read_text()
     assert all(name in page for name in ("two_layers", "flatness", "Distance (dB)"))
     shown = run("limit", "--help_all").stdout
     assert all(name in shown for name in ("two_layers", "--two_layers_width", "flatness", "half"))

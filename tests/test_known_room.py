@@ -115,11 +115,15 @@ def test_noise_and_an_inexact_response_never_make_the_clip_worse(method, snr, na
     assert gain(estimate, wet, dry) > 0
 
 
+@pytest.fixture(scope="module")
+def room():
+    return simulate_response(0.5, RATE, seeded(0, "room"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["speech", "singing", "guitar"])
-def test_a_simulated_room_is_removed(name):
+def test_a_simulated_room_is_removed(name, room):
     dry = sample(name)
-    room = simulate_response(0.5, RATE, seeded(0, "room"))
     response = room.whole.float()
     wet = convolved(dry, response, room.delay)
     system = Convolution(response, room.delay)

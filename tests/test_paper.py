@@ -49,9 +49,9 @@ TINY = (
 EMPTY_ABOUT = About("A REDUCED RUN", [], Size(1, 2), {})
 
 
-def run_script(tmp_path, name, *flags):
-    """Run a script unchanged, with this Python instead of the one that it would install."""
-    for path, text in (("scripts/setup.sh", "true"), (".venv/bin/python", f'exec "{sys.executable}" "$@"')):
+def run_script(tmp_path, name, *flags, python=f'exec "{sys.executable}" "$@"'):
+    """Run a script unchanged, with a shell command (by default this Python) instead of the Python that it installs."""
+    for path, text in (("scripts/setup.sh", "true"), (".venv/bin/python", python)):
         (tmp_path / "tool" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tool" / path).write_text(f"#!/usr/bin/env bash\n{text}\n")
         (tmp_path / "tool" / path).chmod(0o755)
@@ -67,26 +67,34 @@ def stamps(evals):
     return {path: path.stat().st_mtime_ns for path in evals.glob("*/*/*/result.json")}
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_script_runs_its_study_with_its_flags(name, tmp_path):
+    result = run_script(tmp_path, name, "--clips", "1 2", python='printf "%s\\n" "$@"')
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["-m", "dawp.paper", name, "--clips", "1 2"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
-def test_each_script_runs_and_a_second_run_repeats_nothing(name, tmp_path, monkeypatch, capsys):
+def test_each_study_runs_and_a_second_run_repeats_nothing(name, tmp_path, monkeypatch, capsys):
     study = STUDIES[name]
     clips = 1
     free = [flag for flag in TINY if (name, flag) != ("readings", "--no_resample")]  # its cells set it
     flags = [*free, *([] if "depth" in study.own_settings else NETWORK), "--clips", str(clips)]
-    result = run_script(tmp_path, name, *flags)
-    assert result.returncode == 0, result.stderr
-    assert f"# {study.title}" in result.stdout
+    monkeypatch.chdir(tmp_path)
+    assert main([name, *flags]) == 0
+    shown = capsys.readouterr().out
+    assert f"# {study.title}" in shown
     published = "1 clip" if name in ("figure2", "figure4", "figure5") else "20 clips"
     where = "in full" if name == "readings" else "the paper"
     size = f"A REDUCED RUN: 1 clip a cell, 2 epochs ({where}: {published} a cell, 3000 epochs)"
-    assert f"- {size}; preset paper\n" in result.stdout
-    assert "- sounds: speech from the bundled clips (synthetic, not the paper's data)" in result.stdout
+    assert f"- {size}; preset paper\n" in shown
+    assert "- sounds: speech from the bundled clips (synthetic, not the paper's data)" in shown
     every_kind = name in ("table1", "table2", "figure3")  # the others use speech only
-    assert ("singing from the bundled clips" in result.stdout) == every_kind
-    assert f"- made by: python -m dawp.paper {name} {' '.join(flags)}" in result.stdout
+    assert ("singing from the bundled clips" in shown) == every_kind
+    assert f"- made by: python -m dawp.paper {name} {' '.join(flags)}" in shown
     for claim in study.claims:
-        assert claim.text in result.stdout
+        assert claim.text in shown
     to = tmp_path / "evals/paper"
     assert {path.name for path in to.iterdir()} == {f"{name}{suffix}" for suffix in (".md", ".csv", ".json", ".png")}
     assert imread(to / f"{name}.png").std() > 0.02
@@ -109,8 +117,6 @@ def test_each_script_runs_and_a_second_run_repeats_nothing(name, tmp_path, monke
 
     before = stamps(tmp_path / "evals")
     assert len(before) == clips * len(study.cells)
-    monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
     assert main([name, *flags, "--quiet"]) == 0
     assert capsys.readouterr().out == "evals/paper\n"
     assert stamps(tmp_path / "evals") == before

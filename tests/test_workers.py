@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SAMPLES, TINY, environment, numbers, running, write_sound
+from conftest import ROOT, SAMPLES, TINY, call_main, environment, numbers, running, write_sound
 
 from dawp.config import Config
 from dawp.errors import BadInput
@@ -294,15 +294,20 @@ def test_restored_files_do_not_depend_on_the_number_of_workers(run_task, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out2").iterdir()) == ["a.wav", "a.wav.json", "b.wav", "b.wav.json"]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Return the numbers of a run of two repetitions with the flags ``LONG``."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    flags = ["--source", str(SAMPLES), "--experiment_repetition", "2", *LONG, "--workers", "1", "--name", "whole"]
+    done = call_main("denoise", flags, folder)
+    assert done.returncode == 0, done.stderr
+    return numbers(folder / "evals/denoise/whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_command_killed_at_any_time_resumes_with_the_same_results(workers, tmp_path):
+def test_a_command_killed_at_any_time_resumes_with_the_same_results(workers, uninterrupted, tmp_path):
     flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", workers]
-    whole = subprocess.run(
-        command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
-    assert whole.returncode == 0, whole.stderr
-    expected = numbers(tmp_path / "evals/denoise/whole")
     run = tmp_path / "evals/denoise/killed"
     kills, rng = 0, random.Random(workers)
     for _ in range(3 - workers):
@@ -332,14 +337,14 @@ def test_a_command_killed_at_any_time_resumes_with_the_same_results(workers, tmp
         command("denoise", *flags, "--name", "killed"), cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     assert last.returncode == 0, last.stderr
-    assert numbers(run) == expected
+    assert numbers(run) == uninterrupted
     assert not list(run.glob("*/fit_*.checkpoint"))
     assert not list(run.rglob(".*"))
 
 
 @CPU
 @pytest.mark.slow
-def test_a_killed_worker_loses_no_results(tmp_path):
+def test_a_killed_worker_loses_no_results(uninterrupted, tmp_path):
     flags = ["--source", SAMPLES, "--experiment_repetition", "2", *LONG, "--workers", "2"]
     process = subprocess.Popen(
         command("denoise", *flags, "--name", "hit"),
@@ -358,11 +363,7 @@ def test_a_killed_worker_loses_no_results(tmp_path):
     errors = process.communicate(timeout=200)[1]
     assert process.returncode == 0, errors
     assert errors.count("SIGKILL") == 1
-    whole = subprocess.run(
-        command("denoise", *flags, "--name", "whole"), cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
-    assert whole.returncode == 0, whole.stderr
-    assert numbers(run) == numbers(tmp_path / "evals/denoise/whole")
+    assert numbers(run) == uninterrupted
 
 
 def test_workers_start_with_sigint_blocked(tmp_path):

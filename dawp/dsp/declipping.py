@@ -15,60 +15,64 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from dawp.operators.clipping import Clipping
 
-SOCIAL_WINDOWS, SOCIAL_OVERLAP = (0.0929, 0.1858), 4  # seconds, and windows that each sample lies in
-SOCIAL_NEIGHBOURHOOD = (3, 3)  # bins and frames whose energy decides on a coefficient
+SOCIAL_FRAMES = (  # seconds of a window, bins and frames whose energy decides on a coefficient, momentum
+    (0.0464, (3, 3), 0.95),
+    (0.0929, (3, 3), 0.95),
+    (0.1858, (3, 7), 0.97),
+)
+SOCIAL_OVERLAP = 4  # windows that each sample lies in
 FIRST_THRESHOLD, LAST_THRESHOLD, THRESHOLDS = 0.1, 1e-4, 20  # relative to the largest coefficient
-ROUNDS, MOMENTUM = 10, 0.9  # iterations for each threshold
+ROUNDS = 20  # iterations for each threshold
+
+PSEUDO_LEVEL = 0.7  # of the clipping level: the reliable samples between are clipped to weight the estimates
+CONFIDENCE = 2  # power of the inverse mean squared error that weights an estimate
+MAX_EXTENSION = 0.4  # of the part beyond the clipping level
+STEEPNESS = 16  # of the weight of the autoregressive estimate, as a power of its relative power
+POWER_SECONDS = 0.2  # over which powers are averaged
 
 SPADE_WINDOW, SPADE_OVERLAP, SPADE_REDUNDANCY = 0.0929, 4, 2
 SPADE_TOLERANCE = 0.03  # relative residual at which a frame is done
 SPADE_ITERATIONS = 512  # at most; after them all coefficients are kept
-SPADE_WEIGHT = 1 / 3  # maximum weight in the mean with social sparsity
-DISAGREEMENT = 24.0  # squared distance of A-SPADE from social sparsity, relative to that of its windows, at half weight
-MAX_EXTENSION = 0.3  # of the part beyond the clipping level
-LITTLE = 0.3  # power beyond the clipping level, relative to social sparsity, at half weight
-POWER_SECONDS = 0.2  # over which powers and distances are averaged
 SPADE_BATCH = 512  # frames solved together
 
 
 class _Frame(NamedTuple):
     """A Parseval tight Gabor frame: synthesis is the adjoint of analysis, and inverts it."""
 
-    size: int
-    hop: int
-    window: Tensor
+    window: Tensor  # [size]
+    overlap: int  # windows that each sample lies in
     length: int
 
     @classmethod
     def of(cls, length: int, sample_rate: int, seconds: float, overlap: int) -> _Frame:
-        hop = max(4, round(seconds * sample_rate / overlap))
-        size = hop * overlap
-        return cls(size, hop, torch.hann_window(size, dtype=torch.float64).float(), length)
+        from scipy.fft import next_fast_len
+
+        size = overlap * next_fast_len(max(4, round(seconds * sample_rate / overlap)), real=True)
+        window = torch.hann_window(size, dtype=torch.float64)
+        return cls((window / (window.square().sum() * overlap / size).sqrt()).float(), overlap, length)
 
     def analyse(self, x: Tensor) -> Tensor:
-        """Coefficients ``[bins, frames]`` of a signal ``[T]``."""
-        padded = F.pad(x, (self.size, self.size + (-self.length) % self.hop))
-        spectrum: Tensor = torch.stft(
-            padded, self.size, self.hop, window=self._scaled(), center=False, return_complex=True, normalized=False
-        )
-        return spectrum
+        """Coefficients ``[frames, bins]`` of a signal ``[T]``."""
+        size, hop = len(self.window), len(self.window) // self.overlap
+        padded = F.pad(x, (size - hop, size - hop + (-self.length) % hop))
+        coefficients: Tensor = torch.fft.rfft(padded.unfold(0, size, hop) * self.window, norm="ortho")
+        return coefficients
 
     def synthesise(self, coefficients: Tensor) -> Tensor:
-        """Signal ``[T]`` of coefficients ``[bins, frames]``."""
-        frames = torch.fft.irfft(coefficients, self.size, dim=0) * (self._scaled() * self.size)[:, None]
-        total = self.hop * (frames.shape[1] - 1) + self.size
-        summed = F.fold(frames[None], (1, total), (1, self.size), stride=(1, self.hop))
-        return summed.flatten()[self.size : self.size + self.length]
-
-    def _scaled(self) -> Tensor:
-        # A discrete Fourier transform multiplies the energy by its size, and the shifts overlap.
-        return self.window / math.sqrt(float(self.window.square().sum()) / self.hop * self.size)
+        """Signal ``[T]`` of coefficients ``[frames, bins]``."""
+        size, hop, count = len(self.window), len(self.window) // self.overlap, len(coefficients)
+        parts = (torch.fft.irfft(coefficients, size, norm="ortho") * self.window).view(count, self.overlap, hop)
+        summed = parts.new_zeros(count + self.overlap - 1, hop)
+        for part in range(self.overlap):
+            summed[part : part + count] += parts[:, part]
+        signal: Tensor = summed.flatten()[size - hop : size - hop + self.length]
+        return signal
 
 
 def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
     """Declip by structured sparsity: the persistent empirical Wiener shrinkage of Gabor frames.
 
-    The mean of the estimates with windows of 93 ms, which suit speech, and of 186 ms, which suit music. Each
+    The mean of the estimates with windows of 46 and 93 ms, which suit speech, and of 186 ms, which suit music. Each
     minimises ``1/2 |M_r (y - D z)|² + 1/2 |h(M_c (y - D z))|² + R(z)`` over coefficients z by accelerated iterative
     thresholding, with a threshold that falls from 0.1 to 1e-4 of the largest coefficient. M_r are the reliable samples
     y, h the hinge that penalises clipped samples below the clipping level. A coefficient is scaled by
@@ -94,31 +98,46 @@ def social_sparsity(observed: Tensor, operator: Clipping, sample_rate: int) -> T
 def _with_each_window(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
     """Return the estimates ``[windows, T]`` of social sparsity with each of its windows."""
     peak = float(observed.abs().max())
-    frames = [_Frame.of(len(observed), sample_rate, window, SOCIAL_OVERLAP) for window in SOCIAL_WINDOWS]
-    return torch.stack([_social_sparsity(observed / peak, operator, frame) for frame in frames]) * peak
+    estimates = []
+    for seconds, neighbourhood, momentum in SOCIAL_FRAMES:
+        frame = _Frame.of(len(observed), sample_rate, seconds, SOCIAL_OVERLAP)
+        estimates.append(_social_sparsity(observed / peak, operator, frame, neighbourhood, momentum))
+    return torch.stack(estimates) * peak
 
 
-def _social_sparsity(target: Tensor, operator: Clipping, frame: _Frame) -> Tensor:
+def _social_sparsity(
+    target: Tensor, operator: Clipping, frame: _Frame, neighbourhood: tuple[int, int], momentum: float
+) -> Tensor:
     """Return the estimate ``[T]`` of a clipped signal with a peak of 1 ``[T]`` with one frame."""
     before = frame.analyse(target)
-    momentum = before
+    ahead = before.clone()
     largest = float(before.abs().max())
     for threshold in torch.logspace(math.log10(FIRST_THRESHOLD), math.log10(LAST_THRESHOLD), THRESHOLDS).tolist():
         for _ in range(ROUNDS):
-            signal = frame.synthesise(momentum)
-            step = momentum + frame.analyse(operator.project(signal, target) - signal)
-            shrunk = _shrink(step, threshold * largest)
-            momentum = shrunk + MOMENTUM * (shrunk - before)
+            signal = frame.synthesise(ahead)
+            ahead += frame.analyse(operator.project(signal, target) - signal)
+            shrunk = _shrink(ahead, threshold * largest, neighbourhood)
+            ahead = (shrunk * (1 + momentum)).sub_(before, alpha=momentum)
             before = shrunk
     return operator.project(frame.synthesise(before), target)
 
 
-def _shrink(coefficients: Tensor, threshold: float) -> Tensor:
-    """Persistent empirical Wiener shrinkage of coefficients ``[bins, frames]``."""
-    power = coefficients.real.square() + coefficients.imag.square()
-    bins, frames = SOCIAL_NEIGHBOURHOOD
-    energy = F.avg_pool2d(power[None, None], (bins, frames), 1, (bins // 2, frames // 2))[0, 0]
-    return coefficients * (1 - threshold**2 / energy.clamp(min=1e-30)).clamp(min=0)
+def _shrink(coefficients: Tensor, threshold: float, neighbourhood: tuple[int, int]) -> Tensor:
+    """Persistent empirical Wiener shrinkage of coefficients ``[frames, bins]``."""
+    bins, frames = neighbourhood
+    parts = torch.view_as_real(coefficients)
+    energy = _sum_of_neighbours(_sum_of_neighbours(parts.square().sum(dim=2), bins, 1), frames, 0)
+    scale = energy.clamp_(min=1e-30).reciprocal_().mul_(-bins * frames * threshold**2).add_(1).clamp_(min=0)
+    return torch.view_as_complex(parts * scale[..., None])
+
+
+def _sum_of_neighbours(x: Tensor, size: int, dim: int) -> Tensor:
+    """Running sums of an odd number of elements of a tensor along a dimension."""
+    length, total = x.shape[dim], x.clone()
+    for distance in range(1, min(size // 2, length - 1) + 1):
+        total.narrow(dim, 0, length - distance).add_(x.narrow(dim, distance, length - distance))
+        total.narrow(dim, distance, length - distance).add_(x.narrow(dim, 0, length - distance))
+    return total
 
 
 def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
@@ -162,36 +181,70 @@ def a_spade(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
 
 
 def sparse_mean(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
-    """Return the weighted mean ``[T]`` of social sparsity and A-SPADE, whose errors differ.
+    """Declip by the weighted mean of sparse estimates, or by autoregression where it predicts larger peaks.
 
-    The weight of A-SPADE is 1/3 where it is plausible. It is lower where A-SPADE is far from social sparsity although
-    both windows of social sparsity agree, and where it puts little power beyond the clipping level: with no sparse
-    spectrum it leaves the clipped samples as they are.
+    The estimates are those of social sparsity with each window, and A-SPADE. The recording is clipped again at 0.7 of
+    its clipping level and declipped by each method. The weight of a method is the inverse square of its mean squared
+    error at the samples between the levels, which are known, divided by the mean squared distance of its estimate from
+    the others.
 
     The mean of estimates that differ has too little power, so the part beyond the clipping level is multiplied by 1
-    plus the squared distance of the windows of social sparsity, relative to that part.
+    plus the variance of the estimates, relative to the power of that part.
+
+    A method that finds no model of the signal leaves the clipped samples near the clipping level. So `ar_frames`
+    replaces the mean where it puts more power beyond the clipping level, as it does in rich voices.
 
     Arguments and result are those of `social_sparsity`.
     """
     from scipy.ndimage import uniform_filter1d
 
+    from dawp.dsp.gaps import ar_frames
+
     if not operator.clipped.any():
         return observed
-    estimates = _with_each_window(observed, operator, sample_rate)
-    social, spade = operator.project(estimates.mean(dim=0), observed), a_spade(observed, operator, sample_rate)
     smallest = 1e-12 * float(observed.double().square().max())  # above the rounding errors of the running mean
 
-    def power(x: Tensor) -> Tensor:
+    def power(squares: Tensor) -> Tensor:
         size = max(1, round(POWER_SECONDS * sample_rate))
-        return torch.from_numpy(uniform_filter1d(x.double().square().numpy(), size)).clamp(min=smallest)
+        return torch.from_numpy(uniform_filter1d(squares.double().numpy(), size)).clamp(min=smallest)
 
-    windows_apart = power(torch.sub(*operator.project(estimates, observed)))
-    apart = power(spade - social) / windows_apart
-    beyond = power(spade - observed) / power(social - observed)
-    weight = SPADE_WEIGHT / (1 + (apart / DISAGREEMENT) ** 2) / (1 + (LITTLE / beyond) ** 2)
-    excess = torch.lerp(social, spade, weight.to(observed.dtype)) - observed
-    extension = (windows_apart / power(excess)).clamp(max=MAX_EXTENSION)
-    return operator.project(observed + (1 + extension.to(observed.dtype)) * excess, observed)
+    estimates = _sparse_estimates(observed, operator, sample_rate)
+    weights = _weights(estimates, observed, operator, sample_rate)[:, None]
+    mean = (weights * estimates).sum(dim=0)
+    excess = mean - observed
+    variance = (weights * (estimates - mean).square()).sum(dim=0)
+    extension = (power(variance) / power(excess.square())).clamp(max=MAX_EXTENSION)
+    result = observed + (1 + extension.to(observed.dtype)) * excess
+    if not operator.clipped.all():
+        predicted = operator.project(ar_frames(observed, ~operator.clipped, sample_rate), observed)
+        ratio = power((predicted - observed).square()) / power(excess.square())
+        result = torch.lerp(result, predicted, torch.sigmoid(STEEPNESS * ratio.log()).to(observed.dtype))
+    return operator.project(result, observed)
+
+
+def _sparse_estimates(observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
+    """Return the estimates ``[windows + 1, T]`` of social sparsity with each window, and of A-SPADE."""
+    windows = _with_each_window(observed, operator, sample_rate)
+    return torch.cat([windows, a_spade(observed, operator, sample_rate)[None]])
+
+
+def _weights(estimates: Tensor, observed: Tensor, operator: Clipping, sample_rate: int) -> Tensor:
+    """Weights ``[K]`` of estimates ``[K, T]`` by the errors of their methods at samples that are clipped again."""
+    high = PSEUDO_LEVEL * float(observed[operator.above].min()) if operator.above.any() else math.inf
+    low = PSEUDO_LEVEL * float(observed[operator.below].max()) if operator.below.any() else -math.inf
+    again = type(operator)(operator.above | (observed > high), operator.below | (observed < low))
+    known = again.clipped & ~operator.clipped
+    peak = float(observed.abs().max())
+    weights = _mean_squares((estimates[:, None] - estimates) / peak).sum(dim=1).reciprocal()
+    if known.any():
+        errors = _sparse_estimates(observed.clamp(low, high), again, sample_rate) - observed
+        weights *= _mean_squares(errors[:, known] / peak) ** -CONFIDENCE
+    return (weights / weights.sum()).to(observed.dtype)
+
+
+def _mean_squares(x: Tensor) -> Tensor:
+    """Mean squares along the last dimension, at least those of rounding errors of a signal with a peak of 1."""
+    return x.square().mean(dim=-1).double().clamp(min=1e-12)
 
 
 def _spade(frames: Tensor, above: Tensor, below: Tensor) -> Tensor:
