@@ -44,7 +44,7 @@ FLOOR_DB = -18.0
 DECISION = 0.97  # of the gain without a model of the sound
 NMF_SHARE, CEPSTRAL_SHARE = 0.6, 0.15
 RAISED_HZ = (300.0, 500.0)  # the noise of the factorisations is higher above the second frequency
-STEADY_FACTOR, UNSTEADY_FACTOR = 1.2, 1.7
+STEADY_FACTOR, UNSTEADY_FACTOR = 1.4, 1.7
 STEADY_DB, UNSTEADY_DB = 0.6, 1.2  # standard deviations over time of the level of the noise
 UNSTEADY_HZ = 250.0  # standard deviation of the smoothing of the former over frequency
 SEGMENT_SECONDS, OVERLAP_SECONDS = 10.0, 2.0  # each segment has a noise estimate and factorisations of its own
@@ -121,7 +121,7 @@ def committee_gain(power: Powers, noise: Powers, sample_rate: int, floor: float,
 def raised_noise(noise: Powers, sample_rate: int) -> Powers:
     """Return the noise power for the factorisations: higher above 300 Hz, and most for unsteady noise.
 
-    The factor above 500 Hz is 1.2 if the level of the estimate has a standard deviation over time of at most 0.6 dB,
+    The factor above 500 Hz is 1.4 if the level of the estimate has a standard deviation over time of at most 0.6 dB,
     and 1.7 from 1.2 dB on. Frames of digital silence are not counted.
 
     Args:
