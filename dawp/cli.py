@@ -22,7 +22,7 @@ from dawp.io.sources import Recording, find_recordings
 from dawp.openmp import limit_spinning
 from dawp.parser import BAD_INPUT, FAILED, INTERRUPTED, OK, SOME_FAILED, SOURCE_ARGUMENT, Parser, print_error
 from dawp.settings import Settings, choices_of, flag_of, help_of, kind_of, parse_value, text_of
-from dawp.tasks.base import PRESETS, QUICK, RESTORE, TASKS, get_task
+from dawp.tasks.base import PRESETS, QUICK, TASKS, get_task
 
 if TYPE_CHECKING:
     from dawp.runs.experiment import Outcome
@@ -161,14 +161,13 @@ def add_flags(
         hidden: settings that the help does not list. Their flags are parsed, so that the caller can refuse them with a
             reason.
     """
-    flags = {
-        preset: ", ".join(
-            flag_of(name, value).removeprefix("--") for name, value in get_task(task).preset(preset).items()
-        )
-        for preset in PRESETS
-    }
-    if flags[QUICK].startswith(flags[RESTORE]):
-        flags[QUICK] = f"those of restore{flags[QUICK].removeprefix(flags[RESTORE])}"
+    kind = get_task(task)
+
+    def described(settings: Mapping[str, Any]) -> str:
+        return ", ".join(flag_of(name, value).removeprefix("--") for name, value in settings.items())
+
+    flags = {preset: described(kind.preset(preset)) for preset in PRESETS if preset != QUICK}
+    flags[QUICK] = ", ".join(filter(None, ["those of restore", described(kind.presets.get(QUICK, {}))]))
     paper = f", but {flags.pop('paper')}" if flags["paper"] else ""
     presets = paper + "".join(f"; {preset}: {text}" for preset, text in flags.items() if preset != "paper")
     default = "paper" if "restore" in without else "paper; with --restore, restore"

@@ -61,6 +61,8 @@ class Config:
         """
         if preset not in PRESETS:
             raise BadInput(f"preset must be one of {', '.join(PRESETS)}, got {printable(preset)}")
+        if preset == QUICK and not settings.get("restore"):
+            raise BadInput("preset quick needs --restore")
         kind, groups = get_task(task), groups_of(task)
         check_names(settings, groups)
         values = {**_defaults(task, preset, settings), **settings}

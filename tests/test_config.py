@@ -47,6 +47,12 @@ def test_the_quick_preset_differs_from_restore_in_the_method_at_most(task):
     assert {name for name in restore.keys() | quick.keys() if restore.get(name) != quick.get(name)} <= {"method"}
 
 
+def test_the_quick_preset_restores_noise_without_a_network_and_is_only_for_restorations():
+    assert Config.of("denoise", "quick", restore=True).restoration.method == "nmf"
+    with pytest.raises(BadInput, match="preset quick needs --restore"):
+        Config.of("denoise", "quick")
+
+
 def test_the_stages_of_a_quick_chain_are_quick():
     stages = "bandwidth:cutoff=4000 | denoise:snr=10"
     chain = Config.of("chain", "quick", corrupt=stages, restore=True)

@@ -66,15 +66,16 @@ def test_the_tones_of_a_machine_are_removed_under_speech():
     assert snr(gained(noisy, 16000), sound) > 9  # from 5
 
 
+@pytest.mark.parametrize("seconds", [1.5, 3.0])
+def test_digital_silence_around_speech_does_not_matter(seconds):
+    noisy = syllables(3.0, 16000) + 0.3 * coloured(3.0, 16000, 0.5)
+    silence = torch.zeros(round(seconds * 16000), dtype=noisy.dtype)
+    assert speech_likelihood(torch.cat([silence, noisy, silence]), 16000) == 1
+
+
 @pytest.mark.parametrize("level", [30.0, 40.0, None])
 def test_speech_with_little_noise_does_not_become_worse(level):
     sound = syllables(4.0, 16000)
     noisy = sound if level is None else sound + 10 ** (-level / 20) * coloured(4.0, 16000, 0.5)
-    before = 40.0 if level is None else level
+    before = 100.0 if level is None else level
     assert snr(gained(noisy, 16000), sound) > before - 0.1
-
-
-def test_nothing_is_removed_from_speech_whose_pauses_are_silent():
-    sound = syllables(4.0, 16000)
-    gated = sound * (torch.arange(len(sound)) % 8000 < 6000)
-    assert snr(gained(gated, 16000), gated) > 40

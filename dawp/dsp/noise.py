@@ -5,8 +5,8 @@ steady and smooth over frequency, and never higher than the common level of the 
 noise follows unsteady noise from frame to frame, but mistakes sustained tones and drums for noise. The tracked estimate
 is used only in bands where it resembles noise: no tones, and a nearly constant level.
 
-Speech has neither, and leaves every frequency often. Under speech, a third estimate is used in all bands: the power of
-the quietest frames, which contain the tones of machines, with the changes of the level of the tracked noise.
+Speech has no sustained tones, and each frequency is often silent. Under speech, a third estimate is used in all bands:
+the power of the quietest frames, which contain the tones of machines, with the changes of the level of tracked noise.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ UNSTEADY_HZ = (500.0, 6000.0)  # where the changes are measured
 STEADY_MEAN_DB, UNSTEADY_MEAN_DB = 0.0, 1.0  # mean of the tracked noise, relative to the quietest frames
 STEADY_BIAS, UNSTEADY_BIAS = 1.0, 3.0  # the estimate is this much too low, at those means
 WEAK_UNDER_DB, STRONG_UNDER_DB = -18.0, -13.0  # noise relative to the recording; less can be the quiet parts of speech
-MIN_AUDIBLE_SHARE = 0.95  # of the frames between the first and the last audible one
+AUDIBLE_SHARES = (0.9, 0.95)  # of the frames between the first and the last audible one
 QUIET_QUANTILES = (0.1, 0.3)  # of the powers of a bin
 NOISE_RANGE_DB, SPEECH_RANGE_DB = 10.5, 12.5  # between them; 5.3 dB for steady noise
 
@@ -285,8 +285,8 @@ def track_noise(power: Powers, frame_seconds: float) -> Powers:
 def _under_speech(power: Powers, tracked: Powers, audible: NDArray[np.bool_], frequencies: Array) -> Powers:
     """The power of the quietest frames of each bin, with the changes over time of the tracked noise around it.
 
-    The more the level of the noise changes, the more of it is taken for speech. Therefore the estimate is raised by a
-    factor of up to 3, which depends on the mean of the tracked noise relative to that of the quietest frames.
+    Unsteady noise is partly mistaken for speech. Therefore the estimate is raised by a factor of up to 3, which depends
+    on the mean of the tracked noise relative to that of the quietest frames.
 
     Args:
         power: squared magnitudes ``[bins, frames]``.
@@ -319,12 +319,11 @@ def _clear_noise(noise: Powers, power: Powers, audible: NDArray[np.bool_], frequ
         frequencies: of the bins in Hz.
     """
     first, last = np.flatnonzero(audible)[[0, -1]]
-    if audible[first : last + 1].mean() < MIN_AUDIBLE_SHARE:
-        return 0.0
+    has_noise = ramp(audible[first : last + 1].mean(), *AUDIBLE_SHARES)
     inside = (frequencies >= UNSTEADY_HZ[0]) & (frequencies <= UNSTEADY_HZ[1])
     low, high = decibels(np.quantile(power[inside][:, audible], QUIET_QUANTILES, axis=1))
     is_noise = 1 - ramp(np.median(high - low), NOISE_RANGE_DB, SPEECH_RANGE_DB)
-    return float(is_noise * ramp(decibels(noise.sum() / power.sum()), WEAK_UNDER_DB, STRONG_UNDER_DB))
+    return float(has_noise * is_noise * ramp(decibels(noise.sum() / power.sum()), WEAK_UNDER_DB, STRONG_UNDER_DB))
 
 
 # The decision between them

@@ -1,7 +1,7 @@
 """Whether a recording is mostly speech, judged from the speed at which its level and its pitch change.
 
 Levels of speech rise and fall within some 10 ms in all bands, and its pitch glides. The level of music rises fast, but
-falls slowly, and its pitch is constant for the duration of a note. Neither depends on steady noise.
+falls slowly, and its pitch is constant for the duration of a note. Steady noise hides only the lowest levels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MIN_SECONDS = 1.0
 
 # Speed of the level
 BANDS, BAND_HZ = 18, (150.0, 6000.0)
-FLOOR_QUANTILE, ABOVE_FLOOR_DB, MIN_RANGE = 0.3, 3.0, 1e-12
+FLOOR_QUANTILE, ABOVE_FLOOR_DB, MIN_FLOOR = 0.3, 3.0, 1e-12
 SMOOTHING_FRAMES = 3
 RATE_SECONDS, RATE_QUANTILE = 0.016, 0.9
 RANGE_QUANTILE = 0.75
@@ -60,8 +60,8 @@ class SpeechFeatures(NamedTuple):
     """Measures of the changes in a recording that distinguish speech from music.
 
     Attributes:
-        rise: 90 % quantile of the rate in dB/s at which the level of a band changes while it exceeds its floor, divided
-            by the square root of the upper quartile of this level in dB, because noise hides the lowest levels.
+        rise: 90 % quantile of the rate in dB/s at which the level of a band changes while it is 6 dB above its floor,
+            divided by the square root of the upper quartile of this level in dB, because noise hides the lowest levels.
         fall: the same of the negative rate.
         glide: median change of the pitch within 20 ms, in semitones.
         glide_share: share of all intervals of 20 ms in which the pitch changes by 0.15 to 1.5 semitones.
@@ -83,7 +83,11 @@ def speech_likelihood(waveform: Tensor, sample_rate: int) -> float:
     Returns:
         0 for music, noise and recordings of less than a second, 1 for speech, and values in between if it is uncertain.
     """
-    if len(waveform) < MIN_SECONDS * sample_rate or not waveform.any():
+    sounding = waveform.nonzero()
+    if not len(sounding):
+        return 0.0
+    waveform = waveform[int(sounding[0]) : int(sounding[-1]) + 1]  # digital silence has no level
+    if len(waveform) < MIN_SECONDS * sample_rate:
         return 0.0
     found = speech_features(waveform, sample_rate)
     ranges = (RISE_RANGE, FALL_RANGE, GLIDE_RANGE, GLIDE_SHARE_RANGE)
@@ -113,7 +117,7 @@ def _level_rates(power: Powers, sample_rate: int, frame_seconds: float) -> tuple
     edges = np.geomspace(BAND_HZ[0], min(BAND_HZ[1], sample_rate / 2), BANDS + 1)
     bands = [power[(frequencies >= low) & (frequencies < high)] for low, high in itertools.pairwise(edges)]
     level = np.array([band.mean(axis=0) for band in bands if len(band)])
-    floor = np.maximum(np.quantile(level, FLOOR_QUANTILE, axis=1, keepdims=True), MIN_RANGE * level.max())
+    floor = np.maximum(np.quantile(level, FLOOR_QUANTILE, axis=1, keepdims=True), MIN_FLOOR * level.max())
     above = np.maximum(decibels(level / np.maximum(floor, SMALLEST_POWER)) - ABOVE_FLOOR_DB, 0)
     above = uniform_filter1d(above, SMOOTHING_FRAMES, axis=1, mode="constant")
     step = max(1, round(RATE_SECONDS / frame_seconds))

@@ -98,8 +98,9 @@ def auto(
 ) -> Waveform:
     """Fill gaps by a recipe for speech, music or sustained tones, chosen by pseudo-gaps of similar length; see `fill`.
 
-    The choice is made for each interval of 60 s and for gaps whose lengths differ by a factor of up to four. Up to 40
-    of them, of music or sustained tones, are filled by the mean of seven interpolations, weighted as by `ar_stack`.
+    The choice is made for each interval of 60 s and for gaps whose lengths differ by a factor of up to four. If these
+    are at most 40, and the recipe is not that for speech, they are filled by the mean of seven interpolations, weighted
+    as by `ar_stack`.
 
     Args:
         waveform: as in `fill`.

@@ -182,8 +182,8 @@ class Choice(NamedTuple):
 def choose(recording: Recording, gaps: Sequence[Gap], workers: int = 1) -> Choice:
     """Choose the recipe with the highest mean SNR in dB at pseudo-gaps near some of the gaps.
 
-    Recipes that are clearly worse at the first pseudo-gaps are not compared at more of them. For up to 40 gaps of music
-    or sustained tones, a weighted mean of `TONAL` replaces the recipe.
+    Recipes that are clearly worse at the first pseudo-gaps are not compared at more of them. If there are at most 40
+    gaps, of music or sustained tones, a weighted mean of `TONAL` replaces the recipe.
 
     Args:
         recording: with the gaps.
