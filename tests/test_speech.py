@@ -52,6 +52,11 @@ def test_silence_constants_and_short_clips_are_not_speech(waveform):
     assert speech_likelihood(waveform, 16000) == 0
 
 
+@pytest.mark.parametrize("rate", [50, 999, 1000, 1999])
+def test_low_sample_rates_are_not_speech(rate):
+    assert speech_likelihood(syllables(3.0, rate), rate) == 0
+
+
 def test_the_features_do_not_depend_on_the_level():
     sound = syllables(3.0, 16000).float()
     assert speech_features(2**-10 * sound, 16000) == pytest.approx(speech_features(sound, 16000), rel=1e-6)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-MIN_SECONDS = 1.0
+MIN_SECONDS, MIN_RATE = 1.0, 2000
 
 # Speed of the level
 BANDS, BAND_HZ = 18, (150.0, 6000.0)
@@ -81,13 +81,14 @@ def speech_likelihood(waveform: Tensor, sample_rate: int) -> float:
         sample_rate: in Hz.
 
     Returns:
-        0 for music, noise and recordings of less than a second, 1 for speech, and values in between if it is uncertain.
+        0 for music, noise, recordings of less than a second and sample rates below 2 kHz, 1 for speech, and values in
+        between if it is uncertain.
     """
     sounding = waveform.nonzero()
     if not len(sounding):
         return 0.0
     waveform = waveform[int(sounding[0]) : int(sounding[-1]) + 1]  # digital silence has no level
-    if len(waveform) < MIN_SECONDS * sample_rate:
+    if len(waveform) < MIN_SECONDS * sample_rate or sample_rate < MIN_RATE:
         return 0.0
     found = speech_features(waveform, sample_rate)
     ranges = (RISE_RANGE, FALL_RANGE, GLIDE_RANGE, GLIDE_SHARE_RANGE)

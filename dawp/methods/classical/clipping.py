@@ -22,5 +22,5 @@ def a_spade(problem: Problem) -> Tensor:
 
 
 def sparse_mean(problem: Problem) -> Tensor:
-    """Weighted mean of both, or autoregression (``dsp.declipping.sparse_mean``)."""
+    """Weighted mean of social sparsity and A-SPADE, or autoregression (``dsp.declipping.sparse_mean``)."""
     return declipping.sparse_mean(problem.observed, cast(Clipping, problem.operator), problem.sample_rate)
