@@ -66,6 +66,13 @@ def context_of(gap: Gap, size: int, context: int) -> tuple[int, int]:
 
 
 def cosine_weights(start: int, stop: int, context: int, places: Array) -> Array:
-    """cos²(pi d / 2C) with d the distance from the gap and C the context."""
+    """Return the weights ``[N]`` of samples around a gap, cos²(pi d / 2C), where d is the distance from the gap.
+
+    Args:
+        start: first sample of the gap.
+        stop: sample after its last.
+        context: samples on either side with a weight above 0, C - 1.
+        places: indices of the samples ``[N]``.
+    """
     distance = np.maximum(start - places, places - (stop - 1))
     return np.cos(np.pi / 2 * np.clip(distance / (context + 1), 0, 1)) ** 2
