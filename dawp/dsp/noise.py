@@ -65,7 +65,7 @@ UNSTEADY_HZ = (500.0, 6000.0)  # where the changes are measured
 STEADY_MEAN_DB, UNSTEADY_MEAN_DB = 0.0, 1.0  # mean of the tracked noise, relative to the quietest frames
 STEADY_BIAS, UNSTEADY_BIAS = 1.0, 3.0  # the estimate is this much too low, at those means
 WEAK_UNDER_DB, STRONG_UNDER_DB = -18.0, -13.0  # noise relative to the recording; less can be the quiet parts of speech
-AUDIBLE_SHARES = (0.9, 0.95)  # of the frames between the first and the last audible one
+AUDIBLE_SHARES = (0.95, 0.99)  # of the frames between the first and the last audible one
 QUIET_QUANTILES = (0.1, 0.3)  # of the powers of a bin
 NOISE_RANGE_DB, SPEECH_RANGE_DB = 10.5, 12.5  # between them; 5.3 dB for steady noise
 
