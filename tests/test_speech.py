@@ -84,10 +84,3 @@ def test_speech_with_little_noise_does_not_become_worse(level):
     noisy = sound if level is None else sound + 10 ** (-level / 20) * coloured(4.0, 16000, 0.5)
     before = 100.0 if level is None else level
     assert snr(gained(noisy, 16000), sound) > before - 0.1
-
-
-@pytest.mark.parametrize("pause", [400, 2000])
-def test_nothing_is_removed_from_speech_whose_pauses_are_silent(pause):
-    sound = syllables(4.0, 16000)
-    gated = sound * (torch.arange(len(sound)) % 8000 < 8000 - pause)
-    assert snr(gained(gated, 16000), gated) > 40
